@@ -1,0 +1,1 @@
+"""The four assets of a pipeline, one a module."""

@@ -1,0 +1,235 @@
+"""embedding_shards: one job a partition, committed and reported one by one."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from embed_assets.assets.common import (
+    EMBEDDING_DIGEST,
+    EMBEDDING_SHARDS,
+    STRIDE_PARTITIONS,
+    NotReady,
+    asset_key,
+    check_specs,
+    current_snapshot,
+    current_strides,
+    partitioning_of,
+    spec_options,
+)
+from embed_assets.checks.outcome import run_checks
+from embed_assets.checks.shard import SHARD_CHECKS, ShardView
+from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
+from embed_assets.metadata import shard_metadata
+from embed_assets.partition_run import Inputs, PartitionRun
+from embed_assets.partitions import PipelinePartitions
+from embed_assets.settings import Settings
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_worker import layout
+from embed_worker.errors import WorkerError
+from embed_worker.job import EmbedJob
+from embed_worker.layout import Partitioning
+from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardManifest, StridesManifest
+from resources.compute import Compute, ComputeResource
+from resources.lake import LakeResource
+
+DESCRIPTION = """The vectors: one partition is one embedding job, committed by its manifest.
+
+Each partition is embedded by vLLM in checkpoints, so a preempted job goes on where it was. It turns green the moment
+its manifest is in the lake, with its figures and checks beside it. A partition that is committed already is adopted:
+its checks run again, nothing is embedded again. A damaged one is made anew."""
+
+
+def build_embedding_shards(
+    pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    key, stride_key = asset_key(pipeline, EMBEDDING_SHARDS), asset_key(pipeline, STRIDE_PARTITIONS)
+    digest_key = asset_key(pipeline, EMBEDDING_DIGEST)
+
+    @dg.multi_asset(
+        name=f"{pipeline.name}__{EMBEDDING_SHARDS}",
+        partitions_def=partitions.strides,
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        specs=[
+            dg.AssetSpec(
+                key,
+                description=DESCRIPTION,
+                code_version=pipeline.embedding.spec_id,
+                deps=[stride_key],
+                **spec_options(pipeline, ["vllm", "skypilot" if settings.compute == "skypilot" else "python"]),
+            )
+        ],
+        check_specs=check_specs(key, SHARD_CHECKS, partitions.strides),
+    )
+    def embedding_shards(
+        context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+    ) -> Iterator[Any]:
+        run = PartitionRun(context, key, {stride_key: lambda partition: partition})
+        planner = _Planner(pipeline, lake)
+        plans: list[Plan] = []
+        keys = run.partitions()
+        for partition in keys:
+            try:
+                plans.append(planner.plan(partition))
+            except (NotReady, BadManifest, WorkerError) as error:
+                run.failed(partition, str(error))
+        if run.checks_only:
+            for plan in plans:
+                if (manifest := lake.shard(plan.job.output)) is not None:
+                    view = planner.view(plan, manifest)
+                    run.checked(plan.key, run_checks(SHARD_CHECKS, run.selected_checks, view))
+            return
+        inputs = {plan.key: run.inputs(plan.key) for plan in plans}
+        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions)
+        with compute.session() as backend:
+            driver = Driver(lake, backend, plans, max_attempts=settings.max_attempts, alive=_alive(context))
+            _drive(context, driver, backend, recorder)
+        run.finish(len(keys))
+        yield from ()
+
+    digest = dg.AssetSpec(
+        digest_key,
+        partitions_def=partitions.datasets,
+        description="Digest of a dataset's complete set of shards. Observed when the last shard is committed; "
+        "it lets vector_index go stale, whatever the number of shards.",
+        group_name=pipeline.name,
+        owners=list(pipeline.owners),
+    )
+    return [embedding_shards, digest]
+
+
+def _drive(context: dg.AssetExecutionContext, driver: Driver, compute: Compute, recorder: "_Recorder") -> None:
+    """Runs the driver to its end. Cancelling the run cancels its jobs; a mere death of this process leaves them."""
+    try:
+        for outcome in driver.run():
+            match outcome:
+                case Committed():
+                    recorder.committed(outcome)
+                case Failed():
+                    recorder.run.failed(outcome.key, f"{outcome.error} (attempts: {outcome.attempts})", outcome.log)
+                case Note():
+                    (context.log.warning if outcome.warning else context.log.info)(outcome.text)
+    except (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
+        if _is_cancelled(context) or not compute.outlives_driver:
+            compute.cancel(driver.open_handles)
+            context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
+        else:
+            context.log.warning(f"this run is going away; {len(driver.open_handles)} jobs go on, re-execute to attach")
+        raise DagsterExecutionInterruptedError from error
+
+
+def _is_cancelled(context: dg.AssetExecutionContext) -> bool:
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+
+
+def _alive(context: dg.AssetExecutionContext) -> Callable[[], bool]:
+    """False once the run is cancelled, or the code server that started this process is gone."""
+    parent = os.getppid()
+    return lambda: os.getppid() == parent and not _is_cancelled(context)
+
+
+class _Planner:
+    """Turns partition keys into plans; reads each dataset's manifests once a run."""
+
+    def __init__(self, pipeline: EmbeddingPipeline, lake: LakeResource) -> None:
+        self._pipeline, self._lake = pipeline, lake
+        self._known: dict[str, tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning] | str] = {}
+
+    def plan(self, partition: str) -> Plan:
+        """Raises NotReady where an input is missing."""
+        name, stride = layout.split_partition_key(partition)
+        dataset, _, strides, partitioning = self._inputs(name)
+        entry = strides.strides[stride]
+        spec = self._pipeline.embedding
+        if spec.location is not None and "://" not in spec.location:
+            spec = spec.model_copy(update={"location": str(Path(spec.location).expanduser().absolute())})
+        folder = layout.strides_folder(name, partitioning)
+        return Plan(
+            partition,
+            EmbedJob(
+                pipeline=self._pipeline.name,
+                dataset=dataset.name,
+                partition=partition,
+                stride=stride,
+                lake=self._lake.store.root,
+                partitioning=partitioning.name,
+                input=InputRef(path=folder, digest=entry.digest, rows=entry.rows, files=entry.files),
+                spec=spec,
+                checkpoint_rows=self._pipeline.checkpoint_rows,
+            ),
+        )
+
+    def view(self, plan: Plan, manifest: ShardManifest) -> ShardView:
+        name, stride = layout.split_partition_key(plan.key)
+        _, raw, _, partitioning = self._inputs(name)
+        expected = partitioning.row_ids(stride, raw.rows)
+        assert isinstance(expected, range)
+        return ShardView(self._lake.store, plan.job.output, manifest, expected)
+
+    def _inputs(self, name: str) -> tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning]:
+        if name not in self._known:
+            dataset = self._pipeline.dataset(name)
+            try:
+                raw = current_snapshot(self._lake, dataset)
+                strides = current_strides(self._lake, dataset, raw)
+                self._known[name] = (dataset, raw, strides, partitioning_of(dataset, raw))
+            except NotReady as error:
+                self._known[name] = str(error)
+        known = self._known[name]
+        if isinstance(known, str):
+            raise NotReady(known)
+        return known
+
+
+class _Recorder:
+    """Writes down each committed partition: digest of the set, materialization, checks."""
+
+    def __init__(
+        self,
+        run: PartitionRun,
+        lake: LakeResource,
+        planner: _Planner,
+        inputs: dict[str, Inputs],
+        stride_key: dg.AssetKey,
+        digest_key: dg.AssetKey,
+        partitions: PipelinePartitions,
+    ) -> None:
+        self.run, self._lake, self._planner, self._inputs = run, lake, planner, inputs
+        self._stride_key, self._digest_key, self._partitions = stride_key, digest_key, partitions
+
+    def committed(self, outcome: Committed) -> None:
+        plan = self._planner.plan(outcome.key)
+        view = self._planner.view(plan, outcome.manifest)
+        self._observe_set(plan, outcome.manifest)
+        if outcome.adopted:
+            self.run.context.log.info(f"{outcome.key}: committed already, adopted; its checks run again")
+        self.run.committed(
+            outcome.key,
+            data_version=outcome.manifest.data_version,
+            metadata=shard_metadata(self._lake, plan.job, outcome, self._stride_key),
+            inputs=self._inputs[outcome.key],
+            checks=lambda selected: run_checks(SHARD_CHECKS, selected, view),
+        )
+
+    def _observe_set(self, plan: Plan, manifest: ShardManifest) -> None:
+        """Just before the last shard's event, so that a backfill that waits for the shards sees the new digest."""
+        keys = self._partitions.strides_of[plan.job.dataset]
+        storage = self.run.context.instance.event_log_storage
+        tags = storage.get_latest_tags_by_partition(
+            self.run.key, dg.DagsterEventType.ASSET_MATERIALIZATION, ["dagster/data_version"], asset_partitions=keys
+        )
+        versions = {key: found["dagster/data_version"] for key, found in tags.items()}
+        if versions.get(plan.key) == manifest.data_version:
+            return
+        versions[plan.key] = manifest.data_version
+        if len(versions) == len(keys):
+            digest = hashlib.sha256("".join(versions[key] for key in keys).encode()).hexdigest()[:16]
+            self.run.context.log_event(
+                dg.AssetObservation(self._digest_key, partition=plan.job.dataset, tags={"dagster/data_version": digest})
+            )

@@ -1,0 +1,130 @@
+"""raw_reviews: one snapshot a dataset, as Parquet with dense row ids."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from embed_assets.assets.common import RAW_REVIEWS, asset_key, check_specs, spec_options
+from embed_assets.checks.outcome import run_checks
+from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.ingest.errors import SourceError
+from embed_assets.ingest.raw import Ingested, ingest
+from embed_assets.integrity import file_faults
+from embed_assets.lineage import column_schema
+from embed_assets.partition_run import PartitionRun
+from embed_assets.partitions import PipelinePartitions
+from embed_assets.settings import Settings
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_worker import layout
+from embed_worker.errors import WorkerError
+from embed_worker.manifests import BadManifest, RawManifest
+from resources.lake import LakeResource
+
+DESCRIPTION = """The texts as they came, one snapshot a dataset.
+
+Streams the source once into Parquet with dense `row_id`, `id`, `text` and the source's other columns. Records that
+cannot be used are set aside in `rejects.parquet` with their reason. An unchanged source is the same snapshot:
+materializing it again adopts what is there."""
+
+
+def build_raw_reviews(
+    pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings
+) -> dg.AssetsDefinition:
+    key = asset_key(pipeline, RAW_REVIEWS)
+
+    @dg.multi_asset(
+        name=f"{pipeline.name}__{RAW_REVIEWS}",
+        partitions_def=partitions.datasets,
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        specs=[
+            dg.AssetSpec(
+                key,
+                description=DESCRIPTION,
+                code_version=pipeline.ingest_version(),
+                **spec_options(pipeline, ["polars", "parquet"]),
+            )
+        ],
+        check_specs=check_specs(key, ROW_CHECKS, partitions.datasets),
+    )
+    def raw_reviews(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+        run = PartitionRun(context, key, {})
+        names = run.partitions()
+        for name in names:
+            try:
+                if run.checks_only:
+                    raw = lake.latest_snapshot(name)
+                    if raw is not None:
+                        run.checked(name, run_checks(ROW_CHECKS, run.selected_checks, _view(lake, raw)))
+                    continue
+                made = _make(context, lake, pipeline.dataset(name))
+            except (SourceError, BadManifest, WorkerError) as error:
+                run.failed(name, str(error))
+                continue
+            view = _view(lake, made.manifest)
+            run.committed(
+                name,
+                data_version=made.manifest.snapshot,
+                metadata=_metadata(lake, made),
+                inputs={},
+                checks=lambda selected, view=view: run_checks(ROW_CHECKS, selected, view),  # type: ignore[misc]
+            )
+        run.finish(len(names))
+        yield from ()
+
+    return raw_reviews
+
+
+def _make(context: dg.AssetExecutionContext, lake: LakeResource, dataset: DatasetSpec) -> Ingested:
+    reported = time.monotonic()
+
+    def progress(records: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > 30:
+            context.log.info(f"{dataset.name}: {records:,} records read")
+            reported = time.monotonic()
+
+    made = ingest(lake.store, dataset, progress)
+    if not made.created and (faults := file_faults(lake.store, _folder(made.manifest), _files(made.manifest))):
+        context.log.warning(f"{dataset.name}: {faults[0]}; its manifest is retired and the source read anew")
+        lake.store.delete(f"{_folder(made.manifest)}/{layout.MANIFEST}")
+        made = ingest(lake.store, dataset, progress)
+    elif not made.created:
+        context.log.info(f"{dataset.name}: the source is unchanged, snapshot {made.manifest.snapshot} is adopted")
+    return made
+
+
+def _folder(raw: RawManifest) -> str:
+    return layout.raw_folder(raw.dataset, raw.snapshot)
+
+
+def _files(raw: RawManifest) -> list[Any]:
+    return [*raw.files, raw.rejects]
+
+
+def _view(lake: LakeResource, raw: RawManifest) -> RowsView:
+    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows))
+
+
+def _metadata(lake: LakeResource, made: Ingested) -> dict[str, Any]:
+    raw = made.manifest
+    with lake.store.open(f"{_folder(raw)}/{raw.files[0].path}") as source:
+        schema = column_schema(source)
+    return {
+        "dagster/row_count": raw.rows,
+        "dagster/uri": lake.url(_folder(raw)),
+        "dagster/column_schema": schema,
+        "snapshot": raw.snapshot,
+        "adopted": not made.created,
+        "records": raw.records,
+        "rejects": sum(raw.rejects_by_reason.values()),
+        "rejects_by_reason": raw.rejects_by_reason,
+        "nulled_values": raw.nulled,
+        "text_megabytes": round(raw.text_bytes / 1e6, 3),
+        "files": len(raw.files),
+        "bytes": sum(file.bytes for file in raw.files),
+        "seconds": raw.seconds,
+        "source": raw.source,
+    }

@@ -1,0 +1,39 @@
+"""What a check found, and how checks are run so that one that cannot read its files fails instead of crashing."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from embed_worker.errors import WorkerError
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """Passed or not, in a sentence, with figures."""
+
+    passed: bool
+    description: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+Check = Callable[[V], CheckOutcome]
+
+
+def run_checks(checks: Mapping[str, Check[V]], names: Iterable[str], view: V) -> dict[str, CheckOutcome]:
+    """The named checks on one partition."""
+    outcomes = {}
+    for name in names:
+        try:
+            outcomes[name] = checks[name](view)
+        except (OSError, ValueError, pa.ArrowException, WorkerError) as error:
+            outcomes[name] = CheckOutcome(False, f"cannot be checked: {error}")
+    return outcomes
+
+
+def all_failed(names: Iterable[str], why: str) -> dict[str, CheckOutcome]:
+    """For a partition of which there is nothing to check."""
+    return {name: CheckOutcome(False, why) for name in names}

@@ -1,0 +1,285 @@
+"""The driver: takes the partitions of one run from wherever they are to committed or failed.
+
+It knows neither Dagster nor SkyPilot. The lake says what is done; the backend says what is running.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from embed_assets.integrity import shard_fault
+from embed_worker.job import EmbedJob
+from embed_worker.manifests import BadManifest, ShardManifest
+from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
+from resources.lake import LakeResource
+
+LOOKS = 16
+"""Manifests looked for at the same time."""
+MAX_BACKOFF = 60.0
+SUMMARY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One partition to be made."""
+
+    key: str
+    job: EmbedJob
+    prefix: str = ""
+
+    @property
+    def name(self) -> str:
+        """Job name: the same work has the same name in every run, so a live job is found again."""
+        pipeline = self.job.pipeline.replace("_", "-")
+        return f"{self.prefix}{pipeline}-{self.key.replace('_', '-').replace('.', '-')}-{self.job.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The partition's manifest is there."""
+
+    key: str
+    manifest: ShardManifest
+    status: JobStatus | None
+    """The job's last known status; None where the partition was committed before this run."""
+    attempts: int
+    """Jobs that this run started or attached to for the partition."""
+    elapsed: float = 0.0
+    """Seconds from submit to commit, as this run saw them."""
+
+    @property
+    def adopted(self) -> bool:
+        return self.status is None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The partition will not be made by this run."""
+
+    key: str
+    error: str
+    log: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person may want to read in the run's log."""
+
+    text: str
+    warning: bool = False
+
+
+Outcome = Committed | Failed | Note
+
+
+class Stopped(BaseException):
+    """The run is not to go on; the caller decides what becomes of the open jobs."""
+
+
+@dataclass
+class _Open:
+    plan: Plan
+    handle: JobHandle
+    since: float
+    status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
+    ended_uncommitted: bool = False
+
+
+class Driver:
+    """Adopts, attaches, submits, polls, retries. Iterate over `run()`; each partition comes once."""
+
+    def __init__(
+        self,
+        lake: LakeResource,
+        compute: Compute,
+        plans: Sequence[Plan],
+        *,
+        max_attempts: int = 3,
+        alive: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._lake, self._compute, self._plans = lake, compute, plans
+        self._max_attempts, self._alive, self._clock, self._sleep = max_attempts, alive, clock, sleep
+        self._open: dict[str, _Open] = {}
+        self._waiting: list[tuple[float, Plan]] = []  # (not before, plan)
+        self._attempts: dict[str, int] = {}
+        self._committed = self._failed = 0
+        self._silent_since: float | None = None
+        self._backoff = 0.0
+        self._unsure: set[str] = set()  # names whose submit may have reached the backend
+        self._last_summary = ("", -SUMMARY_SECONDS)
+
+    @property
+    def open_handles(self) -> list[JobHandle]:
+        """Jobs that have not ended, as far as this driver knows."""
+        return [entry.handle for entry in self._open.values()]
+
+    def run(self) -> Iterator[Outcome]:
+        """Raises Stopped when `alive` says so."""
+        yield from self._adopt_committed()
+        if not self._waiting:
+            return
+        yield from self._attach()
+        while self._waiting or self._open:
+            yield from self._submit()
+            self._sleep(max(self._compute.poll_seconds, self._backoff))
+            if not self._alive():
+                raise Stopped
+            yield from self._poll()
+            yield from self._summary()
+
+    # -- before anything is started --------------------------------------------------------------
+
+    def _adopt_committed(self) -> Iterator[Outcome]:
+        for plan in self._plans:
+            try:
+                manifest = self._lake.shard(plan.job.output)
+                fault = None if manifest is None else shard_fault(self._lake.store, plan.job.output, manifest)
+            except BadManifest as error:
+                manifest, fault = None, str(error)
+            if fault:
+                self._lake.retire(plan.job.output)
+                yield Note(f"{plan.key}: {fault}; its manifest is retired and the partition is made anew", warning=True)
+            elif manifest is not None:
+                self._committed += 1
+                yield Committed(plan.key, manifest, None, 0)
+                continue
+            self._waiting.append((0.0, plan))
+
+    def _attach(self) -> Iterator[Outcome]:
+        if not self._compute.outlives_driver:
+            return
+        plans = {plan.name: plan for _, plan in self._waiting}
+        live = yield from self._until_answered(lambda: self._compute.find(list(plans)))
+        for name, handle in live.items():
+            plan = plans[name]
+            self._attempts[plan.key] = 1
+            self._open[plan.key] = _Open(plan, handle, self._clock())
+        self._waiting = [(at, plan) for at, plan in self._waiting if plan.key not in self._open]
+        if live:
+            yield Note(f"attached to {len(live)} jobs that were already running")
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def _submit(self) -> Iterator[Outcome]:
+        now = self._clock()
+        due = [plan for at, plan in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
+        for plan in due:
+            try:
+                handle = self._compute.find([plan.name]).get(plan.name) if plan.name in self._unsure else None
+                if handle is None:
+                    self._unsure.add(plan.name)  # until the answer is here, the job may exist
+                    handle = self._compute.submit(plan.name, plan.job, self._lake.write_job(plan.job))
+            except ComputeUnavailable as error:
+                yield from self._unavailable(error)
+                return
+            self._unsure.discard(plan.name)
+            self._attempts[plan.key] = self._attempts.get(plan.key, 0) + 1
+            self._open[plan.key] = _Open(plan, handle, self._clock())
+            self._waiting = [(at, other) for at, other in self._waiting if other is not plan]
+
+    def _poll(self) -> Iterator[Outcome]:
+        if not self._open:
+            return
+        try:
+            statuses = self._compute.poll([entry.handle for entry in self._open.values()])
+        except ComputeUnavailable as error:
+            yield from self._unavailable(error)
+            statuses = {}
+        else:
+            yield from self._available()
+        for entry in self._open.values():
+            entry.status = statuses.get(entry.handle, entry.status)
+        for entry, manifest in self._look_for_manifests():
+            if manifest is not None:
+                del self._open[entry.plan.key]
+                self._committed += 1
+                elapsed = self._clock() - entry.since
+                yield Committed(entry.plan.key, manifest, entry.status, self._attempts[entry.plan.key], elapsed)
+            elif entry.status.state.final:
+                yield from self._ended(entry)
+
+    def _look_for_manifests(self) -> list[tuple[_Open, ShardManifest | None]]:
+        entries = list(self._open.values())
+
+        def look(entry: _Open) -> ShardManifest | None:
+            if entry.status.state in (JobState.QUEUED, JobState.STARTING):
+                return None
+            try:
+                return self._lake.shard(entry.plan.job.output)
+            except BadManifest as error:
+                entry.status = JobStatus(JobState.REFUSED, str(error), entry.status.facts)
+                return None
+
+        with ThreadPoolExecutor(LOOKS) as pool:
+            return list(zip(entries, pool.map(look, entries), strict=True))
+
+    def _ended(self, entry: _Open) -> Iterator[Outcome]:
+        """A job is over and there is no manifest."""
+        state, detail = entry.status.state, entry.status.detail
+        if state is JobState.SUCCEEDED:
+            if not entry.ended_uncommitted:
+                entry.ended_uncommitted = True  # the manifest may have come between poll and look
+                return
+            detail = "the job says it succeeded, but there is no manifest in the lake"
+        key, plan = entry.plan.key, entry.plan
+        attempts = self._attempts[key]
+        log = self._log_of(entry.handle)
+        del self._open[key]
+        if state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts:
+            self._failed += 1
+            if state is JobState.CANCELLED:
+                detail = f"the job was cancelled outside of this run. {detail}".strip()
+            yield Failed(key, detail or "the job failed without saying why", log, attempts)
+            return
+        delay = min(self._compute.poll_seconds * 2**attempts, MAX_BACKOFF)
+        self._waiting.append((self._clock() + delay, plan))
+        yield Note(f"{key}: attempt {attempts} of {self._max_attempts} failed: {detail}; trying again", warning=True)
+
+    def _log_of(self, handle: JobHandle) -> str:
+        try:
+            return self._compute.logs(handle)
+        except ComputeUnavailable as error:
+            return f"(no log: {error})"
+
+    # -- the backend is away ---------------------------------------------------------------------
+
+    def _until_answered(
+        self, ask: Callable[[], dict[str, JobHandle]]
+    ) -> Generator[Outcome, None, dict[str, JobHandle]]:
+        while True:
+            try:
+                answer = ask()
+            except ComputeUnavailable as error:
+                yield from self._unavailable(error)
+                self._sleep(self._backoff)
+                if not self._alive():
+                    raise Stopped from error
+            else:
+                yield from self._available()
+                return answer
+
+    def _unavailable(self, error: ComputeUnavailable) -> Iterator[Outcome]:
+        self._backoff = min(max(2 * self._backoff, self._compute.poll_seconds, 1.0), MAX_BACKOFF)
+        if self._silent_since is None:
+            self._silent_since = self._clock()
+            yield Note(f"the compute backend does not answer ({error}); jobs go on, asking again", warning=True)
+
+    def _available(self) -> Iterator[Outcome]:
+        self._backoff = 0.0
+        if self._silent_since is not None:
+            yield Note(f"the compute backend answers again after {self._clock() - self._silent_since:.0f} s")
+            self._silent_since = None
+
+    def _summary(self) -> Iterator[Outcome]:
+        states: dict[str, int] = {"waiting": len(self._waiting)} if self._waiting else {}
+        for entry in self._open.values():
+            states[entry.status.state] = states.get(entry.status.state, 0) + 1
+        parts = [f"{self._committed} of {len(self._plans)} committed", *(f"{n} {s}" for s, n in states.items())]
+        text = ", ".join([*parts, f"{self._failed} failed"] if self._failed else parts)
+        if text != self._last_summary[0] and self._clock() - self._last_summary[1] >= SUMMARY_SECONDS:
+            self._last_summary = (text, self._clock())
+            yield Note(text)

@@ -1,0 +1,1 @@
+"""From sources to rows in the lake: reading, snapshots, strides."""

@@ -1,0 +1,53 @@
+"""What a committed shard tells in the Dagster UI."""
+
+from typing import Any
+
+import dagster as dg
+
+from embed_assets.driver import Committed
+from embed_assets.lineage import shard_lineage, shard_schema
+from embed_worker.job import EmbedJob
+from resources.lake import LakeResource
+
+
+def shard_metadata(lake: LakeResource, job: EmbedJob, outcome: Committed, stride_key: dg.AssetKey) -> dict[str, Any]:
+    """Figures of the manifest and of the job. Numbers stay numbers: the UI plots them over partitions."""
+    manifest = outcome.manifest
+    engine_seconds = manifest.seconds.get("engine", 0.0)
+    metadata: dict[str, Any] = {
+        "dagster/row_count": manifest.rows_embedded,
+        "dagster/uri": lake.url(job.output),
+        "dagster/column_schema": shard_schema(manifest),
+        "dagster/column_lineage": shard_lineage(stride_key),
+        "adopted": outcome.adopted,
+        "rows_in": manifest.rows_in,
+        "rows_rejected": manifest.rows_rejected,
+        "rejects_by_reason": manifest.rejects_by_reason,
+        "windows": manifest.chunks,
+        "windows_not_computed_twice": manifest.duplicate_chunks,
+        "tokens": manifest.tokens,
+        "dimension": manifest.dimension,
+        "dtype": manifest.dtype,
+        "seconds": manifest.seconds,
+        "attempts": len(manifest.attempts),
+        "attempt_list": manifest.attempts,
+        "checkpoints": manifest.checkpoints,
+        "hardware": manifest.hardware,
+        "engine": manifest.engine,
+        "model": manifest.spec.model,
+        "spec_id": manifest.spec_id,
+        "input": lake.url(manifest.input.path),
+        "input_digest": manifest.input.digest,
+        "manifest": lake.url(job.manifest_path),
+        "files": len(manifest.files),
+        "bytes": sum(file.bytes for file in manifest.files),
+        "committed_at": dg.MetadataValue.text(manifest.created_at),
+    }
+    if engine_seconds > 0:
+        metadata["rows_per_second"] = round(manifest.rows_embedded / engine_seconds, 2)
+        metadata["tokens_per_second"] = round(manifest.tokens / engine_seconds, 1)
+    if outcome.status is not None:
+        metadata["jobs_in_this_run"] = outcome.attempts
+        metadata["seconds_submit_to_commit"] = round(outcome.elapsed, 2)
+        metadata |= {f"job_{name}": value for name, value in outcome.status.facts.items()}
+    return metadata

@@ -1,0 +1,37 @@
+"""Dagster partitions of a pipeline, and how they map onto each other."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import dagster as dg
+
+from embed_assets.spec import EmbeddingPipeline
+
+
+@dataclass(frozen=True)
+class PipelinePartitions:
+    """Datasets and strides of one pipeline. A dataset's strides stay together: a gap would split a backfill's runs."""
+
+    pipeline: EmbeddingPipeline
+
+    @cached_property
+    def strides_of(self) -> dict[str, list[str]]:
+        return {dataset.name: dataset.partition_keys() for dataset in self.pipeline.datasets}
+
+    @cached_property
+    def datasets(self) -> dg.StaticPartitionsDefinition:
+        return dg.StaticPartitionsDefinition(list(self.strides_of))
+
+    @cached_property
+    def strides(self) -> dg.StaticPartitionsDefinition:
+        return dg.StaticPartitionsDefinition([key for keys in self.strides_of.values() for key in keys])
+
+    @cached_property
+    def dataset_to_strides(self) -> dg.StaticPartitionMapping:
+        """Parent: dataset, child: stride."""
+        return dg.StaticPartitionMapping(self.strides_of)
+
+    @cached_property
+    def strides_to_dataset(self) -> dg.StaticPartitionMapping:
+        """Parent: stride, child: dataset."""
+        return dg.StaticPartitionMapping({key: name for name, keys in self.strides_of.items() for key in keys})

@@ -1,0 +1,41 @@
+"""Deployment settings: environment variables, each with a default that suits the demo."""
+
+import glob
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where this deployment keeps its lake and how it computes. Pipelines say nothing of that."""
+
+    model_config = SettingsConfigDict(env_prefix="EMBED_", extra="ignore")
+
+    pipelines: str = "pipelines/demo.yaml"
+    """Pipeline files, separated by commas; globs allowed."""
+    lake: str = ".demo/lake"
+    """Root of the lake: a folder, or s3://, gs://, az://."""
+    compute: Literal["local", "skypilot"] = "local"
+    """Where partitions are embedded."""
+    worker_python: str = ".venv-worker/bin/python"
+    """Python of the environment that has vLLM and embed_worker; only for `local`."""
+    local_workers: int = Field(default=1, ge=1)
+    """Worker processes on this machine; each loads the model."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Times a partition is tried in one run before it fails."""
+    partitions_per_run: int = Field(default=100, ge=1)
+    """Partitions that one Dagster run of a backfill drives."""
+
+    def pipeline_files(self) -> list[Path]:
+        """The files of `pipelines`, in order. Raises ValueError where a pattern matches nothing."""
+        files: list[Path] = []
+        for pattern in filter(None, (part.strip() for part in self.pipelines.split(","))):
+            found = sorted(glob.glob(pattern, recursive=True))
+            if not found:
+                raise ValueError(f"EMBED_PIPELINES: no file matches {pattern!r} (from {Path.cwd()})")
+            files.extend(Path(name) for name in found)
+        if not files:
+            raise ValueError("EMBED_PIPELINES is empty; name at least one pipeline file")
+        return list(dict.fromkeys(files))

@@ -1,0 +1,103 @@
+"""Reads pipeline files. A fault names the file, the key and what the key takes."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from embed_assets.spec.pipeline import EmbeddingPipeline
+
+
+class SpecError(ValueError):
+    """A pipeline file cannot be used."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later key silently replace an earlier one; here it is a fault."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_pipeline(path: Path) -> EmbeddingPipeline:
+    """Raises SpecError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    try:
+        value = yaml.load(text, _UniqueKeys)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
+    try:
+        return EmbeddingPipeline.model_validate(value)
+    except ValidationError as error:
+        raise SpecError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
+
+
+def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
+    """All pipelines of a deployment. They may share a dataset only where they ingest it alike."""
+    loaded = [(path, load_pipeline(path)) for path in paths]
+    names: dict[str, Path] = {}
+    datasets: dict[str, tuple[Path, Any]] = {}
+    for path, pipeline in loaded:
+        if pipeline.name in names:
+            raise SpecError(f"{path} and {names[pipeline.name]} both name their pipeline {pipeline.name!r}")
+        names[pipeline.name] = path
+        for dataset in pipeline.datasets:
+            identity = {**dataset.ingest_identity(), "source": dataset.sources}
+            other, known = datasets.setdefault(dataset.name, (path, identity))
+            if known != identity:
+                keys = sorted(key for key in identity if identity[key] != known.get(key))
+                raise SpecError(
+                    f"{path} and {other} both have a dataset {dataset.name!r}, but differ in {', '.join(keys)}; "
+                    "give one of them another name"
+                )
+    return [pipeline for _, pipeline in loaded]
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"]) or "the pipeline"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            known = _keys_at(fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            message = f"unknown key; {hint}known keys: {', '.join(known)}"
+        elif fault["type"] == "missing":
+            message = "is required"
+        elif fault["type"] not in ("value_error",):
+            message = f"{message} (got {str(fault['input'])[:80]!r})"
+        lines.append(f"{where}: {message}")
+    return lines
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model at a location in the pipeline."""
+    model: type[BaseModel] = EmbeddingPipeline
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            break
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), model)
+    return list(model.model_fields)

@@ -1,0 +1,122 @@
+"""The pydantic models of a pipeline."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from embed_assets.spec.template import Template
+from embed_worker.layout import DATASET_NAME, Method, partition_key
+from embed_worker.model_spec import EmbeddingSpec, digest_of
+
+INGEST_VERSION = 1
+"""Counts up when the same source and spec would give other rows than before."""
+
+Format = Literal["jsonl", "csv", "tsv", "parquet"]
+Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
+Scalar = str | int | float | bool
+
+
+def _template(value: str) -> str:
+    Template(value)
+    return value
+
+
+TemplateText = Annotated[str, AfterValidator(_template)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RowRange(_Strict):
+    """A half-open range of the source's records, counted from 0 after the row filter."""
+
+    start: int = Field(default=0, ge=0)
+    end: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RowRange":
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end {self.end} must be greater than start {self.start}")
+        return self
+
+
+class DatasetSpec(_Strict):
+    """One source of texts; one partition of `raw_reviews`."""
+
+    name: str = Field(pattern=rf"^{DATASET_NAME}$", max_length=63)
+    """Unique in the lake: lower-case letters, digits, `_`, `-`, `.`; at most 63 characters."""
+    source: str | list[str] = Field(min_length=1)
+    """fsspec URL(s) or path(s), globs allowed, read in order. Chained URLs such as zip://a.csv::file:///b.zip work."""
+    format: Format | None = None
+    """Inferred from the file's name where it is not given."""
+    compression: Compression = "infer"
+    where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    """Keep only records whose column has this value, or one of these; compared as text."""
+    text: TemplateText
+    """Template of the text to embed over the source's columns, such as `{title}\\n{text}`."""
+    id: TemplateText | None = None
+    """Template of the record's id; without it, the record's position in the source (before any filter)."""
+    rows: RowRange = RowRange()
+    strides: int = Field(ge=1, le=10_000)
+    """Number of embedding partitions; each becomes one job."""
+    partitioning: Method = "stride"
+    """`stride`: row r belongs to partition r mod N. `contiguous`: equal runs of rows."""
+    max_text_bytes: int = Field(default=2_000_000, ge=1)
+    """Longer texts are set aside in rejects.parquet."""
+    storage_options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to fsspec for the source, such as {anon: true}. Not for secrets: those come from the environment."""
+
+    @field_validator("storage_options")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        words = ("secret", "password", "token", "key")
+        if found := [name for name in value if any(word in name.lower() for word in words)]:
+            raise ValueError(f"{found[0]}: secrets do not belong in a pipeline; set them in the environment")
+        return value
+
+    @property
+    def sources(self) -> list[str]:
+        return [self.source] if isinstance(self.source, str) else list(self.source)
+
+    def ingest_identity(self) -> dict[str, Any]:
+        """The part of the spec that decides the rows of a snapshot; not where the source lies, not how it is cut."""
+        keys = {"format", "compression", "where", "text", "id", "rows", "max_text_bytes"}
+        return {"version": INGEST_VERSION, **self.model_dump(mode="json", include=keys)}
+
+    def partition_keys(self) -> list[str]:
+        """Keys of this dataset's partitions of `stride_partitions` and `embedding_shards`."""
+        return [partition_key(self.name, stride) for stride in range(self.strides)]
+
+
+class EmbeddingPipeline(_Strict):
+    """A pipeline: datasets, one embedding spec, and how the work is cut."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    """First part of the asset keys."""
+    description: str = ""
+    owners: list[str] = Field(default_factory=list)
+    """Dagster owners: an e-mail address, or `team:name`."""
+    datasets: list[DatasetSpec] = Field(min_length=1)
+    embedding: EmbeddingSpec
+    checkpoint_rows: int = Field(default=1024, ge=1, le=1_000_000)
+    """Rows of a checkpoint: what a preemption can cost at most."""
+
+    @model_validator(mode="after")
+    def _unique(self) -> "EmbeddingPipeline":
+        names = [dataset.name for dataset in self.datasets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"dataset {twice[0]} is there twice")
+        return self
+
+    def dataset(self, name: str) -> DatasetSpec:
+        """Raises KeyError with the known names."""
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        raise KeyError(
+            f"no dataset {name!r} in pipeline {self.name}; it has {', '.join(d.name for d in self.datasets)}"
+        )
+
+    def ingest_version(self) -> str:
+        return digest_of([d.ingest_identity() for d in self.datasets])

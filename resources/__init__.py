@@ -1,0 +1,1 @@
+"""How the outside is reached: the lake and the compute backends."""

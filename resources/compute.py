@@ -1,0 +1,96 @@
+"""The compute protocol: what the driver asks of a backend, whichever it is."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import dagster as dg
+
+from embed_worker.job import EmbedJob
+from embed_worker.model_spec import EmbeddingSpec
+
+
+class JobState(StrEnum):
+    """Where a job is. The last four are final."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    RECOVERING = "recovering"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Ended badly in a way that another attempt may not."""
+    REFUSED = "refused"
+    """Ended badly in a way that any attempt would: bad spec, bad input, nothing to run it on."""
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.REFUSED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """One job of a backend. `name` is deterministic, `id` is the backend's own."""
+
+    name: str
+    id: str
+
+
+@dataclass
+class JobStatus:
+    """What a backend knows of a job."""
+
+    state: JobState
+    detail: str = ""
+    """For people: why it failed and what to do."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For the materialization's metadata: region, cost, recoveries …"""
+
+
+class ComputeUnavailable(Exception):
+    """The backend cannot be asked just now. Nothing is known to be wrong with any job."""
+
+
+class Compute(Protocol):
+    """Runs embed jobs. Calls may raise ComputeUnavailable; the driver waits and asks again."""
+
+    poll_seconds: float
+    """How often the driver polls."""
+    slots: int
+    """Jobs that may be open at once."""
+    outlives_driver: bool
+    """True where jobs go on when the Dagster process dies, so that a re-executed run can attach to them."""
+
+    def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
+        """Starts a job, or finds the live one of that name. `url` is its job file."""
+
+    def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
+        """The live jobs among some names."""
+
+    def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
+        """The status of all handles in one call, whatever their number."""
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        """Stops jobs. Those that have ended already are no fault."""
+
+    def logs(self, handle: JobHandle, lines: int = 100) -> str:
+        """The last lines of a job's log; an explanation where there are none."""
+
+
+class ComputeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """What a deployment configures; `session` gives a run its backend."""
+
+    def session(self) -> AbstractContextManager[Compute]:
+        raise NotImplementedError
+
+    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
+        """Vectors of a few search texts, made with the spec's query prompt."""
+        raise NotImplementedError
+
+
+def tail_of(text: str, lines: int) -> str:
+    """The last lines of a log."""
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,128 @@
+"""Checkpoints: fixed row ranges of a partition, each committed once, whoever does it first."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from embed_worker import files
+from embed_worker.errors import BadJob, DamagedData
+from embed_worker.files import FileRef
+from embed_worker.job import EmbedJob
+from embed_worker.manifests import read_manifest
+from embed_worker.store import Store
+from embed_worker.table import write_table
+
+
+class Reject(BaseModel):
+    """A row that gets no vector, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    row_id: int
+    id: str
+    reason: str
+
+
+class CheckpointRecord(BaseModel):
+    """Commit of one checkpoint. `data` is None where every row of it was rejected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: int
+    rows: int
+    input_digest: str
+    spec_id: str
+    attempt: str
+    data: FileRef | None
+    dimension: int | None
+    chunks: int
+    tokens: int
+    duplicate_chunks: int
+    rejects: list[Reject]
+    engine_seconds: float
+    """Engine time since the attempt's previous checkpoint, so that sums over attempts are right."""
+
+
+class Checkpoints:
+    """The checkpoints of one job in the lake."""
+
+    def __init__(self, store: Store, job: EmbedJob) -> None:
+        self._store = store
+        self._job = job
+        self.root = f"{job.output}/checkpoints"
+        self.folder = f"{self.root}/rows-{job.checkpoint_rows:07d}"
+        self.count = -(-job.input.rows // job.checkpoint_rows)
+
+    def span(self, index: int) -> range:
+        """Positions in the stride file, not row ids."""
+        size = self._job.checkpoint_rows
+        return range(index * size, min((index + 1) * size, self._job.input.rows))
+
+    def register(self, attempt: str, about: dict[str, Any]) -> None:
+        """Leaves word that an attempt began, for the manifest's list of attempts."""
+        self._store.create_json(f"{self.root}/attempts/{attempt}.json", {"attempt": attempt, **about})
+
+    def attempts(self) -> list[dict[str, Any]]:
+        folder = f"{self.root}/attempts"
+        found = [
+            self._store.read_json(f"{folder}/{name}") for name in self._store.list(folder) if name.endswith(".json")
+        ]
+        return sorted(found, key=lambda a: str(a.get("started_at", "")))
+
+    def committed(self) -> set[int]:
+        names = self._store.list(self.folder)
+        return {int(n.removesuffix(".json")) for n in names if n.endswith(".json")}
+
+    def is_committed(self, index: int) -> bool:
+        return self._store.exists(self._record(index))
+
+    def commit(self, record: CheckpointRecord, table: pa.Table | None, scratch: Path) -> bool:
+        """Data first under a name of its own, then the record, create-only. False: another attempt was first."""
+        data_path = None
+        if table is not None:
+            name = f"checkpoints/{self.folder.rsplit('/', 1)[-1]}/{record.index:06d}.{record.attempt}.parquet"
+            local = scratch / f"{record.index:06d}.parquet"
+            write_table(local, table)
+            data = files.describe(local, name, table.num_rows)
+            data_path = f"{self._job.output}/{name}"
+            self._store.create_file(data_path, local)
+            local.unlink()
+            record = record.model_copy(update={"data": data})
+        if self._store.create_json(self._record(record.index), record.model_dump(mode="json")):
+            return True
+        if data_path is not None:
+            self._store.delete(data_path)
+        return False
+
+    def record(self, index: int) -> CheckpointRecord:
+        """The record of a committed checkpoint. Raises where it belongs to another input or spec."""
+        path = self._record(index)
+        record = read_manifest(self._store, path, CheckpointRecord)
+        if record is None:
+            raise DamagedData(f"{self._store.url(path)} is gone")
+        if (record.input_digest, record.spec_id) != (self._job.input.digest, self._job.spec.spec_id):
+            raise BadJob(
+                f"{self._store.url(path)} was made from another input or spec; "
+                f"remove the folder {self._store.url(self.root)} to start the partition anew"
+            )
+        return record
+
+    def data(self, record: CheckpointRecord, scratch: Path) -> Path | None:
+        """The checkpoint's file, proved by its digest. Damage retires the record, so a retry makes it anew."""
+        if record.data is None:
+            return None
+        try:
+            return files.fetch(self._store, self._job.output, record.data, scratch)
+        except DamagedData:
+            if not self._store.exists(self._job.manifest_path):
+                self._store.delete(self._record(record.index))
+            raise
+
+    def sweep(self) -> None:
+        """Removes all checkpoints. Only after the manifest is there."""
+        self._store.delete(self.root)
+
+    def _record(self, index: int) -> str:
+        return f"{self.folder}/{index:06d}.json"

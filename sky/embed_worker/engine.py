@@ -1,0 +1,60 @@
+"""What the worker asks of an engine: token ids in, vectors out, in any order, without barriers."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+Key = tuple[int, int]
+"""(checkpoint, index of the token sequence in it)."""
+Request = tuple[Key, tuple[int, ...]]
+Result = tuple[Key, np.ndarray | str]
+"""The vector, float32 of shape [dimension], or why this sequence has none."""
+
+
+class RequestSource(Protocol):
+    """Where an engine pulls its requests from."""
+
+    exhausted: bool
+    """True once every request has been taken."""
+
+    def take(self, block: bool) -> Request | None:
+        """The next request; None when none is ready (with `block`: only when exhausted)."""
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    dimension: int
+
+    def embed(self, source: RequestSource) -> Iterator[Result]:
+        """Yields each vector as soon as it is there, while it keeps on taking requests."""
+
+    def versions(self) -> dict[str, str]:
+        """Name and version of the engine and of the libraries under it."""
+
+
+class ListSource:
+    """A source over a list, for a handful of texts: canaries and queries."""
+
+    def __init__(self, sequences: list[tuple[int, ...]]) -> None:
+        self._requests = iter([((0, i), ids) for i, ids in enumerate(sequences)])
+        self.exhausted = False
+
+    def take(self, block: bool) -> Request | None:
+        request = next(self._requests, None)
+        self.exhausted = request is None
+        return request
+
+
+def embed_list(engine: Engine, sequences: list[tuple[int, ...]]) -> np.ndarray:
+    """Vectors of a few sequences in order, float32 of shape [sequences, dimension].
+
+    Raises ValueError with the engine's reason where it refuses one.
+    """
+    vectors = np.empty((len(sequences), engine.dimension), dtype=np.float32)
+    for (_, index), vector in engine.embed(ListSource(sequences)):
+        if isinstance(vector, str):
+            raise ValueError(vector)
+        vectors[index] = vector
+    return vectors

@@ -1,0 +1,111 @@
+"""Files of the lake with their digests: how they are described, written, fetched and proved."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed_worker.errors import DamagedData
+from embed_worker.layout import MANIFEST
+from embed_worker.store import Store
+
+CHUNK = 1 << 20
+
+
+class FileRef(BaseModel):
+    """One file, as a manifest lists it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    """Relative to the manifest's folder."""
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_files(files: Iterable[FileRef], length: int = 16) -> str:
+    """One digest over files in order, independent of where they lie."""
+    return hashlib.sha256("".join(f.sha256 for f in files).encode()).hexdigest()[:length]
+
+
+def describe(path: Path, name: str, rows: int) -> FileRef:
+    return FileRef(path=name, rows=rows, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def fetch(store: Store, folder: str, file: FileRef, target: Path) -> Path:
+    """Brings a file to this machine and proves that it is the one described. Local files stay in place.
+
+    Raises DamagedData with the file's URL where it is missing, cut or changed.
+    """
+    path = f"{folder}/{file.path}"
+    if store.is_local:
+        local = Path(store.path(path))
+        if problem := fault_of(store, folder, file):
+            raise DamagedData(problem)
+        return local
+    hasher = hashlib.sha256()
+    local = target / file.path.replace("/", "_")
+    try:
+        with store.open(path) as source, local.open("wb") as sink:
+            while block := source.read(CHUNK):
+                hasher.update(block)
+                sink.write(block)
+    except FileNotFoundError as error:
+        raise DamagedData(f"{store.url(path)} is missing") from error
+    if hasher.hexdigest() != file.sha256:
+        raise DamagedData(f"{store.url(path)} is not the file its manifest names: its sha256 differs")
+    return local
+
+
+def fault_of(store: Store, folder: str, file: FileRef) -> str | None:
+    """What is wrong with a file of the lake, or None where it is whole."""
+    path = f"{folder}/{file.path}"
+    hasher, size = hashlib.sha256(), 0
+    try:
+        with store.open(path) as source:
+            while block := source.read(CHUNK):
+                hasher.update(block)
+                size += len(block)
+    except (FileNotFoundError, IsADirectoryError):
+        return f"{store.url(path)} is missing"
+    if size != file.bytes:
+        return f"{store.url(path)} has {size} bytes, its manifest says {file.bytes}"
+    if hasher.hexdigest() != file.sha256:
+        return f"{store.url(path)} is not the file its manifest names: its sha256 differs"
+    return None
+
+
+def publish(store: Store, folder: str, local: Path, name: str, rows: int) -> FileRef:
+    """Puts a Parquet file of a fixed name into a folder whose manifest is yet to come.
+
+    One that is there already, of an attempt that died or of a twin, is adopted if it holds the same rows and
+    replaced otherwise; once the manifest is there nothing is replaced any more.
+    """
+    path = f"{folder}/{name}"
+    mine = describe(local, name, rows)
+    if store.create_file(path, local) or fault_of(store, folder, mine) is None:
+        return mine
+    theirs = local.with_suffix(".theirs")
+    try:
+        with store.open(path) as source, theirs.open("wb") as sink:
+            while block := source.read(CHUNK):
+                sink.write(block)
+        if pq.read_table(theirs).equals(pq.read_table(local), check_metadata=True):
+            return describe(theirs, name, rows)
+    except (pa.ArrowException, OSError):
+        pass  # not a readable Parquet file: foreign, or damaged
+    finally:
+        theirs.unlink(missing_ok=True)
+    if not store.exists(f"{folder}/{MANIFEST}"):
+        store.delete(path)
+        store.create_file(path, local)
+    return mine

@@ -1,0 +1,77 @@
+"""A small file in the lake that says, every few seconds, how far an attempt is."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from embed_worker import layout
+from embed_worker.job import EmbedJob
+from embed_worker.manifests import now
+from embed_worker.store import Store, to_json
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Writes the attempt's state from a thread of its own. A lake that refuses it does not stop the work."""
+
+    def __init__(self, store: Store, job: EmbedJob, attempt: str, about: dict[str, Any]) -> None:
+        self._store = store
+        self._path = layout.heartbeat_file(job.partition, attempt)
+        self._interval = job.heartbeat_seconds
+        self._started = time.monotonic()
+        self._state: dict[str, Any] = {
+            "format": layout.FORMAT,
+            "pipeline": job.pipeline,
+            "partition": job.partition,
+            "dataset": job.dataset,
+            "spec_id": job.spec.spec_id,
+            "partitioning": job.partitioning,
+            "attempt": attempt,
+            "rows": job.input.rows,
+            "rows_done": 0,
+            "tokens_done": 0,
+            "phase": "starting",
+            **about,
+        }
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._complained = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        if kind is not None:
+            self.update(phase="stopped")
+        self._beat()
+
+    def update(self, **state: Any) -> None:
+        with self._lock:
+            self._state.update(state)
+
+    def add(self, *, rows: int, tokens: int) -> None:
+        """Counts what this attempt has committed or found committed."""
+        with self._lock:
+            self._state["rows_done"] += rows
+            self._state["tokens_done"] += tokens
+
+    def _run(self) -> None:
+        while not self._done.wait(self._interval):
+            self._beat()
+
+    def _beat(self) -> None:
+        with self._lock:
+            state = {**self._state, "at": now(), "seconds": round(time.monotonic() - self._started, 1)}
+        try:
+            self._store.replace(self._path, to_json(state))
+        except Exception as error:
+            if not self._complained:
+                log.warning("heartbeat not written, going on without it: %s", error)
+            self._complained = True

@@ -1,0 +1,73 @@
+"""The job file: all that a worker needs to make one embedding partition."""
+
+from typing import Any, Literal
+
+import orjson
+from fsspec.core import url_to_fs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from embed_worker import layout
+from embed_worker.errors import BadJob
+from embed_worker.manifests import InputRef
+from embed_worker.model_spec import EmbeddingSpec, digest_of
+
+
+class EmbedJob(BaseModel):
+    """One embedding partition: what to read, how to embed it, where to commit it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = layout.FORMAT
+    pipeline: str
+    dataset: str = Field(pattern=rf"^{layout.DATASET_NAME}$", max_length=63)
+    partition: str
+    stride: int = Field(ge=0)
+    lake: str
+    partitioning: str
+    input: InputRef
+    spec: EmbeddingSpec
+    checkpoint_rows: int = Field(default=1024, ge=1)
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+
+    @field_validator("partitioning")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        layout.Partitioning.parse(value)
+        return value
+
+    @property
+    def output(self) -> str:
+        """Folder of the shard, relative to the lake."""
+        return layout.shard_folder(
+            self.dataset, self.spec.spec_id, layout.Partitioning.parse(self.partitioning), self.stride
+        )
+
+    @property
+    def manifest_path(self) -> str:
+        return f"{self.output}/{layout.MANIFEST}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the job; the same work has the same fingerprint, so a live job can be found again."""
+        return digest_of(self.model_dump(mode="json"), length=10)
+
+    @property
+    def path(self) -> str:
+        """Where the job file lies in the lake."""
+        return layout.job_file(self.partition, self.fingerprint)
+
+
+def load_job(url: str) -> EmbedJob:
+    """Reads a job file from any fsspec URL. Raises BadJob with the file and the key at fault."""
+    try:
+        fs, path = url_to_fs(url)
+        value: Any = orjson.loads(fs.cat_file(path))
+        return EmbedJob.model_validate(value)
+    except FileNotFoundError as error:
+        raise BadJob(f"job file {url} does not exist") from error
+    except orjson.JSONDecodeError as error:
+        raise BadJob(f"job file {url} is not JSON: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise BadJob(f"job file {url}: {key}: {first['msg']}") from error

@@ -1,0 +1,97 @@
+"""Where everything lies in the lake (format 1). Pure path arithmetic, relative to the lake's root."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+FORMAT = 1
+MANIFEST = "_manifest.json"
+LATEST = "_latest.json"
+REJECTS = "rejects.parquet"
+DATASET_NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
+
+Method = Literal["stride", "contiguous"]
+
+
+def part_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
+
+
+def partition_key(dataset: str, stride: int) -> str:
+    """Dagster's key of one stride: `books-00042`."""
+    return f"{dataset}-{stride:05d}"
+
+
+def split_partition_key(key: str) -> tuple[str, int]:
+    dataset, _, stride = key.rpartition("-")
+    return dataset, int(stride)
+
+
+@dataclass(frozen=True)
+class Partitioning:
+    """How the rows 0..rows-1 of a snapshot fall into `count` partitions."""
+
+    snapshot: str
+    method: Method
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Folder name, such as `0a1b2c3d4e5f-stride-00500`."""
+        return f"{self.snapshot}-{self.method}-{self.count:05d}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Partitioning":
+        match = re.fullmatch(rf"([0-9a-f]+)-({'|'.join(get_args(Method))})-(\d{{5}})", name)
+        if not match:
+            raise ValueError(f"{name!r} does not name a partitioning, such as 0a1b2c3d4e5f-stride-00500")
+        return cls(match[1], match[2], int(match[3]))  # type: ignore[arg-type]
+
+    def row_ids(self, stride: int, rows: int) -> Sequence[int]:
+        """The row ids of one partition of a snapshot with `rows` rows, ascending."""
+        if self.method == "stride":
+            return range(stride, rows, self.count)
+        return range(stride * rows // self.count, (stride + 1) * rows // self.count)
+
+    def stride_of(self, row_ids: np.ndarray, rows: int) -> np.ndarray:
+        """The partition of each row id; the inverse of `row_ids`."""
+        if self.method == "stride":
+            return row_ids % self.count
+        bounds = np.array([(s + 1) * rows // self.count for s in range(self.count)])
+        return np.searchsorted(bounds, row_ids, side="right")
+
+
+def raw_folder(dataset: str, snapshot: str) -> str:
+    return f"raw_reviews/{dataset}/{snapshot}"
+
+
+def raw_latest(dataset: str) -> str:
+    return f"raw_reviews/{dataset}/{LATEST}"
+
+
+def strides_folder(dataset: str, partitioning: Partitioning) -> str:
+    return f"stride_partitions/{dataset}/{partitioning.name}"
+
+
+def shards_folder(dataset: str, spec_id: str, partitioning: Partitioning) -> str:
+    return f"embedding_shards/{dataset}/{spec_id}/{partitioning.name}"
+
+
+def shard_folder(dataset: str, spec_id: str, partitioning: Partitioning, stride: int) -> str:
+    return f"{shards_folder(dataset, spec_id, partitioning)}/{stride:05d}"
+
+
+def canaries_file(spec_id: str) -> str:
+    """The canary vectors that every shard of this spec is held against."""
+    return f"embedding_spaces/{spec_id}.json"
+
+
+def job_file(partition: str, fingerprint: str) -> str:
+    return f"jobs/{partition}/{fingerprint}.json"
+
+
+def heartbeat_file(partition: str, attempt: str) -> str:
+    return f"progress/{partition}/{attempt}.json"

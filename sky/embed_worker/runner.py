@@ -1,0 +1,188 @@
+"""One job from start to commit: read → tokenise → engine → checkpoints → parts → manifest."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from embed_worker import files
+from embed_worker.checkpoints import CheckpointRecord, Checkpoints
+from embed_worker.commit import commit_shard
+from embed_worker.errors import BadJob, DamagedData, Preempted
+from embed_worker.feeder import Feeder
+from embed_worker.hardware import attempt_facts, hardware
+from embed_worker.heartbeat import Heartbeat
+from embed_worker.job import EmbedJob
+from embed_worker.manifests import ShardManifest, now, read_manifest
+from embed_worker.models import LoadedModel
+from embed_worker.store import Store
+from embed_worker.table import shard_schema
+from embed_worker.units import Unit, checkpoint_tables, make_unit
+
+log = logging.getLogger(__name__)
+
+UNWRITTEN = 2
+"""Finished checkpoints that may wait to be written before the engine is held back."""
+
+LoadModel = Callable[[], LoadedModel]
+
+
+def run_job(job: EmbedJob, load: LoadModel, stop: threading.Event) -> bool:
+    """Embeds and commits one partition. False where it was committed already, also by a twin meanwhile.
+
+    Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
+    """
+    store = Store(job.lake)
+    if _committed(store, job):
+        log.info("%s is committed already", job.partition)
+        return False
+    try:
+        return _Attempt(store, job, load, stop).run()
+    except Preempted:
+        raise
+    except Exception as error:
+        if _committed(store, job):
+            log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
+            Checkpoints(store, job).sweep()
+            return False
+        raise
+
+
+def _committed(store: Store, job: EmbedJob) -> bool:
+    manifest = read_manifest(store, job.manifest_path, ShardManifest)
+    if manifest is None:
+        return False
+    if manifest.input.digest != job.input.digest:
+        raise BadJob(
+            f"{store.url(job.manifest_path)} was made from input {manifest.input.digest}, this job has "
+            f"{job.input.digest}: the same snapshot cannot have two contents; run `embed-assets verify`"
+        )
+    return True
+
+
+class _Attempt:
+    def __init__(self, store: Store, job: EmbedJob, load: LoadModel, stop: threading.Event) -> None:
+        self.store, self.job, self.load, self.stop = store, job, load, stop
+        self.name = uuid.uuid4().hex[:8]
+        self.checkpoints = Checkpoints(store, job)
+        self.seconds: dict[str, float] = {}
+        self.units: dict[int, Unit] = {}
+        self.writing: list[Future[None]] = []
+        self.about = attempt_facts()
+
+    def run(self) -> bool:
+        started = time.monotonic()
+        self.checkpoints.register(self.name, {"started_at": now(), **self.about})
+        log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
+        with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
+            inputs = self._timed("read", lambda: self._fetch_input(scratch))
+            self.heartbeat.update(phase="loading model")
+            model = self._timed("load_model", self.load)
+            self.heartbeat.update(phase="embedding", hardware=hardware(), engine=model.engine.versions())
+            self._embed(model, inputs, scratch)
+            self.heartbeat.update(phase="committing")
+            seconds = {**self.seconds, "total": time.monotonic() - started}
+            won = commit_shard(
+                self.store,
+                self.job,
+                self.checkpoints,
+                scratch,
+                canaries=model.canaries,
+                engine=model.engine.versions(),
+                hardware=hardware(),
+                seconds={phase: round(value, 3) for phase, value in seconds.items()},
+            )
+            self.heartbeat.update(phase="committed")
+        self.checkpoints.sweep()
+        log.info("%s: %s", self.job.partition, "committed" if won else "committed by another attempt first")
+        return won
+
+    def _timed(self, phase: str, work: Callable[[], Any]) -> Any:
+        begin = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - begin
+
+    def _fetch_input(self, scratch: Path) -> list[Path]:
+        try:
+            return [files.fetch(self.store, self.job.input.path, f, scratch) for f in self.job.input.files]
+        except DamagedData as error:
+            raise BadJob(f"{error}. Re-materialize stride_partitions, then this partition") from error
+
+    def _embed(self, model: LoadedModel, inputs: list[Path], scratch: Path) -> None:
+        schema = shard_schema(self.job, model.engine.dimension)
+        prompt = self.job.spec.prompts.document
+        known = self.checkpoints.committed()
+
+        def make(index: int, table: pa.Table) -> Unit | None:
+            if index in known or self.checkpoints.is_committed(index):
+                self.heartbeat.add(rows=len(self.checkpoints.span(index)), tokens=0)
+                return None
+            return self._timed("tokenise", lambda: make_unit(index, table, model.tokenizer, prompt))  # type: ignore[no-any-return]
+
+        def begin(unit: Unit) -> None:
+            unit.begin(model.engine.dimension)
+            self.units[unit.index] = unit
+            if not unit.sequences:
+                self._finish(unit, writer, schema, scratch)
+
+        tables = enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows, self.job.input.rows))
+        feeder = Feeder(tables, make, begin)
+        self._last_finish = time.monotonic()
+        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+            try:
+                for (index, sequence), vector in model.engine.embed(feeder):
+                    if self.stop.is_set():
+                        raise Preempted("told to stop; the committed checkpoints are kept")
+                    if self.units[index].put(sequence, vector):
+                        self._finish(self.units[index], writer, schema, scratch)
+                if self.stop.is_set():
+                    raise Preempted("told to stop; the committed checkpoints are kept")
+            finally:
+                feeder.stop()
+            begun = time.monotonic()
+            for future in self.writing:
+                future.result()
+            self.seconds["write_tail"] = time.monotonic() - begun
+
+    def _finish(self, unit: Unit, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
+        """Hands a finished checkpoint to the writer; waits only when the writer is behind."""
+        del self.units[unit.index]
+        at = time.monotonic()
+        engine_seconds, self._last_finish = at - self._last_finish, at
+        while sum(not future.done() for future in self.writing) >= UNWRITTEN:
+            next(future for future in self.writing if not future.done()).result()
+        for future in self.writing:
+            if future.done():
+                future.result()
+        self.writing = [future for future in self.writing if not future.done()]
+        self.writing.append(writer.submit(self._write, unit, schema, engine_seconds, scratch))
+
+    def _write(self, unit: Unit, schema: pa.Schema, engine_seconds: float, scratch: Path) -> None:
+        begun = time.monotonic()
+        kept = unit.kept()
+        table = unit.table(schema)
+        record = CheckpointRecord(
+            index=unit.index,
+            rows=unit.rows,
+            input_digest=self.job.input.digest,
+            spec_id=self.job.spec.spec_id,
+            attempt=self.name,
+            data=None,
+            dimension=schema.field("embedding").type.list_size if table is not None else None,
+            chunks=len(kept),
+            tokens=int(unit.n_tokens[kept].sum()),
+            duplicate_chunks=len(unit.row_ids) - len(unit.sequences),
+            rejects=unit.all_rejects(),
+            engine_seconds=round(engine_seconds, 4),
+        )
+        first = self.checkpoints.commit(record, table, scratch)
+        self.heartbeat.add(rows=unit.rows, tokens=record.tokens if first else 0)
+        self.seconds["write"] = self.seconds.get("write", 0.0) + time.monotonic() - begun

@@ -1,0 +1,237 @@
+"""The lake as the commit protocol needs it: create-only puts, atomic replaces, reads. Any fsspec URL."""
+
+import errno
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import orjson
+from fsspec.implementations.local import LocalFileSystem
+
+from embed_worker.errors import StoreUnavailable
+
+CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
+
+
+class Store:
+    """One lake root. Paths are relative to it, with `/`; `..` and absolute paths are refused."""
+
+    def __init__(self, root: str, **storage_options: Any) -> None:
+        if "://" not in root:
+            root = str(Path(root).expanduser().absolute())
+        protocol = root.split("://", 1)[0] if "://" in root else "file"
+        options = dict(storage_options)
+        if protocol in CREATE_ONLY_REMOTES:
+            options.setdefault("use_listings_cache", False)
+        try:
+            fs, path = fsspec.core.url_to_fs(root, **options)
+        except (ImportError, ValueError) as error:
+            raise StoreUnavailable(f"lake {root}: {error}") from error
+        self.root = root.rstrip("/")
+        self.fs = fs
+        self._base = path.rstrip("/")
+        self.is_local = isinstance(fs, LocalFileSystem)
+        if not self.is_local and protocol not in CREATE_ONLY_REMOTES:
+            raise StoreUnavailable(
+                f"lake {root}: no create-only put is known for {protocol}://; use a local folder, s3://, gs:// or az://"
+            )
+
+    def url(self, path: str) -> str:
+        """Full URL of a path, for people and for Dagster metadata."""
+        return f"{self.root}/{path}"
+
+    def path(self, path: str) -> str:
+        """The path as the file system takes it."""
+        parts = path.split("/")
+        if path.startswith("/") or ".." in parts or "\\" in path or "\x00" in path:
+            raise ValueError(f"{path!r} leads out of the lake")
+        return f"{self._base}/{path}" if path else self._base
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def exists(self, path: str) -> bool:
+        with self._errors(path):
+            return bool(self.fs.exists(self.path(path)))
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError where there is no such file."""
+        with self._errors(path):
+            data: bytes = self.fs.cat_file(self.path(path))
+            return data
+
+    def read_json(self, path: str) -> Any:
+        try:
+            return orjson.loads(self.read(path))
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"{self.url(path)} is not JSON: {error}") from error
+
+    def open(self, path: str) -> IO[bytes]:
+        with self._errors(path):
+            file: IO[bytes] = self.fs.open(self.path(path), "rb")
+            return file
+
+    def list(self, path: str) -> list[str]:
+        """Names in a folder, sorted; empty where there is no such folder."""
+        with self._errors(path):
+            try:
+                found = self.fs.ls(self.path(path), detail=False)
+            except FileNotFoundError:
+                return []
+            folder = self.path(path).rstrip("/")
+            names = (str(name).rstrip("/") for name in found)
+            return sorted(name.rsplit("/", 1)[-1] for name in names if name != folder)
+
+    def walk(self, path: str) -> Iterator[tuple[str, int]]:
+        """Every file under a folder as (path relative to the lake, bytes), sorted."""
+        with self._errors(path):
+            found = self.fs.find(self.path(path), detail=True)
+        prefix = len(self._base) + 1
+        for name in sorted(found):
+            yield str(name)[prefix:], int(found[name]["size"] or 0)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Puts a file that must not exist yet. False where it exists: the first writer wins."""
+        with self._errors(path):
+            if self.is_local:
+                return self._link(path, lambda f: f.write(data))
+            try:
+                self.fs.pipe_file(self.path(path), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def create_file(self, path: str, source: Path) -> bool:
+        """Like `create`, from a local file; `source` made in `scratch()` costs no copy."""
+        with self._errors(path):
+            if not self.is_local:
+                try:
+                    self.fs.put_file(str(source), self.path(path), mode="create")
+                except FileExistsError:
+                    return False
+                return True
+            target = self._local_target(path)
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with source.open("rb") as file:
+                    return self._link(path, lambda f: shutil.copyfileobj(file, f, 1 << 20))
+            _fsync_folder(target.parent)
+            return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Puts a small file, old or new as a whole: `_latest.json` and heartbeats only."""
+        with self._errors(path):
+            if not self.is_local:
+                self.fs.pipe_file(self.path(path), data)
+                return
+            target = self._local_target(path)
+            temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+            try:
+                temporary.write_bytes(data)
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def create_json(self, path: str, value: Any) -> bool:
+        return self.create(path, to_json(value))
+
+    def delete(self, path: str) -> None:
+        """Removes a file or folder; one that is gone already is fine."""
+        with self._errors(path):
+            target = self.path(path)
+            if self.is_local:
+                local = Path(target)
+                if local.is_dir() and not local.is_symlink():
+                    shutil.rmtree(local, ignore_errors=True)
+                else:
+                    local.unlink(missing_ok=True)
+                return
+            try:
+                self.fs.rm(target, recursive=True)
+            except FileNotFoundError:
+                pass
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A temporary local folder for files on their way into the lake; on its disk where it is local."""
+        parent = None
+        if self.is_local:
+            parent = Path(self._base) / ".tmp"
+            with self._errors(".tmp"):
+                parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="embed-", dir=parent, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _local_target(self, path: str) -> Path:
+        target = Path(self.path(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _link(self, path: str, write: Any) -> bool:
+        target = self._local_target(path)
+        if target.exists():
+            return False
+        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            _fsync_folder(target.parent)
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """Turns what an operator can mend into one sentence; FileNotFoundError passes."""
+        try:
+            yield
+        except PermissionError as error:
+            raise StoreUnavailable(
+                f"{self.url(path)}: no permission ({error}). Give this user write access, or point EMBED_LAKE elsewhere"
+            ) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreUnavailable(
+                    f"{self.url(path)}: no space left. Free some space, or point EMBED_LAKE elsewhere; "
+                    "nothing half-written is kept"
+                ) from error
+            if error.errno in (errno.EROFS, errno.ENOTDIR, errno.EIO):
+                raise StoreUnavailable(
+                    f"{self.url(path)}: cannot be written ({error.strerror}). Point EMBED_LAKE at a writable folder"
+                ) from error
+            raise
+
+
+def to_json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

