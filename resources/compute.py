@@ -54,6 +54,10 @@ class ComputeUnavailable(Exception):
     """The backend cannot be asked just now. Nothing is known to be wrong with any job."""
 
 
+class BackendBroken(RuntimeError):
+    """The backend cannot run anything until a person mends it; the message says how."""
+
+
 class Compute(Protocol):
     """Runs embed jobs. Calls may raise ComputeUnavailable; the driver waits and asks again."""
 

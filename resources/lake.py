@@ -8,7 +8,7 @@ from pydantic import Field
 from embed_worker import layout
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
-from embed_worker.manifests import RawManifest, ShardManifest, StridesManifest, now, read_manifest
+from embed_worker.manifests import BadManifest, RawManifest, ShardManifest, StridesManifest, now, read_manifest
 from embed_worker.store import Store
 
 
@@ -29,8 +29,12 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         path = layout.raw_latest(dataset)
         if not self.store.exists(path):
             return None
-        snapshot = self.store.read_json(path)["snapshot"]
-        folder = layout.raw_folder(dataset, snapshot)
+        try:
+            folder = layout.raw_folder(dataset, str(self.store.read_json(path)["snapshot"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadManifest(
+                f"{self.store.url(path)} does not name a snapshot ({error}); materialize raw_reviews again"
+            ) from error
         return read_manifest(self.store, f"{folder}/{layout.MANIFEST}", RawManifest)
 
     def strides(self, dataset: str, partitioning: Partitioning) -> StridesManifest | None:

@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from resources.worker_process import WorkerProcess
 STATES = {ExitCode.DONE: JobState.SUCCEEDED, ExitCode.BAD_JOB: JobState.REFUSED}
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     handle: JobHandle
     url: str
@@ -27,7 +28,7 @@ class _Job:
     log: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Seat:
     """A worker process, the spec it has loaded, and the job it has in hand."""
 
@@ -53,6 +54,8 @@ class LocalCompute:
         self.slots = 2 * workers  # one in hand, one waiting, so that a worker never idles for a poll
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
+        if live := self.find([name]).get(name):
+            return live
         entry = _Job(JobHandle(name, f"{name}#{len(self._jobs)}"), url, job.spec)
         self._jobs[entry.handle] = entry
         self._queue.append(entry)
@@ -68,16 +71,12 @@ class LocalCompute:
         return {handle: self._jobs[handle].status for handle in handles}
 
     def cancel(self, handles: Sequence[JobHandle]) -> None:
-        for handle in handles:
-            job = self._jobs[handle]
-            if job.status.state.final:
-                continue
-            if job in self._queue:
-                self._queue.remove(job)
-            for seat in [seat for seat in self._seats if seat.job is job]:
-                self._seats.remove(seat)
-                seat.process.stop()
-            job.status = JobStatus(JobState.CANCELLED, "cancelled")
+        jobs = [job for job in map(self._jobs.__getitem__, handles) if not job.status.state.final]
+        ids = {id(job) for job in jobs}
+        self._queue = deque(job for job in self._queue if id(job) not in ids)
+        self._stop([seat for seat in self._seats if seat.job is not None and id(seat.job) in ids])
+        for job in jobs:
+            job.status = JobStatus(JobState.CANCELLED, "cancelled", job.status.facts)
 
     def logs(self, handle: JobHandle, lines: int = 100) -> str:
         job = self._jobs[handle]
@@ -85,9 +84,15 @@ class LocalCompute:
         return seat.process.tail(lines) if seat else (job.log or "(the job never started)")
 
     def close(self) -> None:
-        for seat in self._seats:
-            seat.process.stop()
-        self._seats.clear()
+        self._stop(list(self._seats))
+
+    def _stop(self, seats: list[_Seat]) -> None:
+        """All at once: each may take its time to go."""
+        if not seats:
+            return
+        with ThreadPoolExecutor(len(seats)) as pool:
+            list(pool.map(lambda seat: seat.process.stop(), seats))
+        self._seats = [seat for seat in self._seats if seat not in seats]
 
     def _advance(self) -> None:
         """Takes the workers' answers, notices dead ones, hands out the next jobs."""
@@ -100,12 +105,12 @@ class LocalCompute:
                 self._settle(seat, JobState.FAILED, death)
                 seat.process.stop()
                 self._seats.remove(seat)
-        while self._queue and (seat := self._free_seat(self._queue[0].spec)) is not None:
+        while self._queue and (free := self._free_seat(self._queue[0].spec)) is not None:
             job = self._queue.popleft()
-            seat.job = job
-            job.status = JobStatus(JobState.RUNNING, facts={"worker_pid": seat.process.pid})
+            free.job = job
+            job.status = JobStatus(JobState.RUNNING, facts={"worker_pid": free.process.pid})
             try:
-                seat.process.send({"job": job.url})
+                free.process.send({"job": job.url})
             except OSError:
                 continue  # dead: the next poll says how
 

@@ -12,33 +12,38 @@ from typing import Any
 
 import orjson
 
-from resources.compute import tail_of
+from resources.compute import BackendBroken, tail_of
 
 STOP_SECONDS = 12.0
 
 
-class WorkerMissing(RuntimeError):
+class WorkerMissing(BackendBroken):
     """The worker's environment is not there."""
+
+
+def check_python(python: str) -> str:
+    """The absolute path of the worker's Python. Raises WorkerMissing with the cure where there is none."""
+    executable = shutil.which(python)
+    if executable is None:
+        raise WorkerMissing(
+            f"no worker environment at {python}. `make setup` builds it, or point EMBED_WORKER_PYTHON at a "
+            "Python that has embed_worker and vLLM"
+        )
+    return str(Path(executable).absolute())  # not resolved: a venv's python is a link
 
 
 class WorkerProcess:
     """`python -m embed_worker --serve` in the worker's own environment."""
 
     def __init__(self, python: str, log: Path, environment: Mapping[str, str] | None = None) -> None:
-        executable = shutil.which(python)
-        if executable is None:
-            raise WorkerMissing(
-                f"no worker environment at {python}. `make setup` builds it, or point EMBED_WORKER_PYTHON at a "
-                "Python that has embed_worker and vLLM"
-            )
+        executable = check_python(python)
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         # The child inherits nothing of Dagster's: no PYTHONPATH, no Dagster variables.
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "PYTHON"))}
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                # absolute, but not resolved: a venv's python is a link
-                [str(Path(executable).absolute()), "-m", "embed_worker", "--serve"],
+                [executable, "-m", "embed_worker", "--serve"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,

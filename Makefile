@@ -1,0 +1,52 @@
+# Two commands do it all on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui docs clean
+export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
+export EMBED_PIPELINES ?= pipelines/demo.yaml
+export EMBED_LAKE ?= $(CURDIR)/.demo/lake
+UI_PORT ?= 3000
+
+help: ## show this
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## build both environments (.venv, .venv-worker)
+	@scripts/setup_platform.sh
+	@scripts/setup_worker.sh
+
+demo: setup ## run the whole pipeline on real film reviews: no cloud, no GPU
+	@.venv/bin/embed-assets demo
+
+ui: setup ## open the Dagster UI on the demo's instance (http://127.0.0.1:$(UI_PORT))
+	@.venv/bin/python -m embed_assets.demo.home
+	@echo "http://127.0.0.1:$(UI_PORT)"; .venv/bin/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(UI_PORT)
+
+setup-test:
+	@scripts/setup_platform.sh dev
+	@scripts/setup_worker.sh
+	@.venv/bin/python -m embed_assets.demo.fetch
+
+lint: ## ruff and mypy
+	@scripts/setup_platform.sh dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: setup-test ## everything: lint, types, unit, integration, e2e with real components
+	@scripts/test_tools.sh
+	@$(MAKE) --no-print-directory lint
+	scripts/test.sh
+
+test-fast: ## lint and the unit tests, under a minute
+	@$(MAKE) --no-print-directory lint
+	.venv/bin/pytest -n 2 -m "not vllm and not e2e and not slurm and not ui"
+
+e2e-ui: setup-test ## drive the UI in headless Chromium
+	@scripts/test_tools.sh
+	.venv/bin/pytest -m ui
+
+docs: ## regenerate the reference pages that come from the code
+	.venv/bin/python -m embed_assets.spec.schema
+
+clean: ## remove environments and the demo's data
+	rm -rf .venv .venv-worker .demo build dist

@@ -1,0 +1,68 @@
+"""The Typer app and its commands; what they do is elsewhere."""
+
+from typing import Annotated
+
+import typer
+
+from embed_assets.cli import commands
+from embed_assets.cli.common import friendly_errors
+
+app = typer.Typer(
+    name="embed-assets",
+    help="Embeds millions of texts as Dagster partitions. Settings come from EMBED_* environment variables.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Dataset to look in.")]
+
+
+@app.command(epilog="Example: `embed-assets demo`, then `make ui`.")
+@friendly_errors
+def demo() -> None:
+    """Run the whole pipeline on 13,905 real film reviews: no cloud account, no GPU."""
+    from embed_assets.demo.run import run_demo
+
+    run_demo()
+
+
+@app.command(epilog='Example: `embed-assets search "a heist that goes wrong" --dataset plot_summaries --limit 3`')
+@friendly_errors
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    dataset: Dataset = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Number of results.")] = 5,
+    pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
+) -> None:
+    """Find the rows nearest in meaning; embeds the query with the same model and the query prompt."""
+    commands.search(query, dataset, limit, pipeline)
+
+
+@app.command(epilog="Example: `embed-assets status --partitions`")
+@friendly_errors
+def status(
+    partitions: Annotated[bool, typer.Option("--partitions", help="List every partition.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how far each dataset is, from the lake alone."""
+    commands.status(partitions, as_json)
+
+
+@app.command(epilog="Example: `embed-assets verify` or `embed-assets verify s3://bucket/lake`")
+@friendly_errors
+def verify(
+    lake: Annotated[str | None, typer.Argument(help="Root of the lake; default: EMBED_LAKE.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Re-check a lake from its files alone. Exit code 1 on any damage, naming it."""
+    commands.verify(lake, as_json)
+
+
+@app.command(epilog="Example: `embed-assets gc` shows, `embed-assets gc --yes` removes.")
+@friendly_errors
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is shown.")] = False,
+) -> None:
+    """Remove what no latest snapshot and no running job needs; shows it first."""
+    commands.gc(yes)

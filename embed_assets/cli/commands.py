@@ -1,0 +1,119 @@
+"""What the commands print."""
+
+import dataclasses
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from embed_assets.cli.common import CommandError, console, deployment
+from embed_assets.factory import compute_resource
+from embed_assets.lake.gc import find_garbage
+from embed_assets.lake.status import DatasetStatus, PartitionState, pipeline_status
+from embed_assets.lake.verify import verify_lake
+from embed_assets.search import Hit, find_table, search_table
+from embed_worker.store import Store
+
+STYLES = {
+    PartitionState.COMMITTED: "green",
+    PartitionState.RUNNING: "cyan",
+    PartitionState.SILENT: "yellow",
+    PartitionState.WAITING: "dim",
+}
+
+
+def search(query: str, dataset: str | None, limit: int, pipeline: str | None) -> None:
+    settings, pipelines, lake = deployment()
+    if pipeline is not None:
+        pipelines = [p for p in pipelines if p.name == pipeline]
+    found = find_table(lake, pipelines, dataset)
+    with console.status(f"loading {found.spec.model} …"):
+        vector = compute_resource(settings).embed_queries(found.spec, [query])[0]
+    print_hits(query, found.dataset, search_table(found, vector, limit))
+
+
+def print_hits(query: str, dataset: str, hits: list[Hit]) -> None:
+    table = Table(title=Text(f"“{query}” in {dataset}"), title_justify="left", show_lines=False)
+    table.add_column("score", justify="right", style="cyan", no_wrap=True)
+    table.add_column("id", style="magenta", no_wrap=True)
+    table.add_column("text", overflow="fold")
+    for hit in hits:
+        text = " ".join(hit.passage.split())
+        table.add_row(f"{hit.score:.4f}", Text(hit.id), Text(text if len(text) <= 240 else text[:239] + "…"))
+    console.print(table)
+
+
+def status(partitions: bool, as_json: bool) -> None:
+    _, pipelines, lake = deployment()
+    found = [one for pipeline in pipelines for one in pipeline_status(lake, pipeline)]
+    if as_json:
+        console.print_json(data=[dataclasses.asdict(one) for one in found])
+        return
+    table = Table(title=Text(f"lake {lake.root}"), title_justify="left")
+    for name in ("pipeline", "dataset", "snapshot"):
+        table.add_column(name)
+    for name in ("rows", "strides", *PartitionState, "embedded", "rejected", "vectors", "tokens"):
+        table.add_column(str(name), justify="right")
+    for one in found:
+        counts = one.counts
+        table.add_row(
+            one.pipeline,
+            one.dataset,
+            one.snapshot or "—",
+            f"{one.rows:,}",
+            "yes" if one.strides_written else "no",
+            *(Text(str(counts[state]), style=STYLES[state] if counts[state] else "dim") for state in PartitionState),
+            f"{one.rows_embedded:,}",
+            f"{one.rows_rejected + one.rejects:,}",
+            f"{one.vectors:,}",
+            f"{one.tokens:,}",
+        )
+    console.print(table)
+    if partitions:
+        _print_partitions(found)
+
+
+def _print_partitions(found: list[DatasetStatus]) -> None:
+    for one in found:
+        for key, state in one.partitions.items():
+            console.print(Text(f"{state:<10}", style=STYLES[state]), Text(key))
+
+
+def verify(root: str | None, as_json: bool) -> None:
+    store = Store(root) if root is not None else deployment()[2].store
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=as_json) as progress:
+        task = progress.add_task("listing")
+        report = verify_lake(store, lambda place: progress.update(task, description=Text(place).plain))
+    if as_json:
+        console.print_json(data=dataclasses.asdict(report))
+    else:
+        for damage in report.damages:
+            console.print("[red]damaged[/]", Text(f"{damage.where}: {damage.what}"), soft_wrap=True)
+        console.print(
+            f"{report.snapshots} snapshots, {report.partitionings} partitionings, {report.shards} shards "
+            f"({report.unfinished} unfinished), {report.rows:,} rows, {report.vectors:,} vectors, "
+            f"{report.bytes / 1e6:,.1f} MB read: ",
+            "[green]all sound[/]" if not report.damages else f"[red]{len(report.damages)} damages[/]",
+        )
+        if not report.snapshots and not report.shards:
+            raise CommandError(f"nothing is committed in {store.root}; is this the lake you meant?")
+    if report.damages:
+        raise typer.Exit(1)
+
+
+def gc(yes: bool) -> None:
+    store = deployment()[2].store
+    garbage = list(find_garbage(store))
+    for item in garbage:
+        console.print(f"{item.bytes / 1e6:>10,.1f} MB ", Text(item.path), Text(f"({item.why})", style="dim"))
+        if yes:
+            store.delete(item.path)
+    total = sum(item.bytes for item in garbage) / 1e6
+    if not garbage:
+        console.print("nothing to remove")
+    elif yes:
+        console.print(f"removed {len(garbage)} places, {total:,.1f} MB")
+    else:
+        console.print(f"{len(garbage)} places, {total:,.1f} MB; nothing removed yet: `embed-assets gc --yes` does")

@@ -1,0 +1,49 @@
+"""Console, settings and errors of the commands."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from embed_assets.settings import Settings
+from embed_assets.spec import EmbeddingPipeline, load_pipelines
+from embed_worker.errors import WorkerError
+from resources.lake import LakeResource
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class CommandError(Exception):
+    """Ends a command with one clear sentence."""
+
+
+def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """What a person can mend is one message and exit code 2, not a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ValidationError as error:
+            faults = "; ".join(f"EMBED_{'.'.join(map(str, f['loc'])).upper()}: {f['msg']}" for f in error.errors())
+            message = f"settings: {faults}"
+        except (CommandError, WorkerError, ValueError, OSError, RuntimeError) as error:
+            message = str(error)
+        errors.print("[bold red]error:[/] ", end="")
+        errors.print(message, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+
+    return run
+
+
+def deployment() -> tuple[Settings, list[EmbeddingPipeline], LakeResource]:
+    """Settings, pipelines and lake, as Dagster sees them."""
+    settings = Settings()
+    return settings, load_pipelines(settings.pipeline_files()), LakeResource(root=settings.lake)

@@ -1,0 +1,1 @@
+"""The demo: real reviews through the whole pipeline on this machine."""

@@ -1,0 +1,191 @@
+"""Materializes every partition of the demo through Dagster, then searches."""
+
+import logging
+import os
+import time
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from embed_assets.assets.common import asset_key
+from embed_assets.cli.commands import print_hits
+from embed_assets.cli.common import CommandError, console, deployment
+from embed_assets.demo.fetch import fetch_demo_files
+from embed_assets.demo.home import prepare_home
+from embed_assets.demo.watch import progress_bars, watch_embedding
+from embed_assets.factory import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
+from embed_assets.factory import build_definitions, compute_resource
+from embed_assets.partitions import PipelinePartitions
+from embed_assets.search import find_table, search_table
+from embed_assets.spec import EmbeddingPipeline
+from resources.lake import LakeResource
+from resources.local_compute import LocalComputeResource
+from resources.worker_process import check_python
+
+FOLDER = Path(".demo")
+QUERY = "gorgeous to look at, but far too long"
+QUERY_DATASET = "critic_reviews"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class AssetSummary:
+    """What one asset's run recorded."""
+
+    partitions: int = 0
+    adopted: int = 0
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    checks_passed: int = 0
+    checks: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def run_demo() -> None:
+    """Raises CommandError where a step fails; whatever was committed stays, and the next call goes on from there."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("LANCE_LOG", "error")
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    begun = time.monotonic()
+    with console.status("fetching the sample and the weights …"):
+        fetch_demo_files(FOLDER)
+    prepare_home(FOLDER / "dagster_home")
+    settings, pipelines, lake = deployment()
+    pipeline = next((p for p in pipelines if p.name == "demo"), None)
+    if pipeline is None:
+        raise CommandError("EMBED_PIPELINES does not have the demo pipeline; unset it, or add pipelines/demo.yaml")
+    compute = compute_resource(settings)
+    if isinstance(compute, LocalComputeResource):
+        check_python(compute.worker_python)
+    with ThreadPoolExecutor(1) as pool:
+        vector: Future[list[list[float]]] | None = None
+        if _looks_committed(lake, pipeline):  # nothing to embed: load the model for the search meanwhile
+            vector = pool.submit(compute.embed_queries, pipeline.embedding, [QUERY])
+        definitions = build_definitions(pipelines, settings)
+        summaries = _materialize(definitions, pipeline, lake)
+        _print_summary(summaries)
+        with console.status("embedding the query …"):
+            vectors = vector.result() if vector else compute.embed_queries(pipeline.embedding, [QUERY])
+    found = find_table(lake, [pipeline], QUERY_DATASET)
+    print_hits(QUERY, QUERY_DATASET, search_table(found, vectors[0], 5))
+    console.print(f"\nDone in {time.monotonic() - begun:.0f} s. The lake is {lake.store.root}.")
+    console.print("Open the UI:       [bold]make ui[/]      (then http://127.0.0.1:3000)")
+    console.print('Search yourself:   [bold].venv/bin/embed-assets search "…" --dataset critic_reviews[/]')
+    console.print("Prove the lake:    [bold].venv/bin/embed-assets verify[/]")
+
+
+def _looks_committed(lake: LakeResource, pipeline: EmbeddingPipeline) -> bool:
+    from embed_assets.lake.status import PartitionState, pipeline_status
+
+    statuses = pipeline_status(lake, pipeline)
+    return all(set(status.partitions.values()) == {PartitionState.COMMITTED} for status in statuses)
+
+
+def _materialize(
+    definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake: LakeResource
+) -> dict[str, AssetSummary]:
+    partitions = PipelinePartitions(pipeline)
+    datasets = list(partitions.strides_of)
+    strides = [key for keys in partitions.strides_of.values() for key in keys]
+    job = definitions.resolve_implicit_global_asset_job_def()
+    summaries = {name: AssetSummary() for name in (RAW_REVIEWS, STRIDE_PARTITIONS, EMBEDDING_SHARDS, VECTOR_INDEX)}
+    with dg.DagsterInstance.get() as instance, progress_bars(console) as progress:
+
+        def run(name: str, tags: dict[str, str] | None = None, partition: str | None = None) -> None:
+            begun = time.monotonic()
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=[asset_key(pipeline, name)],
+                tags={"embed_assets/demo": "true", **(tags or {})},
+                partition_key=partition,
+                run_config=QUIET,
+                raise_on_error=False,
+            )
+            _collect(summaries[name], instance, result.run_id)
+            summaries[name].seconds += time.monotonic() - begun
+            if not result.success:
+                raise CommandError(f"{name} failed: {_reason(instance, result.run_id)}")
+
+        _bar(progress, RAW_REVIEWS, len(datasets), lambda: run(RAW_REVIEWS, _range(datasets)))
+        _bar(progress, STRIDE_PARTITIONS, len(strides), lambda: run(STRIDE_PARTITIONS, _range(strides)))
+        with watch_embedding(progress, lake, pipeline):
+            run(EMBEDDING_SHARDS, _range(strides))
+        task = progress.add_task(VECTOR_INDEX, total=len(datasets), note="")
+        for name in datasets:
+            run(VECTOR_INDEX, partition=name)
+            progress.advance(task)
+    return summaries
+
+
+def _bar(progress: Progress, name: str, total: int, work: Any) -> None:
+    task = progress.add_task(name, total=None, note="")
+    work()
+    progress.update(task, total=total, completed=total)
+
+
+def _range(keys: list[str]) -> dict[str, str]:
+    return {ASSET_PARTITION_RANGE_START_TAG: keys[0], ASSET_PARTITION_RANGE_END_TAG: keys[-1]}
+
+
+def _collect(summary: AssetSummary, instance: dg.DagsterInstance, run_id: str) -> None:
+    """Adds up what the run's events say."""
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
+            metadata = {k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()}
+            summary.partitions += 1
+            summary.adopted += bool(metadata.get("adopted"))
+            summary.rows += int(metadata.get("dagster/row_count") or 0)
+            summary.tokens += int(metadata.get("tokens") or 0)
+        else:
+            evaluation = event.asset_check_evaluation_data
+            summary.checks += 1
+            summary.checks_passed += evaluation.passed
+            if not evaluation.passed:
+                summary.failures.append(f"{evaluation.partition} {evaluation.check_name}: {evaluation.description}")
+
+
+def _reason(instance: dg.DagsterInstance, run_id: str) -> str:
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        if entry.dagster_event is not None:
+            data = entry.dagster_event.step_failure_data
+            failure = data.user_failure_data
+            if failure is not None and failure.description:
+                return failure.description
+            if data.error is not None:
+                return (data.error.cause or data.error).message.strip()
+    return f"see run {run_id} in {os.environ['DAGSTER_HOME']}"
+
+
+def _print_summary(summaries: dict[str, AssetSummary]) -> None:
+    table = Table(title="materialized through Dagster", title_justify="left")
+    table.add_column("asset", no_wrap=True)
+    for name in ("partitions", "adopted", "rows", "tokens", "seconds", "checks passed"):
+        table.add_column(name, justify="right")
+    for name, summary in summaries.items():
+        good = summary.checks_passed == summary.checks
+        table.add_row(
+            name,
+            f"{summary.partitions:,}",
+            f"{summary.adopted:,}",
+            f"{summary.rows:,}",
+            f"{summary.tokens:,}" if summary.tokens else "",
+            f"{summary.seconds:.1f}",
+            Text(f"{summary.checks_passed} of {summary.checks}", style="green" if good else "red"),
+        )
+    console.print(table)
+    failures = [line for summary in summaries.values() for line in summary.failures]
+    if failures:
+        raise CommandError("checks failed:\n" + "\n".join(failures))

@@ -1,0 +1,77 @@
+"""What of a lake nobody needs any more: old snapshots, leftovers of finished or dead attempts."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from embed_assets.lake import census
+from embed_worker import layout
+from embed_worker.store import Store
+
+LIVE_SECONDS = 15 * 60.0
+"""A job that was heard of within this time still needs its snapshot and its checkpoints."""
+SCRATCH_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file or folder that can go."""
+
+    path: str
+    why: str
+    bytes: int
+
+
+def find_garbage(store: Store) -> Iterator[Garbage]:
+    """Nothing of a dataset's latest snapshot, and nothing that a live job reads or writes."""
+    live: set[tuple[str, str]] = set()  # (partitioning name, partition)
+    beats = list(census.heartbeats(store))
+    for _, state in beats:
+        if census.age_seconds(state) < LIVE_SECONDS and state.get("phase") not in ("committed", "stopped"):
+            live.add((str(state.get("partitioning")), str(state.get("partition"))))
+    live_snapshots = {name.split("-", 1)[0] for name, _ in live}
+    old: set[tuple[str, str]] = set()
+    for dataset in census.datasets(store, "raw_reviews"):
+        latest = _latest(store, dataset)
+        if latest is None:
+            continue  # without a pointer nobody can say what is old
+        for snapshot in census.snapshots(store, dataset):
+            if snapshot != latest and snapshot not in live_snapshots:
+                old.add((dataset, snapshot))
+                yield _folder(store, layout.raw_folder(dataset, snapshot), f"snapshot is not the latest ({latest})")
+    for dataset in census.datasets(store, "stride_partitions"):
+        for partitioning in census.partitionings(store, dataset):
+            if (dataset, partitioning.snapshot) in old:
+                folder = layout.strides_folder(dataset, partitioning)
+                yield _folder(store, folder, "strides of an old snapshot")
+    for place in census.shards(store):
+        if (place.partitioning.name, place.partition) in live:
+            continue
+        if (place.dataset, place.partitioning.snapshot) in old:
+            yield _folder(store, place.folder, "shard of an old snapshot")
+        elif store.exists(f"{place.folder}/{layout.MANIFEST}"):
+            for name in store.list(place.folder):
+                if name == "checkpoints" or name.startswith("_retired-"):
+                    yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
+    for path, state in beats:
+        if census.age_seconds(state) >= LIVE_SECONDS:
+            yield _folder(store, path, "heartbeat of an attempt that is over")
+    for partition in store.list("jobs"):
+        if not any(name == partition for _, name in live):
+            yield _folder(store, f"jobs/{partition}", "job files of no running job; written anew when needed")
+    if store.is_local:
+        for scratch in Path(store.path(".tmp")).glob("*"):
+            if time.time() - scratch.stat().st_mtime > SCRATCH_SECONDS:
+                yield _folder(store, f".tmp/{scratch.name}", "scratch of a process that died")
+
+
+def _latest(store: Store, dataset: str) -> str | None:
+    try:
+        return str(store.read_json(layout.raw_latest(dataset))["snapshot"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _folder(store: Store, path: str, why: str) -> Garbage:
+    return Garbage(path, why, sum(size for _, size in store.walk(path)))

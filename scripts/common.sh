@@ -1,0 +1,23 @@
+# Shared by the setup scripts.
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+checksum() { cksum | cut -d' ' -f1; }
+
+venv() { # venv FOLDER
+  local python=${PYTHON:-python3}
+  command -v "$python" >/dev/null || fail "no $python here. Install Python 3.11 or newer (Debian: apt install python3 python3-venv), or set PYTHON"
+  "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' ||
+    fail "$("$python" --version) found; 3.11 to 3.13 is needed. Set PYTHON to another interpreter"
+  [ -x "$1/bin/pip" ] && return
+  "$python" -m venv "$1" || fail "cannot make the virtual environment $1 (Debian: apt install python3-venv)"
+}
+
+pip_in() { # pip_in VENV ARGUMENT...
+  local folder=$1; shift
+  PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/pip" -q "$@" 2> >(grep -v 'WARNING: Location' >&2)
+}
+
+covers() { # covers HAVE WANT: every extra of WANT is in HAVE
+  local one; for one in ${2//,/ }; do case ",$1," in *",$one,"*) ;; *) return 1;; esac; done
+}
+union() { echo "$1,$2" | tr ',' '\n' | awk '!seen[$0]++' | paste -sd,; }
