@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SHIPPED = Path(__file__).parent
+"""The wheel carries the example pipelines in here, for those without a clone."""
+
 
 class Settings(BaseSettings):
     """Where this deployment keeps its lake and how it computes. Pipelines say nothing of that."""
@@ -33,6 +36,8 @@ class Settings(BaseSettings):
         files: list[Path] = []
         for pattern in filter(None, (part.strip() for part in self.pipelines.split(","))):
             found = sorted(glob.glob(pattern, recursive=True))
+            if not found and (SHIPPED / pattern).is_file():
+                found = [str(SHIPPED / pattern)]
             if not found:
                 raise ValueError(f"EMBED_PIPELINES: no file matches {pattern!r} (from {Path.cwd()})")
             files.extend(Path(name) for name in found)

@@ -31,6 +31,8 @@ def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
         except ValidationError as error:
             faults = "; ".join(f"EMBED_{'.'.join(map(str, f['loc'])).upper()}: {f['msg']}" for f in error.errors())
             message = f"settings: {faults}"
