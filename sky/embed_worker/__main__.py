@@ -38,7 +38,7 @@ class Worker:
     def model(self, spec: EmbeddingSpec) -> LoadedModel:
         if self._model is None:
             self._model = load_model(spec)
-        elif self._model.spec != spec:
+        elif _without_query(self._model.spec) != _without_query(spec):
             raise WorkerError("this worker process has another model loaded; start one for this spec")
         return self._model
 
@@ -63,36 +63,55 @@ class Worker:
         try:
             spec = EmbeddingSpec.model_validate(query["spec"])
             vectors = self.model(spec).embed_texts(query["texts"], spec.prompts.query)
-        except (WorkerError, ValueError, KeyError) as error:
+        except WorkerError as error:
             return {"error": str(error)}
+        except Exception as error:
+            log.exception("query failed")
+            return {"error": f"{type(error).__name__}: {error}"}
         return {"vectors": vectors.tolist()}
+
+
+def _without_query(spec: EmbeddingSpec) -> EmbeddingSpec:
+    return spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"query": ""})})
 
 
 def serve(worker: Worker, answers: TextIO) -> None:
     """Takes requests until stdin closes; that also stops the job in hand, since nobody waits for it."""
-    requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    requests: queue.Queue[bytes | None] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
-            requests.put(orjson.loads(line))
-        worker.stop.set()
-        requests.put(None)
+        try:
+            for line in sys.stdin.buffer:
+                requests.put(line)
+        finally:
+            worker.stop.set()
+            requests.put(None)
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while not worker.stop.is_set():
         try:
-            request = requests.get(timeout=0.5)
+            line = requests.get(timeout=0.5)
         except queue.Empty:
             continue
-        if request is None:
+        if line is None:
             return
-        if "job" in request:
-            code, error = worker.run(request["job"])
-            answer: dict[str, Any] = {"job": request["job"], "code": int(code), "error": error}
-        else:
-            answer = worker.query(request["query"])
-        answers.write(orjson.dumps(answer).decode() + "\n")
+        answers.write(orjson.dumps(answer_to(worker, line)).decode() + "\n")
         answers.flush()
+
+
+def answer_to(worker: Worker, line: bytes) -> dict[str, Any]:
+    """The answer to one line of stdin; an `error` where it is no request."""
+    try:
+        request = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return {"error": f"the request is not JSON: {error}"}
+    match request:
+        case {"job": str(url)}:
+            code, fault = worker.run(url)
+            return {"job": url, "code": int(code), "error": fault}
+        case {"query": dict(query)}:
+            return worker.query(query)
+    return {"error": 'a request is {"job": URL} or {"query": {"spec": {…}, "texts": […]}}'}
 
 
 def main() -> int:
@@ -107,8 +126,10 @@ def main() -> int:
     os.dup2(2, 1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     worker = Worker()
+    signalled = threading.Event()
 
     def on_signal(*_: object) -> None:
+        signalled.set()
         worker.stop.set()
         hard_stop = threading.Timer(GRACE_SECONDS, lambda: os._exit(ExitCode.RETRY))
         hard_stop.daemon = True
@@ -118,17 +139,23 @@ def main() -> int:
         signal.signal(number, on_signal)
     if arguments.serve:
         serve(worker, answers)
-        return ExitCode.RETRY if worker.stop.is_set() else ExitCode.DONE
+        return ExitCode.RETRY if signalled.is_set() else ExitCode.DONE
     codes = []
     for url in arguments.jobs:
         code, _ = worker.run(url)
         codes.append(code)
-        if worker.stop.is_set():
-            return ExitCode.RETRY
+        if signalled.is_set():
+            break
+    if len(codes) < len(arguments.jobs):
+        return ExitCode.RETRY
     return max(codes)  # RETRY outranks BAD_JOB: what can still be done comes first
 
 
 if __name__ == "__main__":
-    code = main()
+    try:
+        code = main()
+    except Exception:
+        log.exception("the worker failed")
+        code = ExitCode.RETRY
     sys.stderr.flush()
     os._exit(code)  # vLLM's and torch's threads need no farewell, and some hang at it

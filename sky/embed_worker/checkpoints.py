@@ -1,5 +1,6 @@
 """Checkpoints: fixed row ranges of a partition, each committed once, whoever does it first."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from embed_worker import files
 from embed_worker.errors import BadJob, DamagedData
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
-from embed_worker.manifests import read_manifest
+from embed_worker.manifests import BadManifest, ShardManifest, read_manifest
 from embed_worker.store import Store
 from embed_worker.table import write_table
+
+ORPHAN = re.compile(r"part-\d+\.parquet|rejects\.parquet|\..*\.tmp")
+"""Files of a shard's folder that dead attempts may have left."""
 
 
 class Reject(BaseModel):
@@ -71,6 +75,10 @@ class Checkpoints:
         ]
         return sorted(found, key=lambda a: str(a.get("started_at", "")))
 
+    def writers(self) -> set[str]:
+        """Attempts that have left at least one checkpoint's data."""
+        return {n.split(".")[1] for n in self._store.list(self.folder) if n.endswith(".parquet")}
+
     def committed(self) -> set[int]:
         names = self._store.list(self.folder)
         return {int(n.removesuffix(".json")) for n in names if n.endswith(".json")}
@@ -92,14 +100,23 @@ class Checkpoints:
             record = record.model_copy(update={"data": data})
         if self._store.create_json(self._record(record.index), record.model_dump(mode="json")):
             return True
+        if self.record(record.index).attempt == record.attempt:
+            return True  # a put was sent twice because its first answer got lost: the record is ours
         if data_path is not None:
             self._store.delete(data_path)
         return False
 
     def record(self, index: int) -> CheckpointRecord:
-        """The record of a committed checkpoint. Raises where it belongs to another input or spec."""
+        """The record of a committed checkpoint. Raises where it belongs to another input or spec.
+
+        One that cannot be read (another version of the worker wrote it) is retired, so a retry makes it anew.
+        """
         path = self._record(index)
-        record = read_manifest(self._store, path, CheckpointRecord)
+        try:
+            record = read_manifest(self._store, path, CheckpointRecord)
+        except BadManifest as error:
+            self._retire(index)
+            raise DamagedData(str(error)) from error
         if record is None:
             raise DamagedData(f"{self._store.url(path)} is gone")
         if (record.input_digest, record.spec_id) != (self._job.input.digest, self._job.spec.spec_id):
@@ -116,13 +133,20 @@ class Checkpoints:
         try:
             return files.fetch(self._store, self._job.output, record.data, scratch)
         except DamagedData:
-            if not self._store.exists(self._job.manifest_path):
-                self._store.delete(self._record(record.index))
+            self._retire(record.index)
             raise
 
-    def sweep(self) -> None:
-        """Removes all checkpoints. Only after the manifest is there."""
+    def sweep(self, manifest: ShardManifest) -> None:
+        """Removes all checkpoints, and parts that the manifest does not list. Only after it is there."""
         self._store.delete(self.root)
+        listed = {file.path for file in [*manifest.files, *([manifest.rejects] if manifest.rejects else [])]}
+        for name in self._store.list(self._job.output):
+            if name not in listed and ORPHAN.fullmatch(name):
+                self._store.delete(f"{self._job.output}/{name}")
+
+    def _retire(self, index: int) -> None:
+        if not self._store.exists(self._job.manifest_path):
+            self._store.delete(self._record(index))
 
     def _record(self, index: int) -> str:
         return f"{self.folder}/{index:06d}.json"

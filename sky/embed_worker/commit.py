@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from embed_worker import files, layout
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
+from embed_worker.errors import BadJob
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import Canaries, ShardManifest
@@ -32,6 +33,8 @@ def commit_shard(
 ) -> bool:
     """Writes the parts and creates the manifest. False: another attempt committed first."""
     records = [checkpoints.record(index) for index in range(checkpoints.count)]
+    if (rows := sum(record.rows for record in records)) != job.input.rows:
+        raise BadJob(f"the checkpoints of {job.partition} hold {rows} rows, the job says {job.input.rows}")
     dimension = next((r.dimension for r in records if r.dimension is not None), None)
     parts = _write_parts(store, job, checkpoints, records, dimension, scratch) if dimension else []
     rejected = [reject for record in records for reject in record.rejects]
@@ -112,7 +115,7 @@ def _groups(records: list[CheckpointRecord]) -> Iterator[list[CheckpointRecord]]
     size = 0
     for record in records:
         added = record.data.bytes if record.data else 0
-        if group and size + added > PART_BYTES:
+        if size and size + added > PART_BYTES:
             yield group
             group, size = [], 0
         group.append(record)

@@ -1,6 +1,7 @@
 """What the worker asks of an engine: token ids in, vectors out, in any order, without barriers."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Protocol
 
 import numpy as np
@@ -27,8 +28,8 @@ class Engine(Protocol):
 
     dimension: int
 
-    def embed(self, source: RequestSource) -> Iterator[Result]:
-        """Yields each vector as soon as it is there, while it keeps on taking requests."""
+    def embed(self, source: RequestSource) -> Generator[Result, None, None]:
+        """Yields each vector as soon as it is there, while it keeps on taking requests. Closing it drops the rest."""
 
     def versions(self) -> dict[str, str]:
         """Name and version of the engine and of the libraries under it."""
@@ -53,8 +54,9 @@ def embed_list(engine: Engine, sequences: list[tuple[int, ...]]) -> np.ndarray:
     Raises ValueError with the engine's reason where it refuses one.
     """
     vectors = np.empty((len(sequences), engine.dimension), dtype=np.float32)
-    for (_, index), vector in engine.embed(ListSource(sequences)):
-        if isinstance(vector, str):
-            raise ValueError(vector)
-        vectors[index] = vector
+    with closing(engine.embed(ListSource(sequences))) as results:
+        for (_, index), vector in results:
+            if isinstance(vector, str):
+                raise ValueError(vector)
+            vectors[index] = vector
     return vectors

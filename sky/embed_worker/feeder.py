@@ -48,6 +48,7 @@ class Feeder:
             except queue.Empty:
                 return None
             if isinstance(item, BaseException):
+                self.exhausted = True
                 raise item
             if item is None:
                 self.exhausted = True

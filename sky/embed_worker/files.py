@@ -1,6 +1,7 @@
 """Files of the lake with their digests: how they are described, written, fetched and proved."""
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from embed_worker.layout import MANIFEST
 from embed_worker.store import Store
 
 CHUNK = 1 << 20
+PUBLISH_TRIES = 5
 
 
 class FileRef(BaseModel):
@@ -92,20 +94,29 @@ def publish(store: Store, folder: str, local: Path, name: str, rows: int) -> Fil
     """
     path = f"{folder}/{name}"
     mine = describe(local, name, rows)
-    if store.create_file(path, local) or fault_of(store, folder, mine) is None:
-        return mine
+    for _ in range(PUBLISH_TRIES):
+        if store.create_file(path, local) or fault_of(store, folder, mine) is None:
+            return mine
+        if (theirs := _adoptable(store, path, local, name, rows)) is not None:
+            return theirs
+        if store.exists(f"{folder}/{MANIFEST}"):
+            return mine  # too late: another attempt has committed
+        store.delete(path)
+    raise DamagedData(f"{store.url(path)} is written by others again and again with other rows")
+
+
+def _adoptable(store: Store, path: str, local: Path, name: str, rows: int) -> FileRef | None:
+    """Describes the file at `path` if it holds the same table as `local`."""
     theirs = local.with_suffix(".theirs")
     try:
         with store.open(path) as source, theirs.open("wb") as sink:
-            while block := source.read(CHUNK):
-                sink.write(block)
-        if pq.read_table(theirs).equals(pq.read_table(local), check_metadata=True):
-            return describe(theirs, name, rows)
-    except (pa.ArrowException, OSError):
-        pass  # not a readable Parquet file: foreign, or damaged
+            shutil.copyfileobj(source, sink, CHUNK)
+        try:
+            same = pq.read_table(theirs).equals(pq.read_table(local), check_metadata=True)
+        except (pa.ArrowException, OSError):
+            return None  # not a readable Parquet file: foreign, or damaged
+        return describe(theirs, name, rows) if same else None
+    except FileNotFoundError:
+        return None  # gone meanwhile
     finally:
         theirs.unlink(missing_ok=True)
-    if not store.exists(f"{folder}/{MANIFEST}"):
-        store.delete(path)
-        store.create_file(path, local)
-    return mine

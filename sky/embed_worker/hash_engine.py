@@ -1,7 +1,7 @@
 """A tiny deterministic engine: the whole worker without a model. For tests and dry runs, never for search."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.metadata import version
 
 import numpy as np
@@ -38,7 +38,7 @@ class HashEngine:
         self._salt = f"{spec.pooling}/{spec.attention}".encode()
         self._normalize = spec.normalize
 
-    def embed(self, source: RequestSource) -> Iterator[Result]:
+    def embed(self, source: RequestSource) -> Generator[Result, None, None]:
         while (request := source.take(block=True)) is not None:
             key, ids = request
             seed = hashlib.sha256(self._salt + np.asarray(ids, dtype="<u4").tobytes()).digest()

@@ -71,3 +71,5 @@ def load_job(url: str) -> EmbedJob:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise BadJob(f"job file {url}: {key}: {first['msg']}") from error
+    except (ImportError, ValueError) as error:  # a protocol that fsspec does not know, or has no library for
+        raise BadJob(f"job file {url}: {error}") from error

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 
-FORMAT = 1
+FORMAT: Final = 1
 MANIFEST = "_manifest.json"
 LATEST = "_latest.json"
 REJECTS = "rejects.parquet"

@@ -7,11 +7,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+RESERVED = {
+    *("model", "runner", "convert", "dtype", "tokenizer", "tokenizer_mode", "pooler_config", "override_pooler_config"),
+    *("trust_remote_code", "hf_overrides", "hf_config_path", "revision", "code_revision", "tokenizer_revision"),
+    *("quantization", "kv_cache_dtype", "load_format"),
+}
+"""vLLM engine arguments that would change vectors, or load other weights, behind the spec's back."""
+
 
 class Prompts(BaseModel):
     """Texts put before each input. Many models want one for queries and none for documents."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     document: str = ""
     """Put before each text that is embedded."""
@@ -22,7 +29,7 @@ class Prompts(BaseModel):
 class EmbeddingSpec(BaseModel):
     """One model and how it is used. Two specs with the same `spec_id` give the same vectors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
     model: str = Field(min_length=1)
     """The model's public name, such as `sentence-transformers/all-MiniLM-L6-v2`."""
@@ -80,8 +87,7 @@ class EmbeddingSpec(BaseModel):
     def _fits(self) -> "EmbeddingSpec":
         if self.overlap * 2 > self.max_tokens:
             raise ValueError(f"overlap {self.overlap} is over half of max_tokens {self.max_tokens}")
-        reserved = {"model", "runner", "dtype", "tokenizer", "pooler_config", "trust_remote_code", "hf_overrides"}
-        if clash := sorted(reserved & self.engine.keys()):
+        if clash := sorted(RESERVED & self.engine.keys()):
             raise ValueError(f"engine may not set {', '.join(clash)}: use the spec's own keys")
         return self
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 from tokenizers import Tokenizer
 
 from embed_worker.engine import Engine, embed_list
@@ -21,6 +23,9 @@ CANARY_TEXTS = [
     'Größe, naïveté, 東京, 😀 — 3.14159 and a JSON key: {"a": [1, 2]}',
 ]
 """Never change them: their vectors are what makes shards of different days comparable."""
+
+POOLING = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
+"""Names of sentence-transformers' Pooling module → the spec's."""
 
 
 @dataclass
@@ -48,6 +53,7 @@ def load_model(spec: EmbeddingSpec) -> LoadedModel:
     else:
         folder = model_folder(spec)
         check_weights(spec, folder)
+        check_pooling(spec, folder)
         try:  # tokenizer.json itself: AutoTokenizer may rebuild it into one that gives other ids
             tokenizer = TextTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), spec)
         except WorkerError:
@@ -57,7 +63,11 @@ def load_model(spec: EmbeddingSpec) -> LoadedModel:
         from embed_worker.vllm_engine import VllmEngine
 
         engine = VllmEngine(spec, folder)
-    vectors = embed_list(engine, [w[0].ids for w in tokenizer.windows(CANARY_TEXTS, spec.prompts.document)])
+    canaries = [w[0].ids for w in tokenizer.windows(CANARY_TEXTS, spec.prompts.document)]
+    try:
+        vectors = embed_list(engine, canaries)
+    except ValueError as error:
+        raise BadJob(f"{spec.model} refuses a plain text: {error}") from error
     if not np.isfinite(vectors).all():
         raise BadJob(f"{spec.model} gives non-finite vectors in {spec.dtype}; try dtype: bfloat16 or float32")
     return LoadedModel(spec, tokenizer, engine, Canaries.of(CANARY_TEXTS, vectors))
@@ -74,12 +84,18 @@ def model_folder(spec: EmbeddingSpec) -> Path:
             )
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", *(["*.py"] if spec.trust_remote_code else [])]
     try:
         return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
-    except RepositoryNotFoundError as error:
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise BadJob(f"the hub has no model {spec.model} (revision {spec.revision}), or it is not public") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise WorkerError(f"cannot fetch {spec.model} from the hub: {error}") from error
@@ -97,3 +113,27 @@ def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
             raise BadJob(f"{path} is missing; embedding.sha256 names it")
         if (found := sha256_of(path)) != digest:
             raise BadJob(f"{path} has sha256 {found}, the spec wants {digest}: not the pinned weights")
+
+
+def check_pooling(spec: EmbeddingSpec, folder: Path) -> None:
+    """Holds the spec's pooling against the one that a sentence-transformers model declares for itself."""
+    try:
+        modules = orjson.loads((folder / "modules.json").read_bytes())
+        paths = [str(m["path"]) for m in modules if str(m["type"]).rsplit(".", 1)[-1] == "Pooling"]
+        declared = [_declared_pooling(orjson.loads((folder / path / "config.json").read_bytes())) for path in paths]
+    except FileNotFoundError:
+        return  # nothing is declared
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadJob(f"{folder}: modules.json or a Pooling config.json in it cannot be read: {error!r}") from error
+    for pooling in declared:
+        if pooling != spec.pooling:
+            raise BadJob(f"the spec says pooling: {spec.pooling}, but {folder} declares {pooling}; correct the spec")
+
+
+def _declared_pooling(config: dict[str, Any]) -> str:
+    if "pooling_mode" in config:
+        found = [str(config["pooling_mode"])]
+    else:
+        prefix = "pooling_mode_"
+        found = [key.removeprefix(prefix) for key, on in config.items() if key.startswith(prefix) and on is True]
+    return "+".join(POOLING.get(name, name) for name in found)

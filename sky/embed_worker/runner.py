@@ -5,7 +5,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from embed_worker.feeder import Feeder
 from embed_worker.hardware import attempt_facts, hardware
 from embed_worker.heartbeat import Heartbeat
 from embed_worker.job import EmbedJob
-from embed_worker.manifests import ShardManifest, now, read_manifest
+from embed_worker.manifests import BadManifest, ShardManifest, now, read_manifest
 from embed_worker.models import LoadedModel
+from embed_worker.starts import JOB, check_starts
 from embed_worker.store import Store
 from embed_worker.table import shard_schema
-from embed_worker.units import Unit, checkpoint_tables, make_unit
+from embed_worker.units import Unit, check_input, checkpoint_tables, make_unit
 
 log = logging.getLogger(__name__)
 
@@ -39,31 +41,33 @@ def run_job(job: EmbedJob, load: LoadModel, stop: threading.Event) -> bool:
     Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
     """
     store = Store(job.lake)
-    if _committed(store, job):
+    if manifest := _committed(store, job):
         log.info("%s is committed already", job.partition)
+        Checkpoints(store, job).sweep(manifest)  # of an attempt that died between its commit and its sweep
         return False
     try:
         return _Attempt(store, job, load, stop).run()
     except Preempted:
         raise
     except Exception as error:
-        if _committed(store, job):
+        if manifest := _committed(store, job):
             log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
-            Checkpoints(store, job).sweep()
+            Checkpoints(store, job).sweep(manifest)
             return False
         raise
 
 
-def _committed(store: Store, job: EmbedJob) -> bool:
-    manifest = read_manifest(store, job.manifest_path, ShardManifest)
-    if manifest is None:
-        return False
-    if manifest.input.digest != job.input.digest:
+def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
+    try:
+        manifest = read_manifest(store, job.manifest_path, ShardManifest)
+    except BadManifest as error:
+        raise BadJob(f"{error}; run `embed-assets verify`") from error
+    if manifest is not None and manifest.input.digest != job.input.digest:
         raise BadJob(
             f"{store.url(job.manifest_path)} was made from input {manifest.input.digest}, this job has "
             f"{job.input.digest}: the same snapshot cannot have two contents; run `embed-assets verify`"
         )
-    return True
+    return manifest
 
 
 class _Attempt:
@@ -79,13 +83,15 @@ class _Attempt:
     def run(self) -> bool:
         started = time.monotonic()
         self.checkpoints.register(self.name, {"started_at": now(), **self.about})
+        check_starts(self.checkpoints, self.about.get(JOB))
         log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))
+            known = self._known()
             self.heartbeat.update(phase="loading model")
             model = self._timed("load_model", self.load)
             self.heartbeat.update(phase="embedding", hardware=hardware(), engine=model.engine.versions())
-            self._embed(model, inputs, scratch)
+            self._embed(model, inputs, known, scratch)
             self.heartbeat.update(phase="committing")
             seconds = {**self.seconds, "total": time.monotonic() - started}
             won = commit_shard(
@@ -99,7 +105,8 @@ class _Attempt:
                 seconds={phase: round(value, 3) for phase, value in seconds.items()},
             )
             self.heartbeat.update(phase="committed")
-        self.checkpoints.sweep()
+        if manifest := _committed(self.store, self.job):
+            self.checkpoints.sweep(manifest)
         log.info("%s: %s", self.job.partition, "committed" if won else "committed by another attempt first")
         return won
 
@@ -112,37 +119,56 @@ class _Attempt:
 
     def _fetch_input(self, scratch: Path) -> list[Path]:
         try:
-            return [files.fetch(self.store, self.job.input.path, f, scratch) for f in self.job.input.files]
+            paths = [files.fetch(self.store, self.job.input.path, f, scratch) for f in self.job.input.files]
         except DamagedData as error:
             raise BadJob(f"{error}. Re-materialize stride_partitions, then this partition") from error
+        check_input(paths, self.job.input.rows)
+        return paths
 
-    def _embed(self, model: LoadedModel, inputs: list[Path], scratch: Path) -> None:
+    def _known(self) -> set[int]:
+        """The checkpoints that are committed already, of this input and spec."""
+        known = set()
+        for index in self.checkpoints.committed():
+            try:
+                record = self.checkpoints.record(index)
+            except DamagedData as error:
+                log.warning("%s: making checkpoint %d anew: %s", self.job.partition, index, error)
+                continue
+            known.add(index)
+            self.heartbeat.add(rows=record.rows, tokens=record.tokens)
+        return known
+
+    def _embed(self, model: LoadedModel, inputs: list[Path], known: set[int], scratch: Path) -> None:
         schema = shard_schema(self.job, model.engine.dimension)
         prompt = self.job.spec.prompts.document
-        known = self.checkpoints.committed()
 
         def make(index: int, table: pa.Table) -> Unit | None:
-            if index in known or self.checkpoints.is_committed(index):
-                self.heartbeat.add(rows=len(self.checkpoints.span(index)), tokens=0)
+            if index in known:
                 return None
+            if self.checkpoints.is_committed(index):  # by a twin, meanwhile
+                self.heartbeat.add(rows=table.num_rows, tokens=0)
+                return None
+            if self.store.exists(self.job.manifest_path):
+                raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
             return self._timed("tokenise", lambda: make_unit(index, table, model.tokenizer, prompt))  # type: ignore[no-any-return]
 
         def begin(unit: Unit) -> None:
-            unit.begin(model.engine.dimension)
+            unit.begin(model.engine.dimension, self.job.spec.output_dtype)
             self.units[unit.index] = unit
             if not unit.sequences:
                 self._finish(unit, writer, schema, scratch)
 
-        tables = enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows, self.job.input.rows))
+        tables = enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows))
         feeder = Feeder(tables, make, begin)
         self._last_finish = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
             try:
-                for (index, sequence), vector in model.engine.embed(feeder):
-                    if self.stop.is_set():
-                        raise Preempted("told to stop; the committed checkpoints are kept")
-                    if self.units[index].put(sequence, vector):
-                        self._finish(self.units[index], writer, schema, scratch)
+                with closing(model.engine.embed(feeder)) as results:
+                    for (index, sequence), vector in results:
+                        if self.stop.is_set():
+                            raise Preempted("told to stop; the committed checkpoints are kept")
+                        if self.units[index].put(sequence, vector):
+                            self._finish(self.units[index], writer, schema, scratch)
                 if self.stop.is_set():
                     raise Preempted("told to stop; the committed checkpoints are kept")
             finally:
@@ -157,12 +183,13 @@ class _Attempt:
         del self.units[unit.index]
         at = time.monotonic()
         engine_seconds, self._last_finish = at - self._last_finish, at
-        while sum(not future.done() for future in self.writing) >= UNWRITTEN:
-            next(future for future in self.writing if not future.done()).result()
+        unwritten = {future for future in self.writing if not future.done()}
+        while len(unwritten) >= UNWRITTEN:
+            unwritten = wait(unwritten, return_when=FIRST_COMPLETED).not_done
         for future in self.writing:
-            if future.done():
+            if future not in unwritten:
                 future.result()
-        self.writing = [future for future in self.writing if not future.done()]
+        self.writing = list(unwritten)
         self.writing.append(writer.submit(self._write, unit, schema, engine_seconds, scratch))
 
     def _write(self, unit: Unit, schema: pa.Schema, engine_seconds: float, scratch: Path) -> None:

@@ -4,8 +4,9 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,10 +19,16 @@ from embed_worker.errors import StoreUnavailable
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
+LOST = {"PreconditionFailed", "412"}
+"""What a server answers where the object exists already."""
+CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
+"""What S3 answers while another put of the same name is under way: ask again, it decides then."""
+CONFLICT_WAITS = (0.1, 0.3, 1.0, 3.0)
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Store:
-    """One lake root. Paths are relative to it, with `/`; `..` and absolute paths are refused."""
+    """One lake root. Paths are relative to it, with `/`; `.`, `..` and absolute paths are refused."""
 
     def __init__(self, root: str, **storage_options: Any) -> None:
         if "://" not in root:
@@ -50,7 +57,7 @@ class Store:
     def path(self, path: str) -> str:
         """The path as the file system takes it."""
         parts = path.split("/")
-        if path.startswith("/") or ".." in parts or "\\" in path or "\x00" in path:
+        if path.startswith("/") or "." in parts or ".." in parts or "\\" in path or "\x00" in path:
             raise ValueError(f"{path!r} leads out of the lake")
         return f"{self._base}/{path}" if path else self._base
 
@@ -91,7 +98,10 @@ class Store:
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         """Every file under a folder as (path relative to the lake, bytes), sorted."""
         with self._errors(path):
-            found = self.fs.find(self.path(path), detail=True)
+            try:
+                found = self.fs.find(self.path(path), detail=True)
+            except FileNotFoundError:
+                found = {}
         prefix = len(self._base) + 1
         for name in sorted(found):
             yield str(name)[prefix:], int(found[name]["size"] or 0)
@@ -103,21 +113,13 @@ class Store:
         with self._errors(path):
             if self.is_local:
                 return self._link(path, lambda f: f.write(data))
-            try:
-                self.fs.pipe_file(self.path(path), data, mode="create")
-            except FileExistsError:
-                return False
-            return True
+            return self._put_new(lambda: self.fs.pipe_file(self.path(path), data, mode="create"))
 
     def create_file(self, path: str, source: Path) -> bool:
         """Like `create`, from a local file; `source` made in `scratch()` costs no copy."""
         with self._errors(path):
             if not self.is_local:
-                try:
-                    self.fs.put_file(str(source), self.path(path), mode="create")
-                except FileExistsError:
-                    return False
-                return True
+                return self._put_new(lambda: self.fs.put_file(str(source), self.path(path), mode="create"))
             target = self._local_target(path)
             with source.open("rb") as file:
                 os.fsync(file.fileno())
@@ -137,13 +139,19 @@ class Store:
         """Puts a small file, old or new as a whole: `_latest.json` and heartbeats only."""
         with self._errors(path):
             if not self.is_local:
-                self.fs.pipe_file(self.path(path), data)
+                try:
+                    self.fs.pipe_file(self.path(path), data)
+                except FileNotFoundError as error:
+                    raise self._bucket_missing() from error
                 return
             target = self._local_target(path)
             temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
             try:
-                temporary.write_bytes(data)
-                os.replace(temporary, target)
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -152,6 +160,8 @@ class Store:
 
     def delete(self, path: str) -> None:
         """Removes a file or folder; one that is gone already is fine."""
+        if not path:
+            raise ValueError("the lake itself is not deleted")
         with self._errors(path):
             target = self.path(path)
             if self.is_local:
@@ -168,14 +178,23 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A temporary local folder for files on their way into the lake; on its disk where it is local."""
+        """A temporary local folder for files on their way into the lake; on its disk where it is local.
+
+        A disk that fills up while it is in use raises StoreUnavailable.
+        """
         parent = None
         if self.is_local:
             parent = Path(self._base) / ".tmp"
             with self._errors(".tmp"):
                 parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="embed-", dir=parent, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+            try:
+                yield Path(folder)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                where = "or point EMBED_LAKE elsewhere" if self.is_local else "or point TMPDIR elsewhere"
+                raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -184,7 +203,29 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
-    def _link(self, path: str, write: Any) -> bool:
+    def _put_new(self, put: Callable[[], object]) -> bool:
+        """A create-only put on a server. False where the name is taken."""
+        for wait in (*CONFLICT_WAITS, None):
+            try:
+                put()
+                return True
+            except FileExistsError:
+                return False
+            except FileNotFoundError as error:
+                raise self._bucket_missing() from error
+            except OSError as error:
+                code = _server_code(error)
+                if code in LOST:
+                    return False
+                if code not in CONFLICT or wait is None:
+                    raise
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _bucket_missing(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.root}: there is no such bucket. Create it, or point EMBED_LAKE elsewhere")
+
+    def _link(self, path: str, write: Callable[[IO[bytes]], object]) -> bool:
         target = self._local_target(path)
         if target.exists():
             return False
@@ -213,20 +254,37 @@ class Store:
                 f"{self.url(path)}: no permission ({error}). Give this user write access, or point EMBED_LAKE elsewhere"
             ) from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL:
                 raise StoreUnavailable(
                     f"{self.url(path)}: no space left. Free some space, or point EMBED_LAKE elsewhere; "
                     "nothing half-written is kept"
                 ) from error
-            if error.errno in (errno.EROFS, errno.ENOTDIR, errno.EIO):
+            if error.errno in (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO):
                 raise StoreUnavailable(
-                    f"{self.url(path)}: cannot be written ({error.strerror}). Point EMBED_LAKE at a writable folder"
+                    f"{self.url(path)}: cannot be read or written ({error.strerror}). "
+                    "Point EMBED_LAKE at a writable folder"
                 ) from error
+            if self.is_local or isinstance(error, FileNotFoundError):
+                raise
+            raise StoreUnavailable(f"{self.url(path)}: the store does not answer as it should: {error}") from error
+        except (StoreUnavailable, ValueError):
             raise
+        except Exception as error:
+            if self.is_local:
+                raise
+            # Every cloud's library has errors of its own for a network that is down or credentials that are missing.
+            name = type(error).__name__
+            raise StoreUnavailable(f"{self.url(path)}: the store cannot be reached: {name}: {error}") from error
 
 
 def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _server_code(error: OSError) -> str | None:
+    """The error code in an S3 answer, where fsspec's error was made from one."""
+    response = getattr(error.__cause__, "response", None)
+    return str(response["Error"].get("Code")) if isinstance(response, dict) and "Error" in response else None
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -38,15 +38,16 @@ class TextTokenizer:
             if not suffix or suffix[-1] != token:
                 self._appended = (token,)
         self._prefix, self._suffix = prefix, suffix + self._appended
+        self._check_room(len(tokenizer.encode(spec.prompts.document, add_special_tokens=False).ids))
 
     def windows(self, texts: list[str], prompt: str = "") -> list[list[Window]]:
         """The windows of each text; an empty list where a text has no tokens at all."""
         encoded = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
-        bare = len(self._prefix) + len(self._suffix) - len(self._appended)
+        empty = self._tokenizer.encode(prompt).ids
         result: list[list[Window]] = []
         for text, encoding in zip(texts, encoded, strict=True):
             ids = encoding.ids
-            if not prompt and len(ids) <= bare:
+            if ids == empty:
                 result.append([])
             elif len(ids) + len(self._appended) <= self._spec.max_tokens:
                 result.append([Window(tuple(ids) + self._appended, 0, len(text))])
@@ -57,15 +58,10 @@ class TextTokenizer:
     def _cut(self, text: str, prompt: str) -> list[Window]:
         encoding: Encoding = self._tokenizer.encode(prompt + text, add_special_tokens=False)
         shift = len(prompt)
-        first = next((i for i, (start, _) in enumerate(encoding.offsets) if start >= shift), len(encoding.ids))
+        first = next((i for i, (_, end) in enumerate(encoding.offsets) if end > shift), len(encoding.ids))
         head = self._prefix + tuple(encoding.ids[:first])
         ids, offsets = encoding.ids[first:], encoding.offsets[first:]
-        capacity = self._spec.max_tokens - len(head) - len(self._suffix)
-        if capacity <= self._spec.overlap:
-            raise BadJob(
-                f"max_tokens {self._spec.max_tokens} leaves {capacity} tokens for text beside the prompt "
-                f"and the special tokens, with an overlap of {self._spec.overlap}; raise max_tokens"
-            )
+        capacity = self._check_room(first)
         windows = []
         for begin in range(0, len(ids), capacity - self._spec.overlap):
             end = min(begin + capacity, len(ids))
@@ -74,6 +70,16 @@ class TextTokenizer:
             if end == len(ids) or self._spec.long_texts == "truncate":
                 break
         return windows
+
+    def _check_room(self, prompt_tokens: int) -> int:
+        """Tokens of text that fit into a window."""
+        capacity = self._spec.max_tokens - len(self._prefix) - prompt_tokens - len(self._suffix)
+        if capacity <= self._spec.overlap:
+            raise BadJob(
+                f"max_tokens {self._spec.max_tokens} leaves {capacity} tokens for text beside the prompt "
+                f"and the special tokens, with an overlap of {self._spec.overlap}; raise max_tokens"
+            )
+        return capacity
 
     def _specials(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         encoding = self._tokenizer.encode(SPECIALS_PROBE)

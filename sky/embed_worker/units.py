@@ -36,8 +36,8 @@ class Unit:
     open: int = 0
     refused: dict[int, str] = field(default_factory=dict)
 
-    def begin(self, dimension: int) -> None:
-        self.vectors = np.empty((len(self.sequences), dimension), dtype=np.float32)
+    def begin(self, dimension: int, dtype: str) -> None:
+        self.vectors = np.empty((len(self.sequences), dimension), dtype=dtype)
         self.open = len(self.sequences)
 
     def put(self, sequence: int, vector: np.ndarray | str) -> bool:
@@ -45,10 +45,11 @@ class Unit:
         assert self.vectors is not None
         if isinstance(vector, str):
             self.refused[sequence] = vector
-        elif not np.isfinite(vector).all():
-            self.refused[sequence] = "non-finite vector"
         else:
-            self.vectors[sequence] = vector
+            with np.errstate(over="ignore"):
+                self.vectors[sequence] = vector
+            if not np.isfinite(self.vectors[sequence]).all():  # also what overflows in float16
+                self.refused[sequence] = "non-finite vector"
         self.open -= 1
         return self.open == 0
 
@@ -128,18 +129,30 @@ def make_unit(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt: str)
     )
 
 
-def checkpoint_tables(paths: list[Path], size: int, expected_rows: int) -> Iterator[pa.Table]:
+def check_input(paths: list[Path], expected_rows: int) -> None:
+    """Proves from the Parquet footers that the input is what the job says, before any compute is spent."""
+    total = 0
+    for path in paths:
+        try:
+            file = pq.ParquetFile(path)
+        except pa.ArrowException as error:
+            raise BadJob(f"{path} is not a Parquet file: {error}; re-materialize stride_partitions") from error
+        with file:
+            if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
+                raise BadJob(f"{path} has no column {', '.join(missing)}; re-materialize stride_partitions")
+            total += file.metadata.num_rows
+    if total != expected_rows:
+        raise BadJob(f"the input has {total} rows, the job says {expected_rows}; re-materialize stride_partitions")
+
+
+def checkpoint_tables(paths: list[Path], size: int) -> Iterator[pa.Table]:
     """The rows of a stride in slices of exactly `size` (the last may be shorter), in file order."""
     pending: list[pa.RecordBatch] = []
-    held = total = 0
+    held = 0
     for path in paths:
-        file = pq.ParquetFile(path)
-        if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
-            raise BadJob(f"{path} has no column {', '.join(missing)}; re-materialize stride_partitions")
-        for batch in file.iter_batches(batch_size=size, columns=COLUMNS):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=size, columns=COLUMNS):
             pending.append(batch)
             held += batch.num_rows
-            total += batch.num_rows
             while held >= size:
                 table = pa.Table.from_batches(pending)
                 yield table.slice(0, size)
@@ -147,5 +160,3 @@ def checkpoint_tables(paths: list[Path], size: int, expected_rows: int) -> Itera
                 pending, held = rest.to_batches(), rest.num_rows
     if held:
         yield pa.Table.from_batches(pending)
-    if total != expected_rows:
-        raise BadJob(f"the input has {total} rows, the job says {expected_rows}; re-materialize stride_partitions")

@@ -1,7 +1,8 @@
 """vLLM behind the engine protocol, on GPU or CPU, in this process."""
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class VllmEngine:
         import torch
         from vllm import LLM, PoolingParams
         from vllm.config import PoolerConfig
+        from vllm.exceptions import VLLMValidationError
 
         on_gpu = torch.cuda.is_available()
         overrides = dict(spec.hf_overrides)
@@ -64,20 +66,27 @@ class VllmEngine:
                 ),
                 **arguments,
             )
-        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        except (ValueError, TypeError, KeyError, NotImplementedError, VLLMValidationError) as error:
             raise BadJob(f"vLLM refuses {spec.model} with this spec: {error}") from error
         self._engine = llm.llm_engine
+        self._calls = itertools.count()
+        self._refusals = (ValueError, VLLMValidationError)
         self._params = PoolingParams(task="embed")
         config = self._engine.vllm_config
-        self._check(spec, config.model_config)
+        self._check(spec, config)
         self._in_flight = 2 * config.scheduler_config.max_num_seqs
         self.dimension = int(config.model_config.embedding_size)
         self._device = torch.cuda.get_device_name(0) if on_gpu else "cpu"
         self._torch = torch.__version__
 
-    def _check(self, spec: EmbeddingSpec, model: Any) -> None:
+    def _check(self, spec: EmbeddingSpec, config: Any) -> None:
         """Plausible but wrong vectors are the dearest fault there is: compare what vLLM resolved with the spec."""
-        attention = ATTENTION.get(str(model.attn_type), str(model.attn_type))
+        model = config.model_config
+        # The layers themselves, where they are in this process: the config only repeats what it was told.
+        layers = config.compilation_config.static_forward_context.values()
+        found = [layer.attn_type for layer in layers if hasattr(layer, "attn_type")] or [model.attn_type]
+        kinds = {str(getattr(kind, "value", kind)) for kind in found}
+        attention = " and ".join(sorted(ATTENTION.get(kind, kind) for kind in kinds))
         pooling = str(model.pooler_config.seq_pooling_type).lower()
         dtype = str(model.dtype).removeprefix("torch.")
         for what, want, got in (
@@ -88,7 +97,8 @@ class VllmEngine:
             if want != got:
                 raise BadJob(f"the spec says {what}: {want}, but vLLM runs {spec.model} with {got}")
 
-    def embed(self, source: RequestSource) -> Iterator[Result]:
+    def embed(self, source: RequestSource) -> Generator[Result, None, None]:
+        call = next(self._calls)  # a result of an earlier call can never pass for one of this
         waiting: dict[str, Key] = {}
         try:
             while True:
@@ -97,11 +107,12 @@ class VllmEngine:
                     if request is None:
                         break
                     key, ids = request
-                    name = f"{key[0]}.{key[1]}"
+                    name = f"{call}.{key[0]}.{key[1]}"
                     try:
                         self._engine.add_request(name, {"prompt_token_ids": list(ids)}, self._params)
-                    except ValueError as error:
-                        yield key, f"engine: {error}"
+                    except self._refusals as error:
+                        # The first sentence: the rest has figures in it, and reasons are counted by their text.
+                        yield key, f"engine: {str(error).split('. ')[0]}"
                         continue
                     waiting[name] = key
                 if not waiting:
