@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -44,6 +44,10 @@ test-fast: ## lint and the unit tests, under a minute
 e2e-ui: setup-test ## drive the UI in headless Chromium
 	@scripts/test_tools.sh
 	.venv/bin/pytest -m ui
+
+e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemption, kill, cancel, outage
+	@scripts/test_tools.sh
+	EMBED_BENCH_RESULTS=bench/results EMBED_SCREENSHOTS=docs/images .venv/bin/pytest -m slurm -s
 
 docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema

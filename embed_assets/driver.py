@@ -3,16 +3,20 @@
 It knows neither Dagster nor SkyPilot. The lake says what is done; the backend says what is running.
 """
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from embed_assets.integrity import shard_fault
+from embed_assets.outcomes import Committed, Failed, Note, Outcome
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
+
+__all__ = ["Committed", "Driver", "Failed", "Note", "Outcome", "Plan", "Stopped"]
 
 LOOKS = 16
 """Manifests looked for at the same time."""
@@ -31,47 +35,8 @@ class Plan:
     @property
     def name(self) -> str:
         """Job name: the same work has the same name in every run, so a live job is found again."""
-        pipeline = self.job.pipeline.replace("_", "-")
-        return f"{self.prefix}{pipeline}-{self.key.replace('_', '-').replace('.', '-')}-{self.job.fingerprint}"
-
-
-@dataclass(frozen=True)
-class Committed:
-    """The partition's manifest is there."""
-
-    key: str
-    manifest: ShardManifest
-    status: JobStatus | None
-    """The job's last known status; None where the partition was committed before this run."""
-    attempts: int
-    """Jobs that this run started or attached to for the partition."""
-    elapsed: float = 0.0
-    """Seconds from submit to commit, as this run saw them."""
-
-    @property
-    def adopted(self) -> bool:
-        return self.status is None
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The partition will not be made by this run."""
-
-    key: str
-    error: str
-    log: str
-    attempts: int
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something a person may want to read in the run's log."""
-
-    text: str
-    warning: bool = False
-
-
-Outcome = Committed | Failed | Note
+        readable = re.sub(r"[^a-z0-9]+", "-", f"{self.job.pipeline}-{self.key}".lower())
+        return f"{self.prefix}{readable}-{self.job.fingerprint}"
 
 
 class Stopped(BaseException):
@@ -85,6 +50,16 @@ class _Open:
     since: float
     status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
     ended_uncommitted: bool = False
+    told: str = ""
+
+
+@dataclass
+class _Outage:
+    """A question that the backend does not answer."""
+
+    since: float
+    backoff: float = 0.0
+    ask_again_at: float = 0.0
 
 
 class Driver:
@@ -107,14 +82,13 @@ class Driver:
         self._waiting: list[tuple[float, Plan]] = []  # (not before, plan)
         self._attempts: dict[str, int] = {}
         self._committed = self._failed = 0
-        self._silent_since: float | None = None
-        self._backoff = 0.0
+        self._outages: dict[str, _Outage] = {}  # by what was asked: launching may fail while polling works
         self._unsure: set[str] = set()  # names whose submit may have reached the backend
         self._last_summary = ("", -SUMMARY_SECONDS)
 
     @property
     def open_handles(self) -> list[JobHandle]:
-        """Jobs that have not ended, as far as this driver knows."""
+        """Jobs that have not ended, as far as known."""
         return [entry.handle for entry in self._open.values()]
 
     def run(self) -> Iterator[Outcome]:
@@ -123,21 +97,23 @@ class Driver:
         if not self._waiting:
             return
         yield from self._attach()
+        looked = self._clock()
         while self._waiting or self._open:
             yield from self._submit()
-            self._sleep(max(self._compute.poll_seconds, self._backoff))
+            asked = "poll" if self._open else "submit"
+            wait = max(self._compute.poll_seconds, self._backoff(asked))
+            self._sleep(max(0.0, looked + wait - self._clock()))
             if not self._alive():
                 raise Stopped
+            looked = self._clock()
             yield from self._poll()
             yield from self._summary()
-
-    # -- before anything is started --------------------------------------------------------------
 
     def _adopt_committed(self) -> Iterator[Outcome]:
         for plan in self._plans:
             try:
                 manifest = self._lake.shard(plan.job.output)
-                fault = None if manifest is None else shard_fault(self._lake.store, plan.job.output, manifest)
+                fault = None if manifest is None else self._fault_of(plan, manifest)
             except BadManifest as error:
                 manifest, fault = None, str(error)
             if fault:
@@ -148,6 +124,11 @@ class Driver:
                 yield Committed(plan.key, manifest, None, 0)
                 continue
             self._waiting.append((0.0, plan))
+
+    def _fault_of(self, plan: Plan, manifest: ShardManifest) -> str | None:
+        if manifest.input.digest != plan.job.input.digest or manifest.spec_id != plan.job.spec.spec_id:
+            return f"its shard was made from input {manifest.input.digest} with {manifest.spec_id}, not from its own"
+        return shard_fault(self._lake.store, plan.job.output, manifest)
 
     def _attach(self) -> Iterator[Outcome]:
         if not self._compute.outlives_driver:
@@ -162,10 +143,10 @@ class Driver:
         if live:
             yield Note(f"attached to {len(live)} jobs that were already running")
 
-    # -- the loop --------------------------------------------------------------------------------
-
     def _submit(self) -> Iterator[Outcome]:
         now = self._clock()
+        if "submit" in self._outages and now < self._outages["submit"].ask_again_at:
+            return
         due = [plan for at, plan in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
         for plan in due:
             try:
@@ -174,8 +155,9 @@ class Driver:
                     self._unsure.add(plan.name)  # until the answer is here, the job may exist
                     handle = self._compute.submit(plan.name, plan.job, self._lake.write_job(plan.job))
             except ComputeUnavailable as error:
-                yield from self._unavailable(error)
+                yield from self._unavailable("submit", error)
                 return
+            yield from self._available("submit")
             self._unsure.discard(plan.name)
             self._attempts[plan.key] = self._attempts.get(plan.key, 0) + 1
             self._open[plan.key] = _Open(plan, handle, self._clock())
@@ -187,13 +169,19 @@ class Driver:
         try:
             statuses = self._compute.poll([entry.handle for entry in self._open.values()])
         except ComputeUnavailable as error:
-            yield from self._unavailable(error)
+            yield from self._unavailable("poll", error)
             statuses = {}
         else:
-            yield from self._available()
+            yield from self._available("poll")
         for entry in self._open.values():
             entry.status = statuses.get(entry.handle, entry.status)
+            if entry.status.notice and entry.status.notice != entry.told:
+                entry.told = entry.status.notice
+                yield Note(f"{entry.plan.key}: {entry.told}", warning=True)
+        begun = self._clock()
         for entry, manifest in self._look_for_manifests():
+            if self._clock() - begun > self._compute.poll_seconds:
+                return  # many were committed at once: new jobs and the next poll do not wait until all are recorded
             if manifest is not None:
                 del self._open[entry.plan.key]
                 self._committed += 1
@@ -245,8 +233,6 @@ class Driver:
         except ComputeUnavailable as error:
             return f"(no log: {error})"
 
-    # -- the backend is away ---------------------------------------------------------------------
-
     def _until_answered(
         self, ask: Callable[[], dict[str, JobHandle]]
     ) -> Generator[Outcome, None, dict[str, JobHandle]]:
@@ -254,25 +240,28 @@ class Driver:
             try:
                 answer = ask()
             except ComputeUnavailable as error:
-                yield from self._unavailable(error)
-                self._sleep(self._backoff)
+                yield from self._unavailable("poll", error)
+                self._sleep(self._backoff("poll"))
                 if not self._alive():
                     raise Stopped from error
             else:
-                yield from self._available()
+                yield from self._available("poll")
                 return answer
 
-    def _unavailable(self, error: ComputeUnavailable) -> Iterator[Outcome]:
-        self._backoff = min(max(2 * self._backoff, self._compute.poll_seconds, 1.0), MAX_BACKOFF)
-        if self._silent_since is None:
-            self._silent_since = self._clock()
+    def _unavailable(self, asked: str, error: ComputeUnavailable) -> Iterator[Outcome]:
+        outage = self._outages.get(asked)
+        if outage is None:
+            outage = self._outages[asked] = _Outage(self._clock())
             yield Note(f"the compute backend does not answer ({error}); jobs go on, asking again", warning=True)
+        outage.backoff = min(max(2 * outage.backoff, self._compute.poll_seconds, 1.0), MAX_BACKOFF)
+        outage.ask_again_at = self._clock() + outage.backoff
 
-    def _available(self) -> Iterator[Outcome]:
-        self._backoff = 0.0
-        if self._silent_since is not None:
-            yield Note(f"the compute backend answers again after {self._clock() - self._silent_since:.0f} s")
-            self._silent_since = None
+    def _available(self, asked: str) -> Iterator[Outcome]:
+        if (outage := self._outages.pop(asked, None)) is not None:
+            yield Note(f"the compute backend answers again after {self._clock() - outage.since:.0f} s")
+
+    def _backoff(self, asked: str) -> float:
+        return self._outages[asked].backoff if asked in self._outages else 0.0
 
     def _summary(self) -> Iterator[Outcome]:
         states: dict[str, int] = {"waiting": len(self._waiting)} if self._waiting else {}

@@ -16,6 +16,8 @@ from embed_assets.spec import EmbeddingPipeline
 from resources.compute import ComputeResource
 from resources.lake import LakeResource
 from resources.local_compute import LocalComputeResource
+from resources.skypilot import SkyPilotResource
+from resources.skypilot_settings import SkyPilotSettings
 
 
 def pipeline_assets(pipeline: EmbeddingPipeline, settings: Settings) -> list[Any]:
@@ -44,6 +46,9 @@ def pipeline_jobs(pipeline: EmbeddingPipeline, partitions: PipelinePartitions) -
 
 def compute_resource(settings: Settings) -> ComputeResource:
     """The backend that the deployment chose."""
+    if settings.compute == "skypilot":
+        chosen = SkyPilotSettings().model_dump()
+        return SkyPilotResource(**chosen, worker_python=settings.worker_python)
     return LocalComputeResource(worker_python=settings.worker_python, workers=settings.local_workers)
 
 

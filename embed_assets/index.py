@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -70,16 +71,24 @@ def build_table(lake: LakeResource, spec_id: str, dataset: str, shards: list[Sha
     uri = database_uri(lake, spec_id)
     digest = digest_of([shard.manifest.data_version for shard in shards], length=16)
     table = open_table(lake, spec_id, dataset)
-    if table is not None and (table.schema.metadata or {}).get(DIGEST_KEY) == digest.encode():
+    if table is not None and _holds(table, digest, sum(shard.manifest.chunks for shard in shards)):
         return BuiltTable(uri, digest, False, _ann(table), round(time.monotonic() - begun, 3))
     schema = _schema(shards, digest)
-    table = lancedb.connect(uri).create_table(
-        dataset, data=_batches(lake, shards, schema), schema=schema, mode="overwrite"
-    )
+    batches = _Batches(lake, shards, schema)
+    try:
+        table = lancedb.connect(uri).create_table(dataset, data=iter(batches), schema=schema, mode="overwrite")
+    except Exception as error:
+        raise batches.failure or error from error  # LanceDB wraps what went wrong while it was reading
     if table.count_rows() >= ANN_ROWS:
         table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ")
     table.optimize(cleanup_older_than=timedelta(days=1))
     return BuiltTable(uri, digest, True, _ann(table), round(time.monotonic() - begun, 3))
+
+
+def _holds(table: Any, digest: str, rows: int) -> bool:
+    """Whether a table was made from these very shards, and is whole."""
+    made_from: bytes | None = (table.schema.metadata or {}).get(DIGEST_KEY)
+    return made_from == digest.encode() and table.count_rows() == rows
 
 
 def _ann(table: Any) -> str:
@@ -104,18 +113,32 @@ def _schema(shards: list[ShardInput], digest: str) -> pa.Schema:
     )
 
 
-def _batches(lake: LakeResource, shards: list[ShardInput], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    with lake.store.scratch() as scratch:
-        for shard in shards:
-            texts: dict[int, str] = {}
-            for file in shard.stride_files:
-                local = files.fetch(lake.store, shard.strides_folder, file, scratch)
-                table = pq.read_table(local, columns=["row_id", "text"])
-                texts.update(zip(table.column("row_id").to_pylist(), table.column("text").to_pylist(), strict=True))
-            for file in shard.manifest.files:
-                local = files.fetch(lake.store, shard.folder, file, scratch)
-                for batch in pq.ParquetFile(local).iter_batches(batch_size=BATCH):
-                    passages = pa.array([texts[row] for row in batch.column("row_id").to_pylist()], pa.string())
-                    columns = [batch.column(name) for name in schema.names[:5]]
-                    vectors = batch.column("embedding").cast(schema.field("vector").type)
-                    yield pa.RecordBatch.from_arrays([*columns, passages, vectors], schema=schema)
+class _Batches:
+    """The shards as record batches of the table; keeps the fault that ended it."""
+
+    def __init__(self, lake: LakeResource, shards: list[ShardInput], schema: pa.Schema) -> None:
+        self._lake, self._shards, self._schema = lake, shards, schema
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        try:
+            with self._lake.store.scratch() as scratch:
+                for shard in self._shards:
+                    yield from self._of(shard, scratch)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _of(self, shard: ShardInput, scratch: Path) -> Iterator[pa.RecordBatch]:
+        store, schema = self._lake.store, self._schema
+        texts: dict[int, str] = {}
+        for file in shard.stride_files:
+            table = pq.read_table(files.fetch(store, shard.strides_folder, file, scratch), columns=["row_id", "text"])
+            texts.update(zip(table.column("row_id").to_pylist(), table.column("text").to_pylist(), strict=True))
+        for file in shard.manifest.files:
+            local = files.fetch(store, shard.folder, file, scratch)
+            for batch in pq.ParquetFile(local).iter_batches(batch_size=BATCH):
+                passages = pa.array([texts[row] for row in batch.column("row_id").to_pylist()], pa.string())
+                columns = [batch.column(name) for name in schema.names[:5]]
+                vectors = batch.column("embedding").cast(schema.field("vector").type)
+                yield pa.RecordBatch.from_arrays([*columns, passages, vectors], schema=schema)

@@ -5,8 +5,9 @@ package are skippable multi_assets that never yield an Output and log their even
 that Dagster would write are written here.
 """
 
-import time
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -16,8 +17,22 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from embed_assets.checks.outcome import CheckOutcome
 
-Inputs = Mapping[dg.AssetKey, "dg.EventLogRecord | None"]
-"""Latest materialization of each input when the work began: what it really read."""
+LOGS_SHOWN = 3
+"""Failed partitions whose logs stand in the run's failure event; all stand in the run's log."""
+
+DATA_VERSION = "dagster/data_version"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An input's latest materialization when the work began: what was really read."""
+
+    storage_id: int
+    data_version: str | None
+
+
+Inputs = Mapping[dg.AssetKey, Parent | None]
+"""None where an input was never materialized."""
 
 
 class PartitionRun:
@@ -35,17 +50,23 @@ class PartitionRun:
         self.checks_only = key not in context.selected_asset_keys
         self._code_version = context.assets_def.code_versions_by_key.get(key)
         self._failed: dict[str, str] = {}
-        self._begun = time.monotonic()
+        self._logs: dict[str, str] = {}
 
     def partitions(self) -> list[str]:
         """The partitions of this run. A checks-only run from the UI has none: then all that are materialized."""
         context = self.context
         if context.has_partition_key or context.has_partition_key_range:
             return list(context.partition_keys)
-        return sorted(context.instance.get_materialized_partitions(self.key))
+        materialized = context.instance.get_materialized_partitions(self.key)
+        definition = context.assets_def.partitions_def
+        assert definition is not None
+        return [key for key in definition.get_partition_keys() if key in materialized]  # not those of an older spec
 
-    def inputs(self, partition: str) -> Inputs:
-        return {key: self._latest(key, parent(partition)) for key, parent in self._parents.items()}
+    def inputs(self, partitions: Iterable[str]) -> dict[str, Inputs]:
+        """What each partition reads: two queries an input, whatever the number of partitions."""
+        partitions = list(partitions)
+        found = {key: self._materialized(key, {of(p) for p in partitions}) for key, of in self._parents.items()}
+        return {p: {key: found[key].get(of(p)) for key, of in self._parents.items()} for p in partitions}
 
     def committed(
         self,
@@ -89,21 +110,34 @@ class PartitionRun:
 
     def failed(self, partition: str, error: str, log: str = "") -> None:
         """Remembers a failure; the run goes on with the other partitions."""
-        self._failed[partition] = error
+        self._failed[partition] = error or "failed without saying why"
+        if log:
+            self._logs[partition] = log
         self.context.log.error(f"{partition}: {error}" + (f"\nlast lines of its log:\n{log}" if log else ""))
 
     def finish(self, partitions: int) -> None:
         """Ends the run: fails it with a table where partitions failed."""
         if not self._failed:
             return
-        rows = [dg.TableRecord({"partition": k, "error": e.splitlines()[0][:500]}) for k, e in self._failed.items()]
+        rows = [dg.TableRecord({"partition": k, "error": e.strip()[:500]}) for k, e in self._failed.items()]
         first = next(iter(self._failed))
+        logs = "\n\n".join(f"{key}:\n```\n{text}\n```" for key, text in list(self._logs.items())[:LOGS_SHOWN])
         raise dg.Failure(
             f"{len(self._failed)} of {partitions} partitions failed; first {first}: {self._failed[first]}. "
             "The others are committed; re-executing does only the rest",
-            metadata={"failed_partitions": dg.MetadataValue.table(rows)},
+            metadata={"failed_partitions": dg.MetadataValue.table(rows)}
+            | ({"last_log_lines": dg.MetadataValue.md(logs)} if logs else {}),
             allow_retries=False,
         )
+
+    def _materialized(self, key: dg.AssetKey, partitions: set[str]) -> dict[str, Parent]:
+        if not partitions:
+            return {}
+        storage, kind = self.context.instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+        ids = storage.get_latest_storage_id_by_partition(key, kind, partitions)
+        end = max(ids.values(), default=0) + 1  # of these very events, whatever has been added since
+        tags = storage.get_latest_tags_by_partition(key, kind, [DATA_VERSION], sorted(partitions), before_cursor=end)
+        return {p: Parent(storage_id, tags.get(p, {}).get(DATA_VERSION)) for p, storage_id in ids.items()}
 
     def _latest(self, key: dg.AssetKey, partition: str) -> dg.EventLogRecord | None:
         filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
@@ -112,16 +146,16 @@ class PartitionRun:
 
     def _version_tags(self, data_version: str, inputs: Inputs) -> dict[str, str]:
         tags = {
-            "dagster/data_version": data_version,
+            DATA_VERSION: data_version,
             "dagster/data_version_is_user_provided": "true",
         }
         if self._code_version is not None:
             tags["dagster/code_version"] = self._code_version
-        for key, record in inputs.items():
+        for key, parent in inputs.items():
             name = key.to_user_string()
-            version = None
-            if record is not None and record.asset_materialization is not None:
-                version = (record.asset_materialization.tags or {}).get("dagster/data_version")
-            tags[f"dagster/input_data_version/{name}"] = version or "INITIAL"
-            tags[f"dagster/input_event_pointer/{name}"] = str(record.storage_id) if record else "NULL"
+            version = parent.data_version if parent else None
+            # Of a partitioned input Dagster keeps the digest of the versions of the partitions read: here one.
+            read = hashlib.sha256(version.encode()).hexdigest() if version else "INITIAL"
+            tags[f"dagster/input_data_version/{name}"] = read
+            tags[f"dagster/input_event_pointer/{name}"] = str(parent.storage_id) if parent else "NULL"
         return tags

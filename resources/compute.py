@@ -47,7 +47,9 @@ class JobStatus:
     detail: str = ""
     """For people: why it failed and what to do."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """For the materialization's metadata: region, cost, recoveries …"""
+    """For the materialization's metadata: region, cost, recoveries … A None has its reason in `<name>_reason`."""
+    notice: str = ""
+    """Something that happened while the job goes on; each is told once."""
 
 
 class ComputeUnavailable(Exception):

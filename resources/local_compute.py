@@ -160,7 +160,8 @@ class LocalComputeResource(ComputeResource):
         with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
             process = WorkerProcess(self.worker_python, Path(folder) / "query.log")
             try:
-                process.send({"query": {"spec": spec.model_dump(mode="json"), "texts": texts}})
+                with contextlib.suppress(OSError):  # dead already: its death says how
+                    process.send({"query": {"spec": spec.model_dump(mode="json"), "texts": texts}})
                 answer = None
                 while answer is None and process.death() is None:
                     answer = process.answer(timeout=0.5)

@@ -21,11 +21,11 @@ from embed_assets.assets.common import (
     partitioning_of,
     spec_options,
 )
-from embed_assets.checks.outcome import run_checks
+from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
 from embed_assets.metadata import shard_metadata
-from embed_assets.partition_run import Inputs, PartitionRun
+from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
@@ -34,7 +34,7 @@ from embed_worker.errors import WorkerError
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardManifest, StridesManifest
-from resources.compute import Compute, ComputeResource
+from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
 
 DESCRIPTION = """The vectors: one partition is one embedding job, committed by its manifest.
@@ -77,14 +77,15 @@ def build_embedding_shards(
             try:
                 plans.append(planner.plan(partition))
             except (NotReady, BadManifest, WorkerError) as error:
-                run.failed(partition, str(error))
+                if run.checks_only:
+                    run.checked(partition, all_failed(run.selected_checks, str(error)))
+                else:
+                    run.failed(partition, str(error))
         if run.checks_only:
             for plan in plans:
-                if (manifest := lake.shard(plan.job.output)) is not None:
-                    view = planner.view(plan, manifest)
-                    run.checked(plan.key, run_checks(SHARD_CHECKS, run.selected_checks, view))
+                run.checked(plan.key, _check(lake, planner, plan, run.selected_checks))
             return
-        inputs = {plan.key: run.inputs(plan.key) for plan in plans}
+        inputs = run.inputs(plan.key for plan in plans)
         recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions)
         with compute.session() as backend:
             driver = Driver(lake, backend, plans, max_attempts=settings.max_attempts, alive=_alive(context))
@@ -103,6 +104,16 @@ def build_embedding_shards(
     return [embedding_shards, digest]
 
 
+def _check(lake: LakeResource, planner: "_Planner", plan: Plan, checks: list[str]) -> dict[str, CheckOutcome]:
+    try:
+        manifest = lake.shard(plan.job.output)
+    except BadManifest as error:
+        return all_failed(checks, str(error))
+    if manifest is None:
+        return all_failed(checks, f"{lake.url(plan.job.manifest_path)} is not there: the partition is not committed")
+    return run_checks(SHARD_CHECKS, checks, planner.view(plan, manifest))
+
+
 def _drive(context: dg.AssetExecutionContext, driver: Driver, compute: Compute, recorder: "_Recorder") -> None:
     """Runs the driver to its end. Cancelling the run cancels its jobs; a mere death of this process leaves them."""
     try:
@@ -116,11 +127,16 @@ def _drive(context: dg.AssetExecutionContext, driver: Driver, compute: Compute, 
                     (context.log.warning if outcome.warning else context.log.info)(outcome.text)
     except (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
         if _is_cancelled(context) or not compute.outlives_driver:
-            compute.cancel(driver.open_handles)
-            context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
+            try:
+                compute.cancel(driver.open_handles)
+                context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
+            except ComputeUnavailable as fault:
+                context.log.error(f"jobs of this run could not be cancelled: {fault}")
         else:
             context.log.warning(f"this run is going away; {len(driver.open_handles)} jobs go on, re-execute to attach")
         raise DagsterExecutionInterruptedError from error
+    except (WorkerError, BackendBroken) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _is_cancelled(context: dg.AssetExecutionContext) -> bool:
@@ -202,6 +218,7 @@ class _Recorder:
     ) -> None:
         self.run, self._lake, self._planner, self._inputs = run, lake, planner, inputs
         self._stride_key, self._digest_key, self._partitions = stride_key, digest_key, partitions
+        self._witness: dict[str, str] = {}  # a partition of each dataset that had no materialization when last seen
 
     def committed(self, outcome: Committed) -> None:
         plan = self._planner.plan(outcome.key)
@@ -220,16 +237,24 @@ class _Recorder:
     def _observe_set(self, plan: Plan, manifest: ShardManifest) -> None:
         """Just before the last shard's event, so that a backfill that waits for the shards sees the new digest."""
         keys = self._partitions.strides_of[plan.job.dataset]
-        storage = self.run.context.instance.event_log_storage
-        tags = storage.get_latest_tags_by_partition(
-            self.run.key, dg.DagsterEventType.ASSET_MATERIALIZATION, ["dagster/data_version"], asset_partitions=keys
-        )
-        versions = {key: found["dagster/data_version"] for key, found in tags.items()}
+        witness = self._witness.get(plan.job.dataset, plan.key)
+        if witness != plan.key and not self._versions([witness]):
+            return  # the set is not complete: no need to ask for all of it at each of its commits
+        versions = self._versions(keys)
+        missing = next((key for key in reversed(keys) if key not in versions and key != plan.key), plan.key)
+        self._witness[plan.job.dataset] = missing
         if versions.get(plan.key) == manifest.data_version:
             return
         versions[plan.key] = manifest.data_version
         if len(versions) == len(keys):
             digest = hashlib.sha256("".join(versions[key] for key in keys).encode()).hexdigest()[:16]
             self.run.context.log_event(
-                dg.AssetObservation(self._digest_key, partition=plan.job.dataset, tags={"dagster/data_version": digest})
+                dg.AssetObservation(self._digest_key, partition=plan.job.dataset, tags={DATA_VERSION: digest})
             )
+
+    def _versions(self, keys: list[str]) -> dict[str, str]:
+        """Data versions of the partitions among `keys` that are materialized."""
+        tags = self.run.context.instance.event_log_storage.get_latest_tags_by_partition(
+            self.run.key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION], asset_partitions=keys
+        )
+        return {key: found[DATA_VERSION] for key, found in tags.items()}

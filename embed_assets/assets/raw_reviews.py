@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.assets.common import RAW_REVIEWS, asset_key, check_specs, spec_options
-from embed_assets.checks.outcome import run_checks
+from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.ingest.errors import SourceError
-from embed_assets.ingest.raw import Ingested, ingest
+from embed_assets.ingest.raw import DamagedSnapshot, Ingested, ingest
 from embed_assets.integrity import file_faults
 from embed_assets.lineage import column_schema
 from embed_assets.partition_run import PartitionRun
@@ -55,9 +55,7 @@ def build_raw_reviews(
         for name in names:
             try:
                 if run.checks_only:
-                    raw = lake.latest_snapshot(name)
-                    if raw is not None:
-                        run.checked(name, run_checks(ROW_CHECKS, run.selected_checks, _view(lake, raw)))
+                    run.checked(name, _check(lake, name, run.selected_checks))
                     continue
                 made = _make(context, lake, pipeline.dataset(name))
             except (SourceError, BadManifest, WorkerError) as error:
@@ -77,6 +75,16 @@ def build_raw_reviews(
     return raw_reviews
 
 
+def _check(lake: LakeResource, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
+    try:
+        raw = lake.latest_snapshot(name)
+    except BadManifest as error:
+        return all_failed(checks, str(error))
+    if raw is None:
+        return all_failed(checks, f"no snapshot of {name} is in {lake.root}")
+    return run_checks(ROW_CHECKS, checks, _view(lake, raw))
+
+
 def _make(context: dg.AssetExecutionContext, lake: LakeResource, dataset: DatasetSpec) -> Ingested:
     reported = time.monotonic()
 
@@ -86,7 +94,12 @@ def _make(context: dg.AssetExecutionContext, lake: LakeResource, dataset: Datase
             context.log.info(f"{dataset.name}: {records:,} records read")
             reported = time.monotonic()
 
-    made = ingest(lake.store, dataset, progress)
+    try:
+        made = ingest(lake.store, dataset, progress)
+    except DamagedSnapshot as error:
+        context.log.warning(f"{dataset.name}: {error}; it is removed and the source read anew")
+        lake.store.delete(error.path)
+        made = ingest(lake.store, dataset, progress)
     if not made.created and (faults := file_faults(lake.store, _folder(made.manifest), _files(made.manifest))):
         context.log.warning(f"{dataset.name}: {faults[0]}; its manifest is retired and the source read anew")
         lake.store.delete(f"{_folder(made.manifest)}/{layout.MANIFEST}")

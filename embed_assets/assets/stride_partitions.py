@@ -17,7 +17,7 @@ from embed_assets.assets.common import (
     partitioning_of,
     spec_options,
 )
-from embed_assets.checks.outcome import run_checks
+from embed_assets.checks.outcome import all_failed, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.ingest.strides import write_strides
 from embed_assets.integrity import file_faults
@@ -62,6 +62,10 @@ def build_stride_partitions(
     def stride_partitions(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         run = PartitionRun(context, key, {raw_key: lambda k: layout.split_partition_key(k)[0]})
         keys = run.partitions()
+        # Taken before the work begins: what it really reads. Strides of a dataset have one input.
+        first = {layout.split_partition_key(key)[0]: key for key in reversed(keys)}
+        read = run.inputs(first.values())
+        inputs = {name: read[key] for name, key in first.items()}
         made: dict[str, _Made | str] = {}
         for partition in keys:
             name, stride = layout.split_partition_key(partition)
@@ -69,7 +73,10 @@ def build_stride_partitions(
                 made[name] = _make(context, lake, pipeline.dataset(name), adopt_only=run.checks_only)
             cut = made[name]
             if isinstance(cut, str):
-                run.failed(partition, cut)
+                if run.checks_only:
+                    run.checked(partition, all_failed(run.selected_checks, cut))
+                else:
+                    run.failed(partition, cut)
                 continue
             view = cut.view(lake, stride)
             if run.checks_only:
@@ -79,7 +86,7 @@ def build_stride_partitions(
                 partition,
                 data_version=cut.strides.strides[stride].digest,
                 metadata=cut.metadata(lake, stride, raw_key),
-                inputs=run.inputs(partition),
+                inputs=inputs[name],
                 checks=lambda selected, view=view: run_checks(ROW_CHECKS, selected, view),  # type: ignore[misc]
             )
         run.finish(len(keys))
@@ -134,9 +141,14 @@ def _make(
         if adopt_only:
             return _Made(dataset, raw, current_strides(lake, dataset, raw), created=False)
         partitioning = partitioning_of(dataset, raw)
-        cut = write_strides(lake.store, raw, partitioning, progress)
+        folder = layout.strides_folder(dataset.name, partitioning)
+        try:
+            cut = write_strides(lake.store, raw, partitioning, progress)
+        except BadManifest as error:
+            context.log.warning(f"{dataset.name}: {error}; the strides are written anew")
+            lake.store.delete(f"{folder}/{layout.MANIFEST}")
+            cut = write_strides(lake.store, raw, partitioning, progress)
         if not cut.created:
-            folder = layout.strides_folder(dataset.name, partitioning)
             listed = [file for entry in cut.manifest.strides for file in entry.files]
             if faults := file_faults(lake.store, folder, listed):
                 context.log.warning(f"{dataset.name}: {faults[0]}; the strides are written anew")

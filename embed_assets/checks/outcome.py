@@ -4,10 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from embed_worker.errors import WorkerError
-
 V = TypeVar("V")
 
 
@@ -29,8 +25,8 @@ def run_checks(checks: Mapping[str, Check[V]], names: Iterable[str], view: V) ->
     for name in names:
         try:
             outcomes[name] = checks[name](view)
-        except (OSError, ValueError, pa.ArrowException, WorkerError) as error:
-            outcomes[name] = CheckOutcome(False, f"cannot be checked: {error}")
+        except Exception as error:  # whatever a damaged file makes of a reader, it is a failed check
+            outcomes[name] = CheckOutcome(False, f"cannot be checked: {type(error).__name__}: {error}")
     return outcomes
 
 

@@ -48,16 +48,18 @@ class ShardView:
         """row_id of every reject."""
         if self.manifest.rejects is None:
             return np.empty(0, np.int64)
-        return self._read(self.manifest.rejects, ["row_id"]).column("row_id").to_numpy()
+        found: np.ndarray = self._read(self.manifest.rejects, ["row_id"]).column("row_id").to_numpy()
+        return found
 
     def vectors(self) -> Iterator[np.ndarray]:
-        """Blocks of vectors as float32, [rows, dimension]."""
+        """Blocks of vectors as float32, [rows, dimension]; a null is a row of NaN."""
         for file in self.manifest.files:
             with self.store.open(f"{self.folder}/{file.path}") as source:
                 for batch in pq.ParquetFile(source).iter_batches(batch_size=8192, columns=["embedding"]):
                     column = batch.column("embedding")
-                    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-                    yield flat.reshape(-1, column.type.list_size)
+                    size = column.type.list_size
+                    yield np.full((column.null_count, size), np.nan, dtype=np.float32)
+                    yield column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, size)
 
 
 def dimension(view: ShardView) -> CheckOutcome:

@@ -66,3 +66,42 @@ def gc(
 ) -> None:
     """Remove what no latest snapshot and no running job needs; shows it first."""
     commands.gc(yes)
+
+
+pool_app = typer.Typer(
+    help="A warm pool of machines for EMBED_COMPUTE=skypilot; its name is EMBED_SKY_POOL, or `embed`.",
+    no_args_is_help=True,
+)
+app.add_typer(pool_app, name="pool")
+
+
+@pool_app.command("up", epilog="Example: `embed-assets pool up --workers 8`. It bills until `embed-assets pool down`.")
+@friendly_errors
+def pool_up(
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-n", min=1, help="Machines; default: the file's.")
+    ] = None,
+    file: Annotated[str | None, typer.Option(help="Pool file; default: the shipped sky/pool.yaml.")] = None,
+) -> None:
+    """Start the pool, or change it to this many machines."""
+    from embed_assets.cli import pool
+
+    pool.up(workers, file)
+
+
+@pool_app.command("status", epilog="Example: `embed-assets pool status`")
+@friendly_errors
+def pool_status() -> None:
+    """Show the pool's machines and the jobs on them."""
+    from embed_assets.cli import pool
+
+    pool.status()
+
+
+@pool_app.command("down", epilog="Example: `embed-assets pool down`")
+@friendly_errors
+def pool_down() -> None:
+    """End the pool and its machines."""
+    from embed_assets.cli import pool
+
+    pool.down()

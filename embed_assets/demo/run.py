@@ -21,8 +21,14 @@ from embed_assets.cli.common import CommandError, console, deployment
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.demo.watch import progress_bars, watch_embedding
-from embed_assets.factory import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
-from embed_assets.factory import build_definitions, compute_resource
+from embed_assets.factory import (
+    EMBEDDING_SHARDS,
+    RAW_REVIEWS,
+    STRIDE_PARTITIONS,
+    VECTOR_INDEX,
+    build_definitions,
+    compute_resource,
+)
 from embed_assets.partitions import PipelinePartitions
 from embed_assets.search import find_table, search_table
 from embed_assets.spec import EmbeddingPipeline
@@ -144,7 +150,9 @@ def _collect(summary: AssetSummary, instance: dg.DagsterInstance, run_id: str) -
         if event is None:
             continue
         if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
-            metadata = {k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()}
+            metadata: dict[str, Any] = {
+                k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()
+            }
             summary.partitions += 1
             summary.adopted += bool(metadata.get("adopted"))
             summary.rows += int(metadata.get("dagster/row_count") or 0)

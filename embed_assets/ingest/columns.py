@@ -22,7 +22,7 @@ class ExtraColumns:
         self._types = types
         self._other = other
         self.nulled: dict[str, int] = {}
-        self.names = {name: f"source_{name}" if name in OWN else name for name in types}
+        self.names = _names(list(types))
 
     @classmethod
     def from_schema(cls, schema: pa.Schema, used_as_is: set[str]) -> "ExtraColumns":
@@ -55,14 +55,40 @@ class ExtraColumns:
         row = [self._fit(name, record.get(name), kind) for name, kind in self._types.items()]
         if self._other:
             rest = {name: value for name, value in record.items() if name not in self._types and name not in known}
-            row.append(orjson.dumps(rest, default=str).decode() if rest else None)
+            row.append(self._json(OTHER, rest) if rest else None)
         return row
+
+    def _json(self, name: str, value: Any) -> str | None:
+        try:
+            return orjson.dumps(value, default=str).decode()
+        except TypeError:  # nested deeper than can be written
+            self._null(name)
+            return None
+
+    def column(self, position: int, values: list[Any], field: pa.Field) -> pa.Array:
+        """Values of the extra column at a position; what does not fit its type becomes null and is counted."""
+        try:
+            return pa.array(values, field.type)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            name = [*self._types, OTHER][position]
+            return pa.array([self._convert(name, value, field.type) for value in values], field.type)
+
+    def _convert(self, name: str, value: Any, kind: pa.DataType) -> Any:
+        try:
+            pa.array([value], kind)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            self._null(name)
+            return None
+        return value
+
+    def _null(self, name: str) -> None:
+        self.nulled[name] = self.nulled.get(name, 0) + 1
 
     def _fit(self, name: str, value: Any, kind: pa.DataType | None) -> Any:
         if value is None:
             return None
         if kind is None:
-            return orjson.dumps(value, default=str).decode()
+            return self._json(name, value)
         if pa.types.is_string(kind):
             fits = isinstance(value, str)
         elif pa.types.is_boolean(kind):
@@ -75,8 +101,23 @@ class ExtraColumns:
             return value  # Parquet: the file's own type
         if fits:
             return value
-        self.nulled[name] = self.nulled.get(name, 0) + 1
+        self._null(name)
         return None
+
+
+def _names(columns: list[str]) -> dict[str, str]:
+    """Source column → its name in raw_reviews: never empty, never that of another column."""
+    taken = {*OWN, OTHER, *(name for name in columns if name and name not in OWN and name != OTHER)}
+    names = {}
+    for position, column in enumerate(columns):
+        name = column
+        if not column or column in OWN or column == OTHER:
+            name = f"source_{column or position}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+        names[column] = name
+    return names
 
 
 def _is_big(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Finds ids that were seen before, in bounded memory: SQLite on a scratch disk."""
 
+import errno
 import hashlib
 import sqlite3
 from pathlib import Path
@@ -19,7 +20,12 @@ class SeenIds:
     def add(self, id_: str) -> bool:
         """False where the id was there already."""
         digest = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        return self._db.execute("INSERT OR IGNORE INTO ids VALUES (?)", (digest,)).rowcount == 1
+        try:
+            return self._db.execute("INSERT OR IGNORE INTO ids VALUES (?)", (digest,)).rowcount == 1
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, "no space left for the set of ids") from error
 
     def close(self) -> None:
         self._db.close()

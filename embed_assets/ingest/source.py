@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import fsspec
+import pyarrow as pa
 from fsspec.core import get_fs_token_paths
-from fsspec.utils import infer_compression
 
 from embed_assets.ingest.errors import SourceError
 from embed_assets.spec.pipeline import DatasetSpec, Format
@@ -17,7 +17,8 @@ SUFFIXES: Mapping[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
     ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
-COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zstd")
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
+STAMP_KEYS = (*ETAG_KEYS, "size", "mtime", "ino", "LastModified", "last_modified", "updated")
 CHUNK = 1 << 20
 
 
@@ -33,8 +34,17 @@ class SourceFile:
 
     def open(self) -> IO[bytes]:
         """The decompressed bytes."""
+        if self.compression == "zstd":  # Arrow's: it reads every frame of the file, and notices a cut one
+            stored = self.fs.open(self.path, "rb")
+            decompressed: IO[bytes] = pa.input_stream(stored, compression="zstd")
+            return decompressed
         file: IO[bytes] = fsspec.core.OpenFile(self.fs, self.path, "rb", compression=self.compression).open()
         return file
+
+    def stamp(self) -> dict[str, Any]:
+        """What changes when the file does, as far as the store tells without reading it."""
+        info = self.fs.info(self.path)
+        return {key: str(info[key]) for key in STAMP_KEYS if info.get(key) is not None}
 
     def identity(self) -> dict[str, Any]:
         """The store's own tag where it has one, else size and sha256 of the stored bytes."""
@@ -55,19 +65,24 @@ def find_files(dataset: DatasetSpec) -> list[SourceFile]:
     found = []
     for source in dataset.sources:
         outer = source.split("::", 1)[0]
+        where = f"dataset {dataset.name}: {source}"
         try:
             fs, _, paths = get_fs_token_paths(source, mode="rb", storage_options=dataset.storage_options, expand=True)
+            if not paths:
+                raise SourceError(f"dataset {dataset.name}: no file matches {source}")
+            if absent := [path for path in paths if not fs.isfile(path)]:
+                what = "is a folder: add /* or a file's name" if fs.isdir(absent[0]) else "there is no such file"
+                raise SourceError(f"{where}: {absent[0]} {what}" if "folder" in what else f"{where}: {what}")
+        except SourceError:
+            raise
         except FileNotFoundError as error:
-            raise SourceError(f"dataset {dataset.name}: {source} does not exist") from error
-        except (ImportError, ValueError) as error:
-            raise SourceError(f"dataset {dataset.name}: {source} cannot be opened: {error}") from error
-        if not paths:
-            raise SourceError(f"dataset {dataset.name}: no file matches {source}")
+            raise SourceError(f"{where} does not exist") from error
+        except Exception as error:  # each of fsspec's many libraries has its own
+            raise SourceError(f"{where} cannot be opened: {type(error).__name__}: {error}") from error
         for path in sorted(paths):
-            if not fs.isfile(path):
-                raise SourceError(f"dataset {dataset.name}: {source}: there is no file {path}")
             url = source if len(paths) == 1 else source.replace(outer, fs.unstrip_protocol(path), 1)
-            found.append(SourceFile(url, fs, path, _format(dataset, path), _compression(dataset, path)))
+            compression = _compression(dataset, path)
+            found.append(SourceFile(url, fs, path, _format(dataset, path), compression))
     return found
 
 
@@ -76,15 +91,17 @@ def _compression(dataset: DatasetSpec, path: str) -> str | None:
         return None
     if dataset.compression != "infer":
         return dataset.compression
-    found: str | None = infer_compression(path)
-    return "zstd" if path.endswith(".zstd") else found
+    name = path.lower()
+    if name.endswith(".zip"):
+        raise SourceError(f"dataset {dataset.name}: {path} is an archive; name the file in it: zip://FILE::{path}")
+    return next((kind for suffix, kind in COMPRESSIONS.items() if name.endswith(suffix)), None)
 
 
 def _format(dataset: DatasetSpec, path: str) -> Format:
     if dataset.format is not None:
         return dataset.format
     name = path.lower()
-    for suffix in COMPRESSION_SUFFIXES:
+    for suffix in COMPRESSIONS:
         name = name.removesuffix(suffix)
     for suffix, known in SUFFIXES.items():
         if name.endswith(suffix):

@@ -21,7 +21,9 @@ COLUMNS = ["row_id", "id", "text"]
 RUN_BYTES = 256 << 20
 """Rows held in memory at a time; more spill to the scratch disk as sorted runs."""
 PUTS = 8
-DIGEST_ROWS = 65_536
+DIGEST_ROWS = 4096
+"""Part of the digest's definition: never change it."""
+BATCH_ROWS, BATCH_BYTES = 16_384, 32 << 20
 
 Progress = Callable[[int], None]
 """Called with the number of strides written so far."""
@@ -110,7 +112,10 @@ def _sorted_runs(store: Store, raw: RawManifest, partitioning: Partitioning, scr
 
     for file in raw.files:
         local = files.fetch(store, folder, file, scratch)
-        for batch in pq.ParquetFile(local).iter_batches(batch_size=16_384, columns=COLUMNS):
+        parquet = pq.ParquetFile(local)
+        size = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.metadata.num_row_groups))
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * parquet.metadata.num_rows // max(size, 1)))
+        for batch in parquet.iter_batches(batch_size=rows, columns=COLUMNS):
             pending.append(batch)
             held += batch.nbytes
             if held >= RUN_BYTES:
@@ -136,10 +141,10 @@ def content_digest(table: pa.Table) -> str:
     hasher = hashlib.sha256()
     for start in range(0, table.num_rows, DIGEST_ROWS):
         rows = table.slice(start, DIGEST_ROWS)
-        hasher.update(np.ascontiguousarray(rows.column("row_id").to_numpy(), dtype="<i8"))
+        hasher.update(np.ascontiguousarray(rows.column("row_id").to_numpy(), dtype="<i8").tobytes())
         for name in ("id", "text"):
             values = rows.column(name).to_pylist()
             encoded = [value.encode() for value in values]
-            hasher.update(np.array([len(value) for value in encoded], dtype="<i8"))
+            hasher.update(np.array([len(value) for value in encoded], dtype="<i8").tobytes())
             hasher.update(b"".join(encoded))
     return hasher.hexdigest()[:16]

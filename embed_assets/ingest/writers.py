@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embed_assets.ingest.columns import ExtraColumns
+from embed_assets.ingest.columns import OWN, ExtraColumns
 from embed_worker import files, layout
 from embed_worker.files import FileRef
 from embed_worker.store import Store
@@ -22,7 +22,7 @@ class PartWriter:
     """Dense row ids into parts of bounded size."""
 
     def __init__(self, store: Store, folder: str, scratch: Path, extra: ExtraColumns) -> None:
-        self._store, self._folder, self._scratch = store, folder, scratch
+        self._store, self._folder, self._scratch, self._extra = store, folder, scratch, extra
         own = [pa.field("row_id", pa.int64(), False), pa.field("id", pa.string(), False)]
         self._schema = pa.schema([*own, pa.field("text", pa.string(), False), *extra.fields])
         self._pending: list[tuple[Any, ...]] = []
@@ -32,12 +32,12 @@ class PartWriter:
         self.rows = 0
         self.text_bytes = 0
 
-    def add(self, id_: str, text: str, extra: list[Any]) -> None:
+    def add(self, id_: str, text: str, size: int, extra: list[Any]) -> None:
+        """`size`: bytes of the text."""
         self._pending.append((self.rows, id_, text, *extra))
         self.rows += 1
-        size = len(text)
         self.text_bytes += size
-        self._pending_bytes += size
+        self._pending_bytes += size + sum(len(v) if isinstance(v, str | bytes) else 16 for v in extra)
         if len(self._pending) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
             self._flush()
             if self._part_bytes >= PART_BYTES:
@@ -51,8 +51,13 @@ class PartWriter:
     def _flush(self) -> None:
         if not self._pending:
             return
-        columns = zip(*self._pending, strict=True)
-        arrays = [pa.array(list(v), f.type) for v, f in zip(columns, self._schema, strict=True)]
+        arrays = []
+        for position, values in enumerate(zip(*self._pending, strict=True)):
+            field = self._schema.field(position)
+            if position < len(OWN):
+                arrays.append(pa.array(values, field.type))
+            else:
+                arrays.append(self._extra.column(position - len(OWN), list(values), field))
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._local(), self._schema, compression="zstd")
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))

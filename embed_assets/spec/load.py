@@ -22,6 +22,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # `<<: *anchor` may be there, and its keys may be overridden
         key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
@@ -72,32 +74,51 @@ def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
 
 
 def _explain(error: ValidationError) -> list[str]:
-    lines = []
+    """One line for each key at fault, whichever of the types it may have it misses."""
+    faults: dict[str, dict[str, str]] = {}
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "the pipeline"
-        message = fault["msg"].removeprefix("Value error, ")
+        location, allowed, about = _key_of(fault["loc"])
+        message, got = fault["msg"].removeprefix("Value error, "), ""
         if fault["type"] == "extra_forbidden":
-            known = _keys_at(fault["loc"][:-1])
-            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+            near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            message = f"unknown key; {hint}known keys: {', '.join(known)}"
+            message = f"unknown key; {hint}known keys: {', '.join(allowed)}"
         elif fault["type"] == "missing":
-            message = "is required"
-        elif fault["type"] not in ("value_error",):
-            message = f"{message} (got {str(fault['input'])[:80]!r})"
-        lines.append(f"{where}: {message}")
-    return lines
+            message, got = "is required", about and f". {about}"
+        elif fault["type"] != "value_error":
+            message = message.removeprefix("Input ")
+            got = f" (got {str(fault['input'])[:80]!r})" + (about and f". {about}")
+        messages = faults.setdefault(location, {})
+        if messages:
+            message = message.removeprefix("should be ")
+        messages.setdefault(message, got)
+    return [
+        f"{where}: {' or '.join(messages)}{next(reversed(messages.values()))}" for where, messages in faults.items()
+    ]
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at a location in the pipeline."""
-    model: type[BaseModel] = EmbeddingPipeline
+def _key_of(location: tuple[int | str, ...]) -> tuple[str, list[str], str]:
+    """The key as it stands in the file, the names that are allowed at its place, and what its field takes.
+
+    Behind a field that takes several types, pydantic adds the name of the type it tried: that is no key.
+    """
+    model: type[BaseModel] | None = EmbeddingPipeline
+    names: list[str] = list(EmbeddingPipeline.model_fields)
+    where: list[str] = []
+    about = ""
+    free = False
     for part in location:
         if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        if field is None:
-            break
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), model)
-    return list(model.model_fields)
+            where.append(str(part))
+        elif model is not None:
+            where.append(part)
+            names = list(model.model_fields)
+            field = model.model_fields.get(part)
+            inner = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+            about = " ".join(((field and field.description) or "").split())
+            free = any(getattr(kind, "__origin__", None) is dict for kind in inner)
+            model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        elif free:  # a key of a mapping that takes any
+            where.append(part)
+            free = False
+    return ".".join(where) or "the pipeline", names, about

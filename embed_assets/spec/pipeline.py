@@ -1,5 +1,6 @@
 """The pydantic models of a pipeline."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,17 +23,22 @@ def _template(value: str) -> str:
 
 
 TemplateText = Annotated[str, AfterValidator(_template)]
+Count = Annotated[int, Field(strict=True)]
+"""A number that is one in YAML too: `yes` is not 1."""
+OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class RowRange(_Strict):
     """A half-open range of the source's records, counted from 0 after the row filter."""
 
-    start: int = Field(default=0, ge=0)
-    end: int | None = Field(default=None, ge=1)
+    start: Count = Field(default=0, ge=0)
+    """First record that is read."""
+    end: Count | None = Field(default=None, ge=1)
+    """Record before which reading ends; without it, the source's end."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "RowRange":
@@ -51,21 +57,31 @@ class DatasetSpec(_Strict):
     format: Format | None = None
     """Inferred from the file's name where it is not given."""
     compression: Compression = "infer"
+    """Inferred from the file's name where it is not given."""
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-    """Keep only records whose column has this value, or one of these; compared as text."""
+    """Keep only records whose column has this value, or one of these. Null matches nothing."""
     text: TemplateText
     """Template of the text to embed over the source's columns, such as `{title}\\n{text}`."""
     id: TemplateText | None = None
     """Template of the record's id; without it, the record's position in the source (before any filter)."""
     rows: RowRange = RowRange()
-    strides: int = Field(ge=1, le=10_000)
+    """Only this range of the records that `where` keeps."""
+    strides: Count = Field(ge=1, le=10_000)
     """Number of embedding partitions; each becomes one job."""
     partitioning: Method = "stride"
     """`stride`: row r belongs to partition r mod N. `contiguous`: equal runs of rows."""
-    max_text_bytes: int = Field(default=2_000_000, ge=1)
+    max_text_bytes: Count = Field(default=2_000_000, ge=1)
     """Longer texts are set aside in rejects.parquet."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """Passed to fsspec for the source, such as {anon: true}. Not for secrets: those come from the environment."""
+
+    @field_validator("source")
+    @classmethod
+    def _addresses(cls, value: str | list[str]) -> str | list[str]:
+        for one in [value] if isinstance(value, str) else value:
+            if not one.strip() or re.search(r"[\x00-\x1f]", one):
+                raise ValueError(f"{one!r} is not a path or URL")
+        return value
 
     @field_validator("storage_options")
     @classmethod
@@ -95,12 +111,23 @@ class EmbeddingPipeline(_Strict):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     """First part of the asset keys."""
     description: str = ""
+    """For people."""
     owners: list[str] = Field(default_factory=list)
     """Dagster owners: an e-mail address, or `team:name`."""
     datasets: list[DatasetSpec] = Field(min_length=1)
+    """The sources of texts."""
     embedding: EmbeddingSpec
-    checkpoint_rows: int = Field(default=1024, ge=1, le=1_000_000)
+    """The model and how it is used."""
+    checkpoint_rows: Count = Field(default=1024, ge=1, le=1_000_000)
     """Rows of a checkpoint: what a preemption can cost at most."""
+
+    @field_validator("owners")
+    @classmethod
+    def _known_owners(cls, value: list[str]) -> list[str]:
+        for owner in value:
+            if not OWNER.fullmatch(owner):
+                raise ValueError(f"{owner!r} is neither an e-mail address nor `team:name`")
+        return value
 
     @model_validator(mode="after")
     def _unique(self) -> "EmbeddingPipeline":

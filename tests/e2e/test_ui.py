@@ -10,7 +10,7 @@ from tests.e2e.conftest import ROOT, Deployment, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
-from playwright.sync_api import Page, TimeoutError, expect  # noqa: E402, A004
+from playwright.sync_api import Page, TimeoutError, expect  # noqa: E402
 
 from tests.e2e.browser import CHROMIUM, chromium_page, dagster_dev  # noqa: E402
 
@@ -61,7 +61,9 @@ def test_a_person_materializes_backfills_and_reads_checks(deploy: Callable[[int]
             page.goto(f"{url}/assets/demo/{asset}?view=partitions")
             launch(page, "All")
             wait_until(
-                lambda asset=asset, files=files: len(list(deployment.lake.glob(f"{asset}/*/*/_manifest.json"))) == files,  # type: ignore[misc]
+                lambda asset=asset, files=files: (
+                    len(list(deployment.lake.glob(f"{asset}/*/*/_manifest.json"))) == files
+                ),  # type: ignore[misc]
                 f"manifests of {asset}",
             )
         page.goto(f"{url}{SHARDS}?view=partitions&partition=plot_summaries-00001")

@@ -31,6 +31,8 @@ def test_the_wheel_builds_and_its_cli_starts_in_a_clean_environment(tmp_path: Pa
     )  # fmt: skip
     assert "demo/embedding_shards" in loaded
     assert (
-        run(python, "-c", "import importlib.util as u; print([u.find_spec(n) for n in ('vllm', 'torch')])", cwd=tmp_path)
+        run(
+            python, "-c", "import importlib.util as u; print([u.find_spec(n) for n in ('vllm', 'torch')])", cwd=tmp_path
+        )
         == "[None, None]\n"
     )

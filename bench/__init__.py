@@ -1,0 +1,1 @@
+"""The performance claims, each as a command that anyone can run."""

@@ -1,0 +1,121 @@
+"""What a job costs: SkyPilot's catalog price of each machine it held, times the seconds it held it.
+
+An estimate by nature (list prices, no storage, no egress), exact to one poll. Where a part is not known the whole
+is not known, and says why: never 0 for "unknown".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NO_PRICE_LIST = frozenset({"slurm", "kubernetes", "ssh"})
+"""Infrastructure whose machines have no instance type, hence no price in a catalog."""
+MACHINE = re.compile(r"^(?P<nodes>\d+)x(?P<spot>\[spot\])?\((?P<elements>.*)\)$", re.IGNORECASE)
+EMPTY = (None, "", "-")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a job runs on, as the queue's `cluster_resources_full` names it while the machine lives."""
+
+    cloud: str
+    region: str | None
+    zone: str | None
+    instance_type: str | None
+    accelerators: tuple[tuple[str, float], ...]
+    spot: bool
+    nodes: int = 1
+
+
+Price = tuple[float | None, str]
+"""Dollars an hour, or None with the reason."""
+
+
+def machine_of(record: Mapping[str, Any]) -> Machine | None:
+    """The machine of a queue record; None while there is none."""
+    match = MACHINE.match(str(record.get("cluster_resources_full") or ""))
+    if match is None or record.get("cloud") in EMPTY:
+        return None
+    elements = [element.strip() for element in match["elements"].split(",")]
+    named = [element for element in elements if element and "=" not in element and element != "..."]
+    gpus = record.get("accelerators") or {}
+    region, zone = (None if record.get(key) in EMPTY else str(record[key]) for key in ("region", "zone"))
+    return Machine(
+        cloud=str(record["cloud"]),
+        region=region,
+        zone=zone,
+        instance_type=named[0] if named else None,
+        accelerators=tuple(sorted((str(name), float(count)) for name, count in gpus.items())),
+        spot=bool(match["spot"]),
+        nodes=int(match["nodes"]),
+    )
+
+
+class PriceList:
+    """Hourly prices, each looked up once."""
+
+    def __init__(self, look_up: Callable[[Machine], float]) -> None:
+        self._look_up = look_up
+        self._known: dict[Machine, Price] = {}
+
+    def hourly(self, machine: Machine) -> Price:
+        if machine not in self._known:
+            self._known[machine] = self._ask(machine)
+        return self._known[machine]
+
+    def _ask(self, machine: Machine) -> Price:
+        if machine.cloud.lower() in NO_PRICE_LIST or machine.instance_type is None:
+            return None, f"{machine.cloud} has no price list"
+        try:
+            price = self._look_up(machine) * machine.nodes
+        except Exception as error:  # a price is never worth a partition
+            return None, f"no catalog price for {machine.instance_type}: {' '.join(str(error).split())[:200]}"
+        if price <= 0:
+            return None, f"the catalog has no price for {machine.instance_type} in {machine.region}"
+        return price, ""
+
+
+@dataclass
+class _Held:
+    machine: Machine
+    since: float
+    until: float
+
+
+class Ledger:
+    """The machines that one job has held, one after another, as its polls saw them."""
+
+    def __init__(self, prices: PriceList) -> None:
+        self._prices = prices
+        self._held: dict[int, _Held] = {}  # by recovery count
+
+    def see(self, machine: Machine | None, recoveries: int, now: float, since: float | None) -> None:
+        """Notes a poll. `since`: when SkyPilot says this machine began to run."""
+        if machine is None:
+            return
+        held = self._held.get(recoveries)
+        if held is None or held.machine != machine:
+            began = since if since is not None and since <= now else now
+            held = self._held[recoveries] = _Held(machine, began, now)
+        held.until = now
+
+    @property
+    def latest(self) -> Machine | None:
+        return self._held[max(self._held)].machine if self._held else None
+
+    def hourly(self) -> Price:
+        return self._prices.hourly(self.latest) if self.latest else (None, "no poll saw its machine")
+
+    def cost(self, recoveries: int) -> Price:
+        """Dollars so far."""
+        unseen = [n for n in range(recoveries + 1) if n not in self._held]
+        if unseen:
+            return None, f"{len(unseen)} of its {recoveries + 1} machines were never seen by this run"
+        total = 0.0
+        for held in self._held.values():
+            price, reason = self._prices.hourly(held.machine)
+            if price is None:
+                return None, reason
+            total += price * (held.until - held.since) / 3600
+        return total, ""

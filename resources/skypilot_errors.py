@@ -1,0 +1,68 @@
+"""SkyPilot's errors, sorted by what to do about them. By name: SkyPilot is imported late, or not at all."""
+
+import re
+
+from resources.compute import BackendBroken, ComputeUnavailable
+
+UNAVAILABLE = frozenset(
+    (
+        *("ApiServerConnectionError", "ServerTemporarilyUnavailableError", "TransportError", "NetworkError"),
+        *("RequestCancelled", "RequestInterruptedError", "ExecutionRetryableError", "ExecutionPoolFullError"),
+        *("ConcurrentWorkerExhaustedError", "SkyletInternalError", "SkyletUnavailableError"),
+        *("ClusterStatusFetchingError", "OperationalError"),
+    )
+)
+BROKEN = frozenset(("ApiServerAuthenticationError", "APIVersionMismatchError", "APINotSupportedError"))
+"""For a person to mend; once a server has answered, they may pass (a token is being rotated, a server updated)."""
+REFUSED = frozenset(
+    (
+        *("ValueError", "TypeError", "KeyError", "FileNotFoundError", "UsageError", "NotSupportedError"),
+        *("ResourcesUnavailableError", "ResourcesMismatchError", "NoCloudAccessError", "CloudUserIdentityError"),
+        *("UserRequestRejectedByPolicy", "PermissionDeniedError", "InvalidClusterNameError"),
+        *("PoolDoesNotExistError", "StorageError"),
+    )
+)
+LOST_REQUEST = "Failed to get request"
+"""The server does not say what became of a request."""
+NO_CONTROLLER = "ClusterNotUpError"
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class LaunchRefused(Exception):
+    """SkyPilot will not launch this, however often it is asked."""
+
+
+class LaunchFailed(Exception):
+    """A launch failed on the server for a reason that may pass."""
+
+
+class Unanswered(ComputeUnavailable):
+    """A call that failed; `kinds` are the names of the error's classes."""
+
+    def __init__(self, text: str, kinds: set[str]) -> None:
+        super().__init__(text)
+        self.kinds = kinds
+
+
+class NoController(ComputeUnavailable):
+    """No managed job was ever launched, or the controller's machine is stopped: nothing is live."""
+
+
+def sorted_error(what: str, error: Exception, *, broken: bool) -> Exception:
+    """The error of a call as this package tells it. `broken`: no call has been answered yet."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    text = f"sky {what}: {type(error).__name__}: {' '.join(ANSI.sub('', str(error)).split())[:500]}"
+    if NO_CONTROLLER in kinds:
+        return NoController(text)
+    if kinds & BROKEN and broken:
+        return BackendBroken(f"{text}. `sky api info` shows which server and user this is")
+    return Unanswered(text, kinds)
+
+
+def launch_error(error: Unanswered) -> Exception:
+    """A launch that the server answered with an error has made no job; one without an answer may have."""
+    if error.kinds & (UNAVAILABLE | BROKEN) or LOST_REQUEST in str(error):
+        return error
+    if error.kinds & REFUSED:
+        return LaunchRefused(str(error))
+    return error if "OSError" in error.kinds else LaunchFailed(str(error))

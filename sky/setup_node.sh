@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# What a GPU node needs before `python -m embed_worker` runs: ~/.embed-worker with vLLM and the worker's libraries.
+# An environment that is there already (a baked image, a shared file system) is named by EMBED_WORKER_PYTHON.
+set -euo pipefail
+cd "$(dirname "$0")"
+if [ -n "${EMBED_WORKER_PYTHON:-}" ]; then
+  "$EMBED_WORKER_PYTHON" -c 'import embed_worker.job, importlib.util as u, sys; sys.exit("no vllm" if not u.find_spec("vllm") else 0)'
+  echo "worker environment: $EMBED_WORKER_PYTHON, as it is"
+  exit 0
+fi
+if ! command -v nvidia-smi >/dev/null; then
+  echo "this node has no GPU driver (nvidia-smi). On a CPU node, point EMBED_WORKER_PYTHON to an environment made from requirements-cpu.txt" >&2
+  exit 1
+fi
+export PATH="$HOME/.local/bin:$PATH"
+command -v uv >/dev/null || python3 -m pip install --quiet --user uv
+[ -x "$HOME/.embed-worker/bin/python" ] || uv venv --quiet --python 3.12 "$HOME/.embed-worker"
+uv pip install --quiet --python "$HOME/.embed-worker/bin/python" -r requirements-gpu.txt ".[s3,gcs,azure]"

@@ -1,0 +1,180 @@
+"""What the platform's tests share: small specs, sources, lakes, committed shards."""
+
+import csv
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from embed_assets.ingest.raw import ingest
+from embed_assets.ingest.strides import write_strides
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_worker import layout
+from embed_worker.job import EmbedJob
+from embed_worker.layout import Partitioning
+from embed_worker.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
+from embed_worker.model_spec import EmbeddingSpec
+from embed_worker.models import load_model
+from embed_worker.runner import run_job
+from embed_worker.store import Store
+from resources.lake import LakeResource
+
+HASH: dict[str, Any] = {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional", "max_tokens": 64}
+
+
+def spec(**changes: Any) -> EmbeddingSpec:
+    return EmbeddingSpec(**{**HASH, **changes})
+
+
+def dataset(source: Any, **changes: Any) -> DatasetSpec:
+    return DatasetSpec(**{"name": "d", "source": source, "text": "{text}", "strides": 3, **changes})
+
+
+def pipeline(datasets: list[DatasetSpec], **changes: Any) -> EmbeddingPipeline:
+    return EmbeddingPipeline(
+        **{"name": "p", "datasets": datasets, "embedding": spec(), "checkpoint_rows": 4, **changes}
+    )
+
+
+def texts(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"key": f"k{i}", "text": f"text number {i}, " + "word " * (i % 9), "n": i} for i in range(start, start + count)
+    ]
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> Path:
+    path.write_bytes(b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records))
+    return path
+
+
+def write_csv(path: Path, records: list[dict[str, Any]], delimiter: str = ",") -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(records[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(records)
+    return path
+
+
+def raw_rows(store: Store, raw: RawManifest, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    folder = layout.raw_folder(raw.dataset, raw.snapshot)
+    found: list[dict[str, Any]] = []
+    for file in raw.files:
+        found += pq.read_table(store.path(f"{folder}/{file.path}"), columns=columns).to_pylist()
+    return found
+
+
+def rejects(store: Store, raw: RawManifest) -> list[dict[str, Any]]:
+    assert raw.rejects is not None
+    found: list[dict[str, Any]] = pq.read_table(
+        store.path(f"{layout.raw_folder(raw.dataset, raw.snapshot)}/{raw.rejects.path}")
+    ).to_pylist()
+    return found
+
+
+def manifests(lake: Path) -> list[str]:
+    """All that readers of a lake can see."""
+    return sorted(str(path.relative_to(lake)) for path in lake.rglob("_*.json") if "_retired" not in path.name)
+
+
+class Prepared:
+    """A dataset in a lake, ingested and cut; shards on demand."""
+
+    def __init__(self, lake: Path, source: Any, *, embedding: EmbeddingSpec | None = None, **changes: Any) -> None:
+        self.resource = LakeResource(root=str(lake))
+        self.store = self.resource.store
+        self.dataset = dataset(source, **changes)
+        self.pipeline = pipeline([self.dataset], embedding=embedding or spec())
+        self.raw = ingest(self.store, self.dataset).manifest
+        self.partitioning = Partitioning(self.raw.snapshot, self.dataset.partitioning, self.dataset.strides)
+        self.strides: StridesManifest = write_strides(self.store, self.raw, self.partitioning).manifest
+
+    def job(self, stride: int, **changes: Any) -> EmbedJob:
+        entry = self.strides.strides[stride]
+        fields = {
+            "pipeline": self.pipeline.name,
+            "dataset": self.dataset.name,
+            "partition": layout.partition_key(self.dataset.name, stride),
+            "stride": stride,
+            "lake": self.store.root,
+            "partitioning": self.partitioning.name,
+            "input": InputRef(
+                path=layout.strides_folder(self.dataset.name, self.partitioning),
+                digest=entry.digest,
+                rows=entry.rows,
+                files=entry.files,
+            ),
+            "spec": self.pipeline.embedding,
+            "checkpoint_rows": self.pipeline.checkpoint_rows,
+        }
+        return EmbedJob(**{**fields, **changes})
+
+    def embed(self, stride: int, **changes: Any) -> ShardManifest:
+        """Runs the worker in this process."""
+        job = self.job(stride, **changes)
+        run_job(job, lambda: load_model(job.spec), threading.Event())
+        manifest = self.resource.shard(job.output)
+        assert manifest is not None
+        return manifest
+
+    def expected(self, stride: int) -> range:
+        found = self.partitioning.row_ids(stride, self.raw.rows)
+        assert isinstance(found, range)
+        return found
+
+
+SERVE = """
+import os, sys, time
+import embed_worker.__main__ as worker
+from embed_worker.errors import BadJob, WorkerError
+
+real = worker.run_job
+def run_job(job, *rest, **options):
+    print("working on", job.partition, file=sys.stderr, flush=True)
+    {body}
+    return real(job, *rest, **options)
+worker.run_job = run_job
+sys.argv = ["embed_worker", "--serve"]
+code = worker.main()
+sys.stderr.flush()
+os._exit(code)
+"""
+
+
+HANG = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); time.sleep(600)"
+"""For `worker_python`: a job that never ends, in a worker that SIGTERM ends at once."""
+
+
+def worker_python(path: Path, body: str) -> str:
+    """Stands in for the worker's Python: the real worker, but `body` runs before each job."""
+    path.write_text(f"#!{sys.executable}\n{SERVE.format(body=body.strip())}")
+    path.chmod(0o755)
+    return str(path)
+
+
+def shell_python(path: Path, body: str) -> str:
+    """Stands in for the worker's Python: a shell script."""
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Waits until something is so; the limit is for a broken test, not for a slow machine."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found

@@ -1,0 +1,468 @@
+"""The driver against a backend that does its worst: no partition is lost, doubled or called done too early."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from embed_assets.driver import Committed, Driver, Failed, Note, Outcome, Plan, Stopped
+from embed_worker import layout
+from embed_worker.job import EmbedJob
+from embed_worker.layout import Partitioning
+from embed_worker.manifests import Canaries, InputRef, ShardManifest
+from resources.compute import ComputeUnavailable, JobHandle, JobState, JobStatus
+from resources.lake import LakeResource
+from tests.platform import kit
+
+PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 8)
+LIVE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
+
+
+def plan(lake: LakeResource, stride: int, digest: str = "") -> Plan:
+    partition = layout.partition_key("d", stride)
+    return Plan(
+        partition,
+        EmbedJob(
+            pipeline="p", dataset="d", partition=partition, stride=stride, lake=lake.store.root,
+            partitioning=PARTITIONING.name, spec=kit.spec(),
+            input=InputRef(path=layout.strides_folder("d", PARTITIONING), digest=digest or f"in{stride}", rows=0, files=[]),
+        ),
+    )  # fmt: skip
+
+
+def commit(lake: LakeResource, made: Plan, digest: str | None = None) -> None:
+    """What a worker does at the end."""
+    job = made.job
+    manifest = ShardManifest(
+        pipeline="p", partition=job.partition, dataset="d", stride=job.stride, spec_id=job.spec.spec_id, spec=job.spec,
+        input=job.input.model_copy(update={"digest": digest or job.input.digest}), files=[], rows_in=0, rows_embedded=0,
+        rows_rejected=0, chunks=0, tokens=0, duplicate_chunks=0, dimension=None, dtype="float32",
+        canaries=Canaries.of(["a"], np.ones((1, 2))), checkpoint_rows=4, checkpoints=0, engine={}, hardware={},
+        attempts=[], seconds={},
+    )  # fmt: skip
+    lake.store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+
+
+class FakeCompute:
+    """A backend whose every answer is chosen by the test."""
+
+    def __init__(self, lake: LakeResource, *, slots: int = 3, outlives: bool = True) -> None:
+        self.lake, self.slots, self.outlives_driver = lake, slots, outlives
+        self.poll_seconds = 1.0
+        self.jobs: dict[JobHandle, JobStatus] = {}
+        self.plans: dict[str, Plan] = {}
+        self.calls: Counter[str] = Counter()
+        self.log: list[str] = []
+        self.submitted: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.most_live = 0
+        self._ids = itertools.count()
+        self.on_submit: Callable[[], str] = lambda: "yes"
+        self.on_ask: Callable[[str], bool] = lambda _: True
+        self.advance: Callable[[JobHandle, JobStatus], None] = lambda *_: None
+
+    def start(self, name: str, state: JobState = JobState.QUEUED) -> JobHandle:
+        handle = JobHandle(name, str(next(self._ids)))
+        self.jobs[handle] = JobStatus(state)
+        return handle
+
+    def live(self, name: str) -> list[JobHandle]:
+        return [h for h, status in self.jobs.items() if h.name == name and status.state in LIVE]
+
+    def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
+        self.calls["submit"] += 1
+        assert url == self.lake.url(job.path)
+        assert self.lake.store.exists(job.path), "submitted before the job file was written"
+        answer = self.on_submit()
+        if answer == "lost before":
+            raise ComputeUnavailable("connection refused")
+        assert not self.live(name), f"{name} is submitted beside a live job"
+        handle = self.start(name)
+        self.submitted[name] += 1
+        self.most_live = max(self.most_live, sum(s.state in LIVE for s in self.jobs.values()))
+        if answer == "lost after":
+            raise ComputeUnavailable("timed out")
+        self.answered[name] += 1
+        return handle
+
+    def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
+        self.calls["find"] += 1
+        if not self.on_ask("find"):
+            raise ComputeUnavailable("bad gateway")
+        found = {name: self.live(name)[0] for name in names if self.live(name)}
+        self.answered.update(found.keys())
+        return found
+
+    def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
+        self.calls["poll"] += 1
+        assert len(set(handles)) == len(handles)
+        for handle, status in list(self.jobs.items()):
+            if status.state in LIVE:
+                self.advance(handle, status)
+        if not self.on_ask("poll"):
+            raise ComputeUnavailable("bad gateway")
+        return {h: JobStatus(self.jobs[h].state, self.jobs[h].detail) for h in handles}
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        self.calls["cancel"] += 1
+
+    def logs(self, handle: JobHandle, lines: int = 100) -> str:
+        if not self.on_ask("logs"):
+            raise ComputeUnavailable("bad gateway")
+        return f"log of {handle.id}"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now, self.sleeps = 0.0, []  # type: tuple[float, list[float]]
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.sleeps.append(seconds)
+        self.now += seconds
+        assert len(self.sleeps) < 3000, "the driver does not come to an end"
+
+
+class Bench:
+    """A lake, a backend, some plans and a driver."""
+
+    def __init__(self, folder: Path, strides: int = 1, **options: Any) -> None:
+        self.lake = LakeResource(root=str(folder))
+        self.plans = [plan(self.lake, stride) for stride in range(strides)]
+        self.compute = FakeCompute(self.lake, **options)
+        self.clock = Clock()
+
+    def driver(self, **options: Any) -> Driver:
+        return Driver(
+            self.lake, self.compute, self.plans, clock=lambda: self.clock.now, sleep=self.clock.sleep, **options
+        )
+
+    def run(self, **options: Any) -> list[Outcome]:
+        return list(self.driver(**options).run())
+
+    def commit(self, handle: JobHandle) -> None:
+        commit(self.lake, next(p for p in self.plans if p.name == handle.name))
+
+    def states(self, *script: str) -> None:
+        """Each poll takes a job one word on: a state, `commit`, or a state with a `+commit`."""
+        at: Counter[JobHandle] = Counter()
+
+        def advance(handle: JobHandle, status: JobStatus) -> None:
+            word = script[min(at[handle], len(script) - 1)]
+            at[handle] += 1
+            state, _, also = word.partition("+")
+            if also or state == "commit":
+                self.commit(handle)
+            status.state = JobState.RUNNING if state == "commit" else JobState(state)
+            status.detail = f"detail {word}"
+
+        self.compute.advance = advance
+
+
+def done(outcomes: list[Outcome]) -> list[Committed | Failed]:
+    return [outcome for outcome in outcomes if not isinstance(outcome, Note)]
+
+
+def notes(outcomes: list[Outcome]) -> str:
+    return "\n".join(outcome.text for outcome in outcomes if isinstance(outcome, Note))
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=60)
+def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    draw = data.draw
+    strides, attempts = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    outlives = draw(st.booleans())
+    bench = Bench(tmp_path_factory.mktemp("lake"), strides, slots=draw(st.integers(1, 4)), outlives=outlives)
+    compute, budget = bench.compute, 60
+    late: list[JobHandle] = []
+
+    def choose(*options: str) -> str:
+        """Free to do harm for a while; then everything works, so that a run must come to its end."""
+        nonlocal budget
+        budget -= 1
+        return draw(st.sampled_from(options)) if budget > 0 else options[0]
+
+    compute.on_submit = lambda: choose("yes", "yes", "lost after", "lost before")
+    compute.on_ask = lambda _: choose("yes", "yes", "yes", "no") == "yes"
+
+    def advance(handle: JobHandle, status: JobStatus) -> None:
+        if late and choose("wait", "now") == "now":
+            bench.commit(late.pop())
+        what = choose(
+            "commit", "succeed", "queued", "running", "recovering", "commit but go on", "fail", "fail and commit",
+            "fail and commit late", "succeed without manifest", "refused", "cancelled",
+        )  # fmt: skip
+        if "commit" in what and "late" not in what:
+            bench.commit(handle)
+        if what == "succeed":
+            bench.commit(handle)
+        if "late" in what:
+            late.append(handle)
+        status.state = {
+            "commit": JobState.SUCCEEDED, "succeed": JobState.SUCCEEDED, "succeed without manifest": JobState.SUCCEEDED,
+            "queued": JobState.QUEUED, "running": JobState.RUNNING, "recovering": JobState.RECOVERING,
+            "commit but go on": JobState.RUNNING, "fail": JobState.FAILED, "fail and commit": JobState.FAILED,
+            "fail and commit late": JobState.FAILED, "refused": JobState.REFUSED, "cancelled": JobState.CANCELLED,
+        }[what]  # fmt: skip
+
+    compute.advance = advance
+    for made in bench.plans:
+        before = choose("nothing", "committed", "live", "damaged")
+        if before == "committed":
+            commit(bench.lake, made)
+        elif before == "live" and outlives:
+            compute.start(made.name, JobState.RUNNING)
+        elif before == "damaged":
+            commit(bench.lake, made, digest="another input")
+    outcomes = bench.run(max_attempts=attempts)
+
+    ended = done(outcomes)
+    assert sorted(outcome.key for outcome in ended) == sorted(p.key for p in bench.plans)
+    for outcome in ended:
+        made = next(p for p in bench.plans if p.key == outcome.key)
+        manifest = bench.lake.shard(made.job.output)
+        assert outcome.attempts <= attempts
+        assert compute.answered[made.name] <= attempts
+        if isinstance(outcome, Committed):
+            assert outcome.manifest == manifest
+            assert manifest is not None
+            assert manifest.input.digest == made.job.input.digest
+        else:
+            assert not compute.live(made.name), "given up with a job still alive"
+            assert outcome.error
+    assert compute.calls["poll"] <= len(bench.clock.sleeps)
+    assert compute.most_live <= max(compute.slots, 0) + strides  # found ones may exceed the slots
+    said = re.findall("does not answer|answers again", notes(outcomes))
+    assert said.count("does not answer") - said.count("answers again") in (0, 1, 2)
+
+
+def test_committed_partitions_are_adopted_and_nothing_is_asked_of_the_backend(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 3)
+    for made in bench.plans:
+        commit(bench.lake, made)
+    outcomes = bench.run()
+    assert [(o.key, o.adopted, o.attempts) for o in outcomes if isinstance(o, Committed)] == [
+        ("d-00000", True, 0), ("d-00001", True, 0), ("d-00002", True, 0)
+    ]  # fmt: skip
+    assert not bench.compute.calls
+
+
+def test_each_partition_is_reported_at_its_own_commit(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 2, slots=1)
+    bench.states("running", "commit", "succeeded")
+    seen: list[tuple[str, int]] = []
+    for outcome in bench.driver().run():
+        if isinstance(outcome, Committed):
+            seen.append((outcome.key, sum(bench.compute.submitted.values())))
+            assert outcome.status is not None
+            assert outcome.elapsed == 2.0
+    assert seen == [("d-00000", 1), ("d-00001", 2)]
+
+
+@pytest.mark.parametrize("last", ["succeeded", "failed", "cancelled", "refused"])
+def test_the_manifest_decides_not_the_state(tmp_path: Path, last: str) -> None:
+    bench = Bench(tmp_path)
+    bench.states("running", f"{last}+commit")
+    (outcome,) = done(bench.run())
+    assert isinstance(outcome, Committed)
+
+
+def test_success_without_a_manifest_is_looked_at_twice_then_tried_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.states("succeeded")
+    outcomes = bench.run(max_attempts=2)
+    (outcome,) = done(outcomes)
+    assert isinstance(outcome, Failed)
+    assert "there is no manifest" in outcome.error
+    assert bench.compute.submitted[bench.plans[0].name] == 2
+
+
+def test_a_manifest_that_comes_just_after_success_counts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.states("succeeded")
+    driver = bench.driver().run()
+    original, polls = bench.compute.poll, 0
+
+    def poll(handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
+        nonlocal polls
+        polls += 1
+        if polls == 2:
+            bench.commit(handles[0])
+        return original(handles)
+
+    bench.compute.poll = poll  # type: ignore[method-assign]
+    assert [type(o) for o in done(list(driver))] == [Committed]
+    assert bench.compute.calls["submit"] == 1
+
+
+def test_failed_jobs_are_tried_again_up_to_the_limit_with_growing_pauses(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.states("running", "failed")
+    outcomes = bench.run(max_attempts=3)
+    (outcome,) = done(outcomes)
+    assert isinstance(outcome, Failed)
+    assert (outcome.attempts, outcome.log, outcome.error) == (3, "log of 2", "detail failed")
+    assert "attempt 1 of 3 failed: detail failed" in notes(outcomes)
+    assert bench.compute.submitted[bench.plans[0].name] == 3
+
+
+@pytest.mark.parametrize("state", ["refused", "cancelled"])
+def test_what_cannot_succeed_is_not_tried_again(tmp_path: Path, state: str) -> None:
+    bench = Bench(tmp_path, 2)
+    bench.states(state)
+    outcomes = done(bench.run(max_attempts=3))
+    assert [(type(o), o.attempts) for o in outcomes] == [(Failed, 1), (Failed, 1)]
+    assert bench.compute.calls["submit"] == 2
+
+
+def test_a_lost_answer_does_not_start_a_second_job(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.states("running", "running", "running", "commit")
+    answers = iter(["lost after"])
+    bench.compute.on_submit = lambda: next(answers, "yes")
+    outcomes = bench.run()
+    assert [type(o) for o in done(outcomes)] == [Committed]
+    assert bench.compute.submitted[bench.plans[0].name] == 1
+    assert notes(outcomes).count("does not answer") == 1
+    assert notes(outcomes).count("answers again") == 1
+
+
+def test_live_jobs_are_attached_to(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 3)
+    bench.compute.start(bench.plans[1].name, JobState.RUNNING)
+    bench.states("running", "commit", "succeeded")
+    outcomes = bench.run()
+    assert len(done(outcomes)) == 3
+    assert bench.compute.submitted == {bench.plans[0].name: 1, bench.plans[2].name: 1}
+    assert "attached to 1 jobs" in notes(outcomes)
+
+
+def test_a_backend_that_ends_with_the_driver_has_nothing_to_attach_to(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 2, outlives=False)
+    bench.states("commit")
+    bench.run()
+    assert bench.compute.calls["find"] == 0
+
+
+def test_one_poll_an_interval_whatever_the_number_of_jobs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 8, slots=8)
+    bench.states("queued", "starting", "running", "commit", "succeeded")
+    bench.run()
+    assert bench.compute.calls["poll"] == len(bench.clock.sleeps) == 4
+    assert set(bench.clock.sleeps) == {1.0}
+
+
+def test_the_slots_are_never_exceeded(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 7, slots=2)
+    bench.states("running", "succeeded+commit")
+    assert len(done(bench.run())) == 7
+    assert bench.compute.most_live == 2
+
+
+def test_an_outage_is_noted_once_and_asked_through_with_growing_pauses(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.states("running")
+    polls = iter([True] + [False] * 12)
+    bench.compute.on_ask = lambda what: next(polls, True) if what == "poll" else True
+    driver, outcomes = bench.driver().run(), []
+    for outcome in driver:
+        outcomes.append(outcome)
+        if isinstance(outcome, Note) and "answers again" in outcome.text:
+            bench.states("commit")
+    assert [type(o) for o in done(outcomes)] == [Committed]
+    assert notes(outcomes).count("does not answer") == 1
+    assert max(bench.clock.sleeps) == 60.0
+    assert bench.compute.calls["submit"] == 1
+
+
+def test_launching_may_be_away_while_polling_works(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 2, slots=2)
+    bench.states(*["running"] * 20, "commit")
+    answers = iter(["yes"] + ["lost before"] * 4)
+    bench.compute.on_submit = lambda: next(answers, "yes")
+    outcomes = bench.run()
+    assert len(done(outcomes)) == 2
+    assert notes(outcomes).count("does not answer") == 1
+    assert bench.compute.calls["submit"] == 6
+    assert set(bench.clock.sleeps) == {1.0}, "polling waits for launching"
+
+
+def test_a_manifest_made_during_a_poll_outage_is_seen(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.states("running", "commit")
+    polls = iter([True] + [False] * 3)
+    bench.compute.on_ask = lambda what: next(polls, True) if what == "poll" else True
+    (outcome,) = done(bench.run())
+    assert isinstance(outcome, Committed)
+    assert bench.compute.calls["poll"] == 2
+
+
+def test_a_shard_of_another_input_is_retired_and_made_anew(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    commit(bench.lake, bench.plans[0], digest="another")
+    bench.states("commit")
+    outcomes = bench.run()
+    (outcome,) = done(outcomes)
+    assert isinstance(outcome, Committed)
+    assert (outcome.adopted, outcome.manifest.input.digest) == (False, "in0")
+    assert "was made from input another" in notes(outcomes)
+    assert list(tmp_path.rglob("_retired-*.json"))
+
+
+def test_a_manifest_that_is_garbage_is_retired_and_made_anew(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.lake.store.create(bench.plans[0].job.manifest_path, b"garbage")
+    bench.states("commit")
+    outcomes = bench.run()
+    assert [(type(o), o.attempts) for o in done(outcomes)] == [(Committed, 1)]
+
+
+def test_a_job_that_writes_a_garbage_manifest_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    def advance(handle: JobHandle, status: JobStatus) -> None:
+        bench.lake.store.create(bench.plans[0].job.manifest_path, b"garbage")
+        status.state = JobState.SUCCEEDED
+
+    bench.compute.advance = advance
+    (outcome,) = done(bench.run())
+    assert isinstance(outcome, Failed)
+    assert "_manifest.json is not JSON" in outcome.error
+
+
+def test_a_driver_that_is_to_stop_says_what_is_open(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 3, slots=2)
+    bench.states("running")
+    alive = iter([True, True, False])
+    driver = bench.driver(alive=lambda: next(alive))
+    with pytest.raises(Stopped):
+        list(driver.run())
+    assert sorted(handle.name for handle in driver.open_handles) == sorted(p.name for p in bench.plans[:2])
+    assert bench.compute.calls["cancel"] == 0, "whether to cancel is the caller's to say"
+
+
+def test_a_driver_is_stopped_while_the_backend_is_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.compute.on_ask = lambda _: False
+    alive = iter([True, True, False])
+    with pytest.raises(Stopped):
+        bench.run(alive=lambda: next(alive))
+
+
+def test_names_say_the_work(tmp_path: Path) -> None:
+    lake = LakeResource(root=str(tmp_path))
+    same, other = plan(lake, 1), plan(lake, 1, digest="changed")
+    assert same.name == plan(lake, 1).name != other.name
+    assert re.fullmatch(r"p-d-00001-[0-9a-f]{10}", same.name)
+    assert re.fullmatch(r"[a-z0-9-]+", Plan("Odd_name.x-00001", same.job).name.lower())

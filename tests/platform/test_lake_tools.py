@@ -1,0 +1,196 @@
+"""verify, status, gc and search over small lakes; the CLI's exit codes and messages."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from embed_assets.cli import app
+from embed_assets.index import ShardInput, build_table
+from embed_assets.lake.gc import find_garbage
+from embed_assets.lake.status import PartitionState, pipeline_status
+from embed_assets.lake.verify import verify_lake
+from embed_assets.search import find_table, search_table
+from embed_worker import layout
+from embed_worker.manifests import now
+from embed_worker.models import load_model
+from tests.platform import kit
+from tests.platform.kit import Prepared
+
+
+@pytest.fixture
+def prepared(lake: Path, source: Path) -> Prepared:
+    """A lake with two of three shards committed."""
+    made = Prepared(lake, str(source))
+    made.embed(0)
+    made.embed(1)
+    return made
+
+
+@pytest.fixture
+def cli(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(prepared.pipeline.model_dump(mode="json")))
+    monkeypatch.setenv("EMBED_PIPELINES", str(path))
+    monkeypatch.setenv("EMBED_LAKE", prepared.store.root)
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner()
+
+
+def index(prepared: Prepared) -> None:
+    prepared.embed(2)
+    shards = []
+    for stride in range(3):
+        job = prepared.job(stride)
+        manifest = prepared.resource.shard(job.output)
+        assert manifest is not None
+        folder = layout.strides_folder(prepared.dataset.name, prepared.partitioning)
+        shards.append(ShardInput(job.output, manifest, folder, manifest.input.files))
+    build_table(prepared.resource, prepared.pipeline.embedding.spec_id, "d", shards)
+
+
+def test_a_sound_lake_is_sound_and_verify_writes_nothing(prepared: Prepared) -> None:
+    before = sorted(prepared.store.walk(""))
+    report = verify_lake(prepared.store)
+    assert report.damages == []
+    assert (report.snapshots, report.partitionings, report.shards, report.unfinished) == (1, 1, 2, 0)
+    assert report.rows == len(prepared.expected(0)) + len(prepared.expected(1))
+    assert sorted(prepared.store.walk("")) == before
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_every_damage_of_a_committed_file_is_found_and_named(lake: Path, source: Path, seed: int) -> None:
+    source.write_bytes(source.read_bytes() + b'{"text": ""}\n')  # so that there are rejects too
+    made = Prepared(lake, str(source))
+    made.embed(0)
+    rng = random.Random(seed)
+    victims = [p for p in sorted(lake.rglob("*")) if p.is_file() and ".tmp" not in p.parts and p.suffix == ".parquet"]
+    victim = victims[seed % len(victims)]
+    data = bytearray(victim.read_bytes())
+    match seed % 4:
+        case 0:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        case 1:
+            del data[rng.randrange(len(data)) :]
+        case 2:
+            data = bytearray(rng.choice([p for p in victims if p != victim]).read_bytes())
+        case 3:
+            data.extend(b"\0")
+    victim.write_bytes(data) if seed % 5 else victim.unlink()
+    report = verify_lake(made.store)
+    assert any(victim.name in damage.what for damage in report.damages), report.damages
+
+
+def test_damaged_manifests_and_pointers_are_found(prepared: Prepared, lake: Path) -> None:
+    raw = prepared.raw
+    cases = {
+        layout.raw_latest("d"): b'{"snapshot": "000000000000"}',
+        f"{layout.raw_folder('d', raw.snapshot)}/_manifest.json": b"{",
+        f"{prepared.job(0).output}/_manifest.json": b'{"format": 1}',
+    }
+    for path, data in cases.items():
+        target = lake / path
+        kept = target.read_bytes()
+        target.write_bytes(data)
+        assert any(path in damage.where for damage in verify_lake(prepared.store).damages), path
+        target.write_bytes(kept)
+    assert verify_lake(prepared.store).damages == []
+
+
+def test_a_shard_under_a_foreign_name_is_found(prepared: Prepared, lake: Path) -> None:
+    shutil.copytree(lake / prepared.job(0).output, lake / prepared.job(2).output)
+    assert any("not here" in damage.what for damage in verify_lake(prepared.store).damages)
+
+
+def test_verify_finds_another_embedding_space(prepared: Prepared, lake: Path) -> None:
+    path = lake / prepared.job(1).manifest_path
+    manifest = json.loads(path.read_bytes())
+    other = load_model(kit.spec(pooling="last"))
+    manifest["canaries"] = other.canaries.model_dump(mode="json")
+    path.write_text(json.dumps(manifest))
+    found = verify_lake(prepared.store).damages
+    assert [damage.where for damage in found] == [prepared.job(1).output]
+    assert "embedding space" in found[0].what
+
+
+def test_status_tells_committed_running_silent_and_waiting(prepared: Prepared) -> None:
+    def states() -> list[PartitionState]:
+        return list(pipeline_status(prepared.resource, prepared.pipeline)[0].partitions.values())
+
+    assert states() == [PartitionState.COMMITTED, PartitionState.COMMITTED, PartitionState.WAITING]
+    beat = {"spec_id": prepared.pipeline.embedding.spec_id, "partitioning": prepared.partitioning.name,
+            "partition": "d-00002", "phase": "embedding", "at": now()}  # fmt: skip
+    prepared.store.replace("progress/d-00002/a.json", json.dumps(beat).encode())
+    assert states()[2] is PartitionState.RUNNING
+    prepared.store.replace("progress/d-00002/a.json", json.dumps({**beat, "at": "2020-01-01T00:00:00+00:00"}).encode())
+    assert states()[2] is PartitionState.SILENT
+
+
+def test_gc_keeps_the_latest_snapshot_and_what_live_jobs_need(prepared: Prepared, source: Path, lake: Path) -> None:
+    old = prepared.partitioning.name
+    kit.write_jsonl(source, kit.texts(30))
+    new = Prepared(lake, str(source))
+    new.embed(0)
+    beat = {"partitioning": old, "partition": "d-00002", "phase": "embedding", "at": now()}
+    prepared.store.replace("progress/d-00002/a.json", json.dumps(beat).encode())
+    assert not any(prepared.raw.snapshot in item.path for item in find_garbage(prepared.store) if "raw" in item.path)
+
+    prepared.store.delete("progress/d-00002")
+    (lake / new.job(0).output / "checkpoints").mkdir()
+    garbage = [item.path for item in find_garbage(prepared.store)]
+    assert layout.raw_folder("d", prepared.raw.snapshot) in garbage
+    assert f"{new.job(0).output}/checkpoints" in garbage
+    for path in garbage:
+        prepared.store.delete(path)
+    assert verify_lake(prepared.store).damages == []
+    assert verify_lake(prepared.store).snapshots == 1
+    assert not any(prepared.raw.snapshot in str(path) for path in lake.rglob("*.parquet"))
+
+
+def test_search_finds_the_very_text(prepared: Prepared) -> None:
+    index(prepared)
+    found = find_table(prepared.resource, [prepared.pipeline], None)
+    model = load_model(found.spec)
+    text = kit.texts(20)[7]["text"]
+    hits = search_table(found, model.embed_texts([text], "")[0].tolist(), 3)
+    assert hits[0].row_id == 7 and hits[0].score == pytest.approx(1, abs=1e-5)
+    assert hits[0].passage.startswith("text number 7")
+    assert len({hit.row_id for hit in hits}) == 3
+
+
+def test_search_says_what_there_is(prepared: Prepared) -> None:
+    with pytest.raises(ValueError, match="materialize it first"):
+        find_table(prepared.resource, [prepared.pipeline], "d")
+    with pytest.raises(ValueError, match="there are d"):
+        find_table(prepared.resource, [prepared.pipeline], "nope")
+
+
+def test_cli_exit_codes_and_messages(cli: CliRunner, prepared: Prepared, lake: Path, tmp_path: Path) -> None:
+    assert cli.invoke(app, ["verify"]).exit_code == 0
+    status = cli.invoke(app, ["status", "--json"])
+    assert status.exit_code == 0 and json.loads(status.output)[0]["rows"] == 20
+    assert "d-00002" in cli.invoke(app, ["status", "--partitions"]).output
+    assert (
+        "nothing removed yet" in cli.invoke(app, ["gc"]).output or "nothing to remove" in cli.invoke(app, ["gc"]).output
+    )
+    next((lake / prepared.job(0).output).glob("part-*.parquet")).unlink()
+    damaged = cli.invoke(app, ["verify"])
+    assert damaged.exit_code == 1 and "part-00000.parquet is missing" in damaged.output
+    empty = cli.invoke(app, ["verify", str(tmp_path / "empty")])
+    assert empty.exit_code == 2 and "nothing is committed" in empty.output
+
+
+def test_cli_names_a_wrong_setting_and_a_wrong_pipeline(
+    cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBED_COMPUTE", "mainframe")
+    wrong = cli.invoke(app, ["status"])
+    assert wrong.exit_code == 2 and "EMBED_COMPUTE" in wrong.output
+    monkeypatch.setenv("EMBED_COMPUTE", "local")
+    monkeypatch.setenv("EMBED_PIPELINES", str(tmp_path / "none.yaml"))
+    missing = cli.invoke(app, ["status"])
+    assert missing.exit_code == 2 and "none.yaml" in missing.output
