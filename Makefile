@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -32,8 +32,8 @@ lint: ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test: setup-test ## everything: lint, types, unit, integration, e2e with real components
-	@scripts/test_tools.sh
+test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster, S3 server, Chromium
+	@scripts/test_tools.sh chromium
 	@$(MAKE) --no-print-directory lint
 	scripts/test.sh
 
@@ -42,12 +42,16 @@ test-fast: ## lint and the unit tests, under a minute
 	.venv/bin/pytest -n 2 -m "not vllm and not e2e and not slurm and not ui"
 
 e2e-ui: setup-test ## drive the UI in headless Chromium
-	@scripts/test_tools.sh
+	@scripts/test_tools.sh chromium
 	.venv/bin/pytest -m ui
 
 e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemption, kill, cancel, outage
 	@scripts/test_tools.sh
 	EMBED_BENCH_RESULTS=bench/results EMBED_SCREENSHOTS=docs/images .venv/bin/pytest -m slurm -s
+
+bench: ## what it costs Dagster to drive 1,000 partitions in one run (about 15 minutes)
+	@scripts/setup_platform.sh dev
+	.venv/bin/python -m bench.control_plane
 
 docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema

@@ -32,9 +32,9 @@ class Weather:
     """What happens to jobs. Everything random comes from the seed and the job's name."""
 
     slots: int = 400
-    poll_seconds: float = 2.0
+    poll_seconds: float = 5.0
     queue_seconds: tuple[float, float] = (1.0, 8.0)
-    run_seconds: tuple[float, float] = (20.0, 100.0)
+    run_seconds: tuple[float, float] = (60.0, 300.0)
     preempted: float = 0.1
     """Share of jobs that lose their machine once."""
     recover_seconds: float = 10.0

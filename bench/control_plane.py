@@ -20,7 +20,9 @@ from typing import Any
 import dagster as dg
 
 from bench.cloud import Weather
+from bench.fleet import skypilot_installed
 from bench.memory import watch
+from bench.report import write_section
 from bench.stage import ROOT, Stage, keys_of, staged
 
 RESULTS = ROOT / "bench" / "results" / "control_plane.json"
@@ -122,14 +124,52 @@ def machine() -> dict[str, Any]:
     }
 
 
+def section(result: dict[str, Any]) -> str:
+    """The page's words for the figures."""
+    one, each, box = result["run_1000"], result["one_run_each"], result["machine"]
+    event, checks = one["commit_to_event_s"], one["commit_to_checks_s"]
+    loaded = "loaded" if result["skypilot_loaded"] else "not loaded (add about 120 MB)"
+    return f"""\
+## One Dagster run over {one["partitions"]:,} partitions
+
+The asset, the driver, the lake, Dagster's instance (SQLite) and the run's process are the real ones, with SkyPilot's SDK
+{loaded}. The fleet is simulated behind the compute protocol: {result["fleet"]["slots"]} slots, jobs of
+{result["fleet"]["run_seconds"][0]:g} to {result["fleet"]["run_seconds"][1]:g} s, one in ten preempted, some failing once.
+Each job commits a real, tiny shard.
+
+| | one run | one run a partition |
+|---|---|---|
+| memory, RSS at its peak | **{one["rss_peak_mb"]:.0f} MB** | {each["rss_peak_mb"]:.0f} MB each, {each["rss_peak_mb"]:,.0f} GB for 1,000 |
+| memory, PSS at its peak | {one["pss_peak_mb"]:.0f} MB | {each["pss_peak_mb"]:.0f} MB each, {each["pss_peak_mb"]:,.0f} GB for 1,000 |
+| polls an interval ({one["poll_seconds"]:g} s) | {one["polls_per_interval"]:.2f} | 1 for each run |
+| from manifest to event, median / 95 % / max | {event["median"]:.1f} / {event["p95"]:.1f} / {event["max"]:.1f} s | |
+| from manifest to its last check | {checks["median"]:.1f} / {checks["p95"]:.1f} / {checks["max"]:.1f} s | |
+| CPU of the run's process | {one["cpu_seconds"]:.0f} s, {one["cpu_seconds"] / one["partitions"] * 1000:.0f} ms a partition | {each["cpu_seconds"]:.1f} s each |
+| creating the run | {one["create_run_seconds"]:.0f} s | |
+| jobs launched / preempted | {one["jobs_launched"]:,} / {one["recoveries"]} | |
+| checks passed | {one["checks_passed"]:,} of {one["checks_passed"] + one["checks_failed"]:,} | |
+
+The jobs here end far faster than real ones, on a machine of {box["cores"]} cores that also ran the simulated fleet (load
+{result["load_at_start"]} when it began), so the times from manifest to event are mostly time in the queue of commits to be
+recorded. Creating a run grows with the square of its partitions: hence 100 a run by default.
+
+`make bench` · {result["date"]} · {box["cpu"]}, {box["cores"]} cores, {box["memory_gb"]:.0f} GB · dagster
+{result["versions"]["dagster"]}, Python {result["versions"]["python"]} ·
+[control_plane.json](../bench/results/control_plane.json)
+"""  # noqa: E501
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--partitions", type=int, default=1000)
-    parser.add_argument("--run-seconds", type=float, nargs=2, default=(20.0, 100.0), help="length of a simulated job")
+    parser.add_argument(
+        "--run-seconds", type=float, nargs=2, default=Weather.run_seconds, help="length of a simulated job"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     weather = Weather(run_seconds=tuple(arguments.run_seconds))
     begun = time.monotonic()
+    load = os.getloadavg()[0]
     with staged(weather, {"many": arguments.partitions, "single": SINGLE_RUNS}) as stage:
         print(f"stage ready after {time.monotonic() - begun:.0f} s", flush=True)
         run_many = many(stage, keys_of("many", arguments.partitions))
@@ -146,6 +186,8 @@ def main() -> None:
         "target": {"run_1000_rss_mb": TARGET_RSS_MB, "polls_per_interval": 1},
         "run_1000": run_many,
         "one_run_each": run_each,
+        "skypilot_loaded": skypilot_installed(),
+        "load_at_start": round(load, 1),
         "fleet": {"simulated": True, "slots": weather.slots, "preempted": weather.preempted,
                   "failing_once": weather.failing_once, "run_seconds": list(weather.run_seconds)},
         "machine": machine(),
@@ -156,6 +198,8 @@ def main() -> None:
     }  # fmt: skip
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    if arguments.out == RESULTS:
+        write_section("control_plane", section(result))
     print(
         json.dumps({k: v for k, v in result.items() if not isinstance(v, dict) or k == "commit_to_event_s"}, indent=2)
     )

@@ -1,6 +1,5 @@
 """The real definitions, with the simulated fleet as their compute backend."""
 
-import importlib.util
 import os
 import warnings
 
@@ -9,17 +8,14 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from bench.fleet import SimulatedFleetResource  # noqa: E402
+from bench.fleet import SimulatedFleetResource, skypilot_installed  # noqa: E402
 from embed_assets.factory import asset_key, build_definitions  # noqa: E402
 from embed_assets.settings import Settings  # noqa: E402
 from embed_assets.spec import load_pipelines  # noqa: E402
 
 settings = Settings()
 pipelines = load_pipelines(settings.pipeline_files())
-sky = importlib.util.find_spec("sky")  # its namesake, our folder sky/, has no origin
-fleet = SimulatedFleetResource(
-    address=os.environ["BENCH_FLEET"], load_skypilot=sky is not None and sky.origin is not None
-)
+fleet = SimulatedFleetResource(address=os.environ["BENCH_FLEET"], load_skypilot=skypilot_installed())
 jobs = [
     dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset_key(pipelines[0], name)))
     for name in ("raw_reviews", "stride_partitions", "embedding_shards")

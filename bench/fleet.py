@@ -1,6 +1,7 @@
 """The simulated fleet as a compute backend: the same protocol that SkyPilot's resource answers."""
 
 import contextlib
+import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Client
@@ -10,6 +11,12 @@ from pydantic import Field
 
 from embed_worker.job import EmbedJob
 from resources.compute import ComputeResource, JobHandle, JobState, JobStatus
+
+
+def skypilot_installed() -> bool:
+    """Whether there is SkyPilot's `sky`; its namesake, our folder sky/, has no origin."""
+    spec = importlib.util.find_spec("sky")
+    return spec is not None and spec.origin is not None
 
 
 class Line:

@@ -83,6 +83,8 @@ def staged(weather: Weather, datasets: dict[str, int], rows_each: int = 8) -> It
             "DAGSTER_HOME": str(folder / "home"),
             "EMBED_PIPELINES": str(folder / "bench.yaml"),
             "EMBED_LAKE": str(folder / "lake"),
+            "SKYPILOT_DISABLE_LOCAL_API_SERVER": "1",
+            "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
             "BENCH_FLEET": str(folder / "fleet.sock"),
         }
         cloud = subprocess.Popen(

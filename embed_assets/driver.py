@@ -178,8 +178,9 @@ class Driver:
             if entry.status.notice and entry.status.notice != entry.told:
                 entry.told = entry.status.notice
                 yield Note(f"{entry.plan.key}: {entry.told}", warning=True)
+        looked = self._look_for_manifests()
         begun = self._clock()
-        for entry, manifest in self._look_for_manifests():
+        for entry, manifest in looked:
             if self._clock() - begun > self._compute.poll_seconds:
                 return  # many were committed at once: new jobs and the next poll do not wait until all are recorded
             if manifest is not None:

@@ -67,7 +67,7 @@ class SkyPilotCompute:
         config = {**self._config, "envs": {**self._config["envs"], "EMBED_JOB": url}}
         entry = self._new(name, config)
         entry.asked_at = self._clock()
-        entry.future = self._threads.submit(lambda: self._launch(entry))
+        self._start(entry)
         return entry.handle
 
     def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
@@ -98,7 +98,8 @@ class SkyPilotCompute:
         while left:
             trouble = "the API server has not answered their launch"
             try:
-                self._find_lost(left)
+                if any(job.phase is Phase.LOST for job in left):
+                    self._find_lost(left)
                 if ids := self._ids(left):
                     self._client.cancel(ids)
                 for job in left:
@@ -140,7 +141,7 @@ class SkyPilotCompute:
                 job.request = self._client.launch(job.config, job.name, self._settings.pool)
             job_id = self._client.launched(job.request)
         except ComputeUnavailable as error:
-            job.lost_at, job.phase = self._clock(), Phase.LOST
+            job.lost_at, job.phase = job.lost_at or self._clock(), Phase.LOST
             job.status = JobStatus(JobState.STARTING, f"the launch's answer got lost ({error}); looking for the job")
         except LaunchRefused as error:
             job.end(JobState.REFUSED, f"SkyPilot refuses to launch {job.name}: {error}")
@@ -163,29 +164,31 @@ class SkyPilotCompute:
         except ComputeUnavailable:
             pass  # `cancel` itself goes on trying, and says so where it gives up
 
-    def _find_lost(self, jobs: Sequence[ManagedJob], records: Sequence[Record] | None = None) -> None:
-        """Looks up jobs whose launch was not answered; launches anew only what surely does not exist."""
+    def _find_lost(self, jobs: Sequence[ManagedJob]) -> list[Record]:
+        """Looks up jobs whose launch was not answered; launches anew only what surely does not exist.
+
+        Requests before jobs: a launch that ends between the two looks is then in the queue.
+        """
         lost = [job for job in jobs if job.phase is Phase.LOST]
-        if not lost:
-            return
-        if records is None:
-            records = self._client.queue(name_match=self._settings.name_prefix)
+        absent = [job for job in lost if self._clock() - job.lost_at > ABSENT_SECONDS]
+        in_flight = set(self._client.launches_in_flight().values()) if absent else set()
+        records = self._client.queue(name_match=self._settings.name_prefix)
         for job in lost:
             mine = [r for r in records if r["job_name"] == job.name and self._may_be(job, r)]
             if mine:
-                job.job_id = None
                 record = min(mine, key=lambda r: (not is_live(r["status"]), r["job_id"]))
-                job.resolve(int(record["job_id"]))
                 job.dashboard = self._client.dashboard(int(record["job_id"]))
-        lost = [job for job in lost if job.phase is Phase.LOST and not job.cancelled]
-        absent = [job for job in lost if self._clock() - job.lost_at > ABSENT_SECONDS]
-        in_flight = set(self._client.launches_in_flight().values()) if absent else set()
-        for job in lost:
-            again = job in absent and job.name not in in_flight
-            if job.request is not None or again:  # a request is remembered for a day: ask what became of it
-                job.request = None if again else job.request
-                job.phase = Phase.LAUNCHING
-                job.future = self._threads.submit(lambda job=job: self._launch(job))  # type: ignore[misc]
+                job.resolve(int(record["job_id"]))
+            elif not job.cancelled and job in absent and job.name not in in_flight:
+                job.request, job.lost_at = None, 0.0
+                self._start(job)
+            elif not job.cancelled and job.request is not None:
+                self._start(job)  # requests are remembered for a day: asks again what became of it
+        return records
+
+    def _start(self, job: ManagedJob) -> None:
+        job.phase = Phase.LAUNCHING
+        job.future = self._threads.submit(lambda: self._launch(job))
 
     def _may_be(self, job: ManagedJob, record: Record) -> bool:
         if int(record["job_id"]) in self._ended:
@@ -231,8 +234,7 @@ class SkyPilotCompute:
     def _refresh(self, jobs: Sequence[ManagedJob]) -> None:
         """The one queue call of a poll."""
         if any(job.phase is Phase.LOST for job in jobs):
-            records = self._client.queue(name_match=self._settings.name_prefix)
-            self._find_lost(jobs, records)
+            records = self._find_lost(jobs)
         else:
             records = self._client.queue(job_ids=self._ids(jobs))
         now = self._clock()

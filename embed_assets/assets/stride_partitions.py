@@ -84,7 +84,7 @@ def build_stride_partitions(
                 continue
             run.committed(
                 partition,
-                data_version=cut.strides.strides[stride].digest,
+                data_version=cut.data_version(stride),
                 metadata=cut.metadata(lake, stride, raw_key),
                 inputs=inputs[name],
                 checks=lambda selected, view=view: run_checks(ROW_CHECKS, selected, view),  # type: ignore[misc]
@@ -102,6 +102,10 @@ class _Made:
         self.dataset, self.raw, self.strides, self.created = dataset, raw, strides, created
         self.partitioning = partitioning_of(dataset, raw)
         self.folder = layout.strides_folder(dataset.name, self.partitioning)
+
+    def data_version(self, stride: int) -> str:
+        """With the snapshot: its shards lie in a folder of their own, so they are due even where no row changed."""
+        return f"{self.partitioning.name}-{self.strides.strides[stride].digest}"
 
     def view(self, lake: LakeResource, stride: int) -> RowsView:
         expected = self.partitioning.row_ids(stride, self.raw.rows)

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
-from embed_assets.lake.verify import verify_lake
+from embed_assets.lake.verify import Report, verify_lake
 from embed_worker.store import Store
 from tests.e2e import conftest
 from tests.e2e.conftest import ROOT, WORKER_PYTHON
@@ -196,7 +196,7 @@ def said(dagster: Dagster, run: str, text: str) -> Callable[[], bool]:
 def test_backfill_preemption_kill_terminate_and_outage(deployment: Deployment, lab: SlurmLab) -> None:
     from tests.e2e.browser import dagster_dev
 
-    watch, ticks = Checkpoints(deployment.lake), Stopwatch()
+    watch, ticks, began_load = Checkpoints(deployment.lake), Stopwatch(), os.getloadavg()[0]
     with dagster_dev(deployment) as url:  # type: ignore[arg-type]
         dagster = Dagster(url, deployment.folder / "home")
         ticks("dagster_up")
@@ -301,7 +301,7 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: Deployment, l
 
     report = verify_lake(Store(str(deployment.lake)))
     assert report.damages == [] and report.shards == len(metadata) and report.unfinished == 1
-    _keep(ticks.seconds, lab, metadata, queue)
+    _keep(ticks.seconds, lab, metadata, queue, report, began_load)
 
 
 def _picture(url: str) -> bool:
@@ -312,15 +312,22 @@ def _picture(url: str) -> bool:
     from tests.e2e.browser import chromium_page
 
     with chromium_page() as page:
+        page.set_viewport_size({"width": 1400, "height": 1300})
         page.goto(f"{url}/assets/slurm/embedding_shards?view=partitions")
-        page.get_by_text("plots-00001").first.wait_for()
+        page.get_by_text(PREEMPTED).first.click()
+        page.get_by_text("job_recoveries").first.wait_for()
         page.wait_for_timeout(2000)
         page.screenshot(path=str(Path(folder) / "slurm_partitions.png"))
     return True
 
 
 def _keep(
-    phases: dict[str, float], lab: SlurmLab, metadata: dict[str, dict[str, Any]], queue: list[dict[str, Any]]
+    phases: dict[str, float],
+    lab: SlurmLab,
+    metadata: dict[str, dict[str, Any]],
+    queue: list[dict[str, Any]],
+    report: Report,
+    began_load: float,
 ) -> None:
     """Leaves the figures where EMBED_BENCH_RESULTS says; prints them always."""
     partitions = {}
@@ -329,9 +336,9 @@ def _keep(
         partitions[name] = {
             "rows": facts["dagster/row_count"],
             "tokens": facts["tokens"],
-            "recoveries": facts["job_recoveries"],
-            "seconds_launch": facts["job_seconds_launch"],
-            "seconds_submit_to_commit_in_last_run": facts["seconds_submit_to_commit"],
+            "recoveries": facts.get("job_recoveries"),
+            "seconds_launch": facts.get("job_seconds_launch"),
+            "seconds_submit_to_commit_in_last_run": facts.get("seconds_submit_to_commit"),
             "seconds_worker": worker,
             "seconds_engine": facts["seconds"].get("engine"),
             "seconds_load_model": facts["seconds"].get("load_model"),
@@ -343,7 +350,10 @@ def _keep(
         "cores": os.cpu_count(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "jobs": len(queue),
-        "launched_twice": 0,
+        "jobs_launched_twice": len(queue) - len({row["job_name"] for row in queue}),
+        "rows_verified": report.rows,
+        "damages_found_by_verify": len(report.damages),
+        "load_average": {"before": round(began_load, 1), "after": round(os.getloadavg()[0], 1)},
         "seconds_lab": lab.seconds,
         "seconds_since_start": phases,
         "seconds_overhead_over_worker": {"min": round(min(overheads), 1), "max": round(max(overheads), 1)},

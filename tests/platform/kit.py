@@ -5,7 +5,8 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from embed_assets.ingest.raw import ingest
 from embed_assets.ingest.strides import write_strides
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker import layout
-from embed_worker.job import EmbedJob
+from embed_worker.errors import ExitCode, WorkerError
+from embed_worker.job import EmbedJob, load_job
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.models import load_model
 from embed_worker.runner import run_job
 from embed_worker.store import Store
+from resources.compute import Compute, ComputeResource, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
 
 HASH: dict[str, Any] = {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional", "max_tokens": 64}
@@ -178,3 +181,40 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
     return found
+
+
+class _InProcess:
+    """Runs each job at once, in this process: for tests that are not about workers."""
+
+    poll_seconds, slots, outlives_driver = 0.001, 8, False
+
+    def __init__(self) -> None:
+        self._ended: dict[JobHandle, JobStatus] = {}
+
+    def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
+        handle = JobHandle(name, str(len(self._ended)))
+        try:
+            run_job(load_job(url), lambda: load_model(job.spec), threading.Event())
+            self._ended[handle] = JobStatus(JobState.SUCCEEDED)
+        except WorkerError as error:
+            bad = error.exit_code is ExitCode.BAD_JOB
+            self._ended[handle] = JobStatus(JobState.REFUSED if bad else JobState.FAILED, str(error))
+        return handle
+
+    def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
+        return {}
+
+    def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
+        return {handle: self._ended[handle] for handle in handles}
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        raise AssertionError("nothing runs on here")
+
+    def logs(self, handle: JobHandle, lines: int = 100) -> str:
+        return self._ended[handle].detail
+
+
+class InProcessCompute(ComputeResource):
+    @contextmanager
+    def session(self) -> Iterator[Compute]:
+        yield _InProcess()

@@ -164,6 +164,17 @@ def test_a_request_that_never_arrived_is_sent_again_only_after_a_while() -> None
     assert names(bench) == ["embed-a"]
 
 
+def test_a_request_that_a_crashed_server_forgot_is_sent_again() -> None:
+    bench = Bench()
+    bench.sky.lose = "answer"
+    handle = bench.launch("a")
+    bench.sky.rows.clear()
+    for _ in range(8):
+        bench.poll(handle, after=ABSENT_SECONDS / 3)
+    assert names(bench) == ["embed-a"] and bench.sky.calls.count("launch") == 2
+    assert bench.poll(handle).facts["id"] == 1
+
+
 def test_an_outage_is_told_and_changes_nothing() -> None:
     bench = Bench()
     handle = bench.launch("a")

@@ -47,9 +47,7 @@ def clean(layout: Layout) -> None:
     keys = {key.read_text().split()[1] for key in layout.home.glob(".sky/clients/*/ssh/sky-key.pub")}
     authorized = home / ".ssh" / "authorized_keys"
     if authorized.exists():
-        _drop_lines(
-            authorized, {line for line in authorized.read_text().splitlines() if keys & set(line.split())}
-        )
+        _drop_lines(authorized, {line for line in authorized.read_text().splitlines() if keys & set(line.split())})
         if not before[".ssh/authorized_keys"] and not authorized.read_text().strip():
             authorized.unlink()
     if not before[".bashrc"] and (home / ".bashrc").exists() and not (home / ".bashrc").read_text().strip():

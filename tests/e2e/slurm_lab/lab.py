@@ -130,10 +130,7 @@ class SlurmLab:
         """SkyPilot names a managed job's cluster `<job name, cut to 25>-<job id>-<user hash>`."""
         if isinstance(job, int):
             return re.fullmatch(rf".*-{job}-[0-9a-f]+", cluster) is not None
-        return (
-            cluster == job
-            or re.fullmatch(rf"{re.escape(job[:25].rstrip('-'))}-\d+-[0-9a-f]+", cluster) is not None
-        )
+        return cluster == job or re.fullmatch(rf"{re.escape(job[:25].rstrip('-'))}-\d+-[0-9a-f]+", cluster) is not None
 
     def api_down(self, kill: bool = False) -> None:
         """Stop only the API server: clients see an outage, running jobs go on. `kill` is a crash."""

@@ -53,16 +53,12 @@ def missing(sky_python: Path | None = None) -> list[str]:
     lines = []
     packages = missing_apt()
     if packages:
-        lines.append(
-            f"Debian packages {' '.join(packages)}: `python -m tests.e2e.slurm_lab install` (as root)"
-        )
+        lines.append(f"Debian packages {' '.join(packages)}: `python -m tests.e2e.slurm_lab install` (as root)")
     if os.geteuid() != 0:
         lines.append("root: slurmd switches users and sshd opens sessions; run the tests as root")
     probe = "import importlib.metadata as m; m.version('python-hostlist'); print(m.version('skypilot'))"
     try:
-        found = subprocess.run(
-            [python, "-c", probe], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        found = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         found = ""
     if found != SKYPILOT.partition("==")[2]:

@@ -103,9 +103,7 @@ class SkyPilot:
         a Python of its own that looks into that environment; it has no pip.
         """
         lay, write = self.layout, templates.write
-        paths = self._python(
-            "import sys, sysconfig; print(sys._base_executable, sysconfig.get_path('purelib'))"
-        )
+        paths = self._python("import sys, sysconfig; print(sys._base_executable, sysconfig.get_path('purelib'))")
         base, purelib = paths.split()
         if not (lay.runtime / "bin" / "activate").exists():
             subprocess.run([base, "-m", "venv", "--without-pip", str(lay.runtime)], check=True)

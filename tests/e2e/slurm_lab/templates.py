@@ -72,8 +72,7 @@ def slurm_conf(lay: Layout, ports: Ports, fakes: Fakes) -> str:
         "MinJobAge=300",  # SkyPilot asks after jobs that are gone
         f"TaskProlog={lay.etc}/task_prolog.sh",
         "GresTypes=gpu",
-        f"NodeName={NODE} NodeAddr=127.0.0.1 CPUs={fakes.cpus} "
-        f"RealMemory={fakes.memory_mb}{gres} State=UNKNOWN",
+        f"NodeName={NODE} NodeAddr=127.0.0.1 CPUs={fakes.cpus} RealMemory={fakes.memory_mb}{gres} State=UNKNOWN",
     ]
     for index, name in enumerate(PARTITIONS):
         default = "NO" if index else "YES"
