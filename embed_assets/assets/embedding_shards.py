@@ -37,6 +37,9 @@ from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardMani
 from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
 
+INTERRUPTS = (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt)
+INTERRUPTS_BORNE = 5
+
 DESCRIPTION = """The vectors: one partition is one embedding job, committed by its manifest.
 
 Each partition is embedded by vLLM in checkpoints, so a preempted job goes on where it was. It turns green the moment
@@ -125,18 +128,30 @@ def _drive(context: dg.AssetExecutionContext, driver: Driver, compute: Compute, 
                     recorder.run.failed(outcome.key, f"{outcome.error} (attempts: {outcome.attempts})", outcome.log)
                 case Note():
                     (context.log.warning if outcome.warning else context.log.info)(outcome.text)
-    except (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
-        if _is_cancelled(context) or not compute.outlives_driver:
-            try:
-                compute.cancel(driver.open_handles)
-                context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
-            except ComputeUnavailable as fault:
-                context.log.error(f"jobs of this run could not be cancelled: {fault}")
-        else:
-            context.log.warning(f"this run is going away; {len(driver.open_handles)} jobs go on, re-execute to attach")
+    except INTERRUPTS as error:
+        _leave(context, driver, compute)
         raise DagsterExecutionInterruptedError from error
     except (WorkerError, BackendBroken) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _leave(context: dg.AssetExecutionContext, driver: Driver, compute: Compute) -> None:
+    """Cancels the open jobs, or leaves them. Terminate sets the status first and sends its signal a moment later:
+    that signal must not cut this short."""
+    for _ in range(INTERRUPTS_BORNE):
+        try:
+            if not _is_cancelled(context) and compute.outlives_driver:
+                count = len(driver.open_handles)
+                context.log.warning(f"this run is going away; {count} jobs go on, re-execute to attach")
+                return
+            compute.cancel(driver.open_handles)
+            context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
+            return
+        except ComputeUnavailable as fault:
+            context.log.error(f"jobs of this run could not be cancelled: {fault}")
+            return
+        except INTERRUPTS:
+            continue
 
 
 def _is_cancelled(context: dg.AssetExecutionContext) -> bool:
