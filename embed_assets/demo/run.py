@@ -59,7 +59,7 @@ class AssetSummary:
 def run_demo() -> None:
     """Raises CommandError where a step fails; whatever was committed stays, and the next call goes on from there."""
     warnings.filterwarnings("ignore")
-    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a table it is told to make does not exist
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     begun = time.monotonic()
     with console.status("fetching the sample and the weights …"):

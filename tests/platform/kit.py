@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 
@@ -183,7 +183,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
     return found
 
 
-class _InProcess:
+class InProcess:
     """Runs each job at once, in this process: for tests that are not about workers."""
 
     poll_seconds, slots, outlives_driver = 0.001, 8, False
@@ -215,6 +215,9 @@ class _InProcess:
 
 
 class InProcessCompute(ComputeResource):
+    backend: ClassVar[Callable[[], InProcess]] = InProcess
+    """For a test to replace; Dagster makes a resource anew for each run."""
+
     @contextmanager
     def session(self) -> Iterator[Compute]:
-        yield _InProcess()
+        yield type(self).backend()

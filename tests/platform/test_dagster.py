@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from embed_assets.factory import build_definitions
 from embed_assets.index import open_table
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
-from resources.compute import ComputeResource
+from embed_worker.job import EmbedJob
+from resources.compute import JobHandle, JobState, JobStatus
 from resources.local_compute import LocalComputeResource
 from tests.platform import kit
 
@@ -57,7 +58,7 @@ class House:
             for name, path in self.sources.items()
         ]
         pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding))
-        compute: ComputeResource = kit.InProcessCompute()
+        compute: Any = kit.InProcessCompute()
         if self.python is not None:
             compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02)
         return build_definitions([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
@@ -561,6 +562,55 @@ def test_cancelling_a_run_stops_its_workers(lasting: House, how: str) -> None:
     assert "cancelled" in "\n".join(entry.user_message for entry in house.instance.all_logs(run.run_id))
     house.python = None
     assert house.embed().success
+
+
+class _Cloud(kit.InProcess):
+    """Jobs that go on without us and never end; something happens at the third poll."""
+
+    outlives_driver = True
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens, self.polls = happens, 0
+        self.cancelled: list[str] = []
+
+    def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
+        return JobHandle(name, job.partition)
+
+    def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
+        self.polls += 1
+        if self.polls == 3:
+            self.happens()
+        return {handle: JobStatus(JobState.RUNNING) for handle in handles}
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        self.cancelled += [handle.id for handle in handles]
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "interrupted", "code server gone"])
+def test_only_cancelling_a_run_cancels_jobs_that_outlive_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    house.prepare()
+
+    def happens() -> None:
+        (run,) = house.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        if ends == "cancelled":
+            house.instance.report_run_canceling(run)
+        elif ends == "interrupted":
+            raise KeyboardInterrupt
+        else:
+            monkeypatch.setattr(os, "getppid", lambda: 1)
+
+    cloud = _Cloud(happens)
+    monkeypatch.setattr(kit.InProcessCompute, "backend", lambda: cloud)
+    with contextlib.suppress(BaseException):
+        house.embed()
+    assert cloud.polls == 3, "the run went on"
+    assert cloud.cancelled == (house.partitions() if ends == "cancelled" else [])
+    (run,) = house.instance.get_runs(limit=1)
+    log = "\n".join(entry.user_message for entry in house.instance.all_logs(run.run_id))
+    assert ("cancelled 5 jobs" if ends == "cancelled" else "5 jobs go on") in log
 
 
 # -- checks alone ----------------------------------------------------------------------------------
