@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embed_assets.lake import census
 from embed_worker import layout
+from embed_worker.job import EmbedJob
 from embed_worker.store import Store
 
 LIVE_SECONDS = 15 * 60.0
@@ -58,8 +59,9 @@ def find_garbage(store: Store) -> Iterator[Garbage]:
         if census.age_seconds(state) >= LIVE_SECONDS:
             yield _folder(store, path, "heartbeat of an attempt that is over")
     for partition in store.list("jobs"):
-        if not any(name == partition for _, name in live):
-            yield _folder(store, f"jobs/{partition}", "job files of no running job; written anew when needed")
+        for name in store.list(f"jobs/{partition}"):
+            if _is_over(store, f"jobs/{partition}/{name}", old):
+                yield _folder(store, f"jobs/{partition}/{name}", "job file of a committed partition or an old snapshot")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
             if time.time() - scratch.stat().st_mtime > SCRATCH_SECONDS:
@@ -71,6 +73,15 @@ def _latest(store: Store, dataset: str) -> str | None:
         return str(store.read_json(layout.raw_latest(dataset))["snapshot"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_over(store: Store, path: str, old: set[tuple[str, str]]) -> bool:
+    """A job that still waits for a machine has no heartbeat: only its manifest, or a new snapshot, ends it."""
+    try:
+        job = EmbedJob.model_validate(store.read_json(path))
+    except (FileNotFoundError, ValueError):
+        return False
+    return (job.dataset, job.partitioning.split("-", 1)[0]) in old or store.exists(job.manifest_path)
 
 
 def _folder(store: Store, path: str, why: str) -> Garbage:

@@ -151,6 +151,13 @@ def test_gc_keeps_the_latest_snapshot_and_what_live_jobs_need(prepared: Prepared
     assert not any(prepared.raw.snapshot in str(path) for path in lake.rglob("*.parquet"))
 
 
+def test_gc_keeps_the_job_file_of_a_job_that_waits_for_a_machine(prepared: Prepared) -> None:
+    for stride in (0, 2):  # committed, not committed
+        prepared.resource.write_job(prepared.job(stride))
+    jobs = [item.path for item in find_garbage(prepared.store) if item.path.startswith("jobs/")]
+    assert jobs == [prepared.job(0).path]
+
+
 def test_search_finds_the_very_text(prepared: Prepared) -> None:
     index(prepared)
     found = find_table(prepared.resource, [prepared.pipeline], None)
