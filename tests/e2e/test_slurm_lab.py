@@ -27,7 +27,7 @@ if action == "launch":
     print(json.dumps(sky.get(sky.jobs.launch(task, name=name))[0]))
 elif action == "queue":
     rows = sky.get(sky.jobs.queue_v2(refresh=False, fields=None))[0]
-    keys = ("job_id", "job_name", "schedule_state", "recovery_count", "infra", "failure_reason", "job_duration")
+    keys = ("job_id", "job_name", "recovery_count", "infra", "failure_reason", "job_duration")
     print(json.dumps([{**{k: row[k] for k in keys}, "status": row["status"].value} for row in rows]))
 elif action == "logs":
     sky.jobs.tail_logs(job_id=int(rest[0]), follow=False)
