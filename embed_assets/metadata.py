@@ -9,6 +9,7 @@ from embed_assets.driver import Committed
 from embed_assets.lineage import shard_lineage, shard_schema
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import ShardManifest
+from embed_worker.starts import begins_a_start
 from resources.lake import LakeResource
 
 
@@ -31,7 +32,7 @@ def shard_metadata(lake: LakeResource, job: EmbedJob, outcome: Committed, stride
         "dimension": manifest.dimension,
         "dtype": manifest.dtype,
         "seconds": manifest.seconds,
-        "attempts": len(manifest.attempts),
+        "attempts": sum(map(begins_a_start, manifest.attempts)),
         "attempt_list": manifest.attempts,
         "checkpoints": manifest.checkpoints,
         "hardware": manifest.hardware,

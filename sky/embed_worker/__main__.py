@@ -1,4 +1,4 @@
-"""`python -m embed_worker JOB.json…` makes the partitions of some job files and exits.
+"""`python -m embed_worker JOB.json…` makes the partitions of some job files and exits, with an engine a GPU.
 
 `python -m embed_worker --serve` takes requests as JSON lines on stdin and answers on stdout, the engine loaded
 once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...]}} →
@@ -18,9 +18,12 @@ import orjson
 
 from embed_worker.errors import ExitCode, Preempted, WorkerError
 from embed_worker.job import load_job
+from embed_worker.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
 from embed_worker.model_spec import EmbeddingSpec
-from embed_worker.models import LoadedModel, load_model
+from embed_worker.models import LoadedModel, load_model, load_tokenizer
+from embed_worker.preload import with_preloaded_libraries
 from embed_worker.runner import run_job
+from embed_worker.tokens import TextTokenizer
 
 log = logging.getLogger("embed_worker")
 
@@ -34,6 +37,12 @@ class Worker:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self._model: LoadedModel | None = None
+        self._tokenizer: tuple[EmbeddingSpec, TextTokenizer] | None = None
+
+    def tokenizer(self, spec: EmbeddingSpec) -> TextTokenizer:
+        if self._tokenizer is None or self._tokenizer[0] != spec:
+            self._tokenizer = (spec, load_tokenizer(spec))
+        return self._tokenizer[1]
 
     def model(self, spec: EmbeddingSpec) -> LoadedModel:
         if self._model is None:
@@ -42,11 +51,11 @@ class Worker:
             raise WorkerError("this worker process has another model loaded; start one for this spec")
         return self._model
 
-    def run(self, url: str) -> tuple[ExitCode, str | None]:
+    def run(self, url: str, lane: Lane = SINGLE) -> tuple[ExitCode, str | None]:
         """Exit code and error of one job; never raises."""
         try:
             job = load_job(url)
-            run_job(job, lambda: self.model(job.spec), self.stop)
+            run_job(job, lambda: self.model(job.spec), self.stop, self.tokenizer, lane)
         except Preempted as error:
             log.warning("%s: %s", url, error)
             return ExitCode.RETRY, str(error)
@@ -56,6 +65,8 @@ class Worker:
         except Exception as error:
             log.exception("%s: failed", url)
             return ExitCode.RETRY, f"{type(error).__name__}: {error}"
+        finally:
+            lane.close()
         return ExitCode.DONE, None
 
     def query(self, query: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +125,15 @@ def answer_to(worker: Worker, line: bytes) -> dict[str, Any]:
     return {"error": 'a request is {"job": URL} or {"query": {"spec": {…}, "texts": […]}}'}
 
 
+def _gpus_of(url: str) -> int:
+    """GPUs that one engine of the job spans."""
+    try:
+        engine = load_job(url).spec.engine
+    except WorkerError:
+        return 1  # the run itself says what is wrong
+    return int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embed_worker", description="Embeds partitions with vLLM.")
     parser.add_argument("jobs", nargs="*", metavar="JOB.json", help="URL of a job file")
@@ -121,10 +141,13 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.serve == bool(arguments.jobs):
         parser.error("give job files, or --serve")
+    with_preloaded_libraries()
     # Libraries print to stdout as they like: keep it for our answers alone.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if arguments.jobs and LANE not in os.environ and len(groups := engine_groups(_gpus_of(arguments.jobs[0]))) > 1:
+        return run_lanes(groups, arguments.jobs)
     worker = Worker()
     signalled = threading.Event()
 
@@ -141,8 +164,8 @@ def main() -> int:
         serve(worker, answers)
         return ExitCode.RETRY if signalled.is_set() else ExitCode.DONE
     codes = []
-    for url in arguments.jobs:
-        code, _ = worker.run(url)
+    for url, lane in zip(arguments.jobs, lanes_of(len(arguments.jobs)), strict=True):
+        code, _ = worker.run(url, lane)
         codes.append(code)
         if signalled.is_set():
             break

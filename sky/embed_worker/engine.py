@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from embed_worker.clock import EngineClock
+
 Key = tuple[int, int]
 """(checkpoint, index of the token sequence in it)."""
 Request = tuple[Key, tuple[int, ...]]
@@ -27,6 +29,7 @@ class Engine(Protocol):
     """A loaded model."""
 
     dimension: int
+    clock: EngineClock
 
     def embed(self, source: RequestSource) -> Generator[Result, None, None]:
         """Yields each vector as soon as it is there, while it keeps on taking requests. Closing it drops the rest."""

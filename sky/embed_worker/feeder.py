@@ -17,17 +17,18 @@ class Feeder:
     """The engine's request source over the checkpoints still to do.
 
     `make` turns (index, rows) into a Unit, or None where the checkpoint is committed already.
-    `begin` is called on the engine's thread when a unit's first sequence is about to be taken.
+    `begin` is called on the engine's thread when a unit's first sequence is about to be taken; it may be set
+    after the start, so that reading and tokenising need not wait for the engine.
     """
 
     def __init__(
         self,
         tables: Iterator[tuple[int, pa.Table]],
         make: Callable[[int, pa.Table], Unit | None],
-        begin: Callable[[Unit], None],
+        begin: Callable[[Unit], None] = lambda unit: None,
     ) -> None:
         self.exhausted = False
-        self._begin = begin
+        self.begin = begin
         self._queue: queue.Queue[Unit | BaseException | None] = queue.Queue(AHEAD)
         self._stopped = threading.Event()
         self._current: tuple[Unit, int] | None = None
@@ -39,9 +40,10 @@ class Feeder:
         while not self.exhausted:
             if self._current is not None:
                 unit, position = self._current
-                if position < len(unit.sequences):
+                if position < len(unit.todo):
                     self._current = (unit, position + 1)
-                    return (unit.index, position), unit.sequences[position]
+                    sequence = unit.todo[position]
+                    return (unit.index, sequence), unit.sequences[sequence]
                 self._current = None
             try:
                 item = self._queue.get(block=block)
@@ -53,7 +55,7 @@ class Feeder:
             if item is None:
                 self.exhausted = True
             else:
-                self._begin(item)
+                self.begin(item)
                 self._current = (item, 0)
         return None
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from embed_worker.clock import EngineClock
 from embed_worker.engine import RequestSource, Result
 from embed_worker.model_spec import EmbeddingSpec
 
@@ -35,6 +36,7 @@ class HashEngine:
     dimension = DIMENSION
 
     def __init__(self, spec: EmbeddingSpec) -> None:
+        self.clock = EngineClock()
         self._salt = f"{spec.pooling}/{spec.attention}".encode()
         self._normalize = spec.normalize
 

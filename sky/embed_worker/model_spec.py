@@ -26,6 +26,17 @@ class Prompts(BaseModel):
     """Put before each search query. Not part of the spec id: changing it re-embeds nothing."""
 
 
+class Reference(BaseModel):
+    """What the model's own authors, or another implementation, give for a text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    text: str = Field(min_length=1)
+    """Embedded as a document, at the start of every job."""
+    vector: list[float] = Field(min_length=16)
+    """The vector, or its first components: as many as tell right from wrong, 16 at least."""
+
+
 class EmbeddingSpec(BaseModel):
     """One model and how it is used. Two specs with the same `spec_id` give the same vectors."""
 
@@ -34,8 +45,8 @@ class EmbeddingSpec(BaseModel):
     model: str = Field(min_length=1)
     """The model's public name, such as `sentence-transformers/all-MiniLM-L6-v2`."""
     location: str | None = None
-    """Where the weights lie: a folder on this machine. Without it, `model` is fetched from the hub.
-    Not part of the spec id."""
+    """Where the weights lie: a folder on this machine, or an object-store URL (s3://, gs://, az://) that each node
+    fetches once. Without it, `model` is fetched from the hub. Not part of the spec id."""
     revision: str | None = None
     """Commit of the model on the hub. Pin it: a branch can move under a run of days."""
     sha256: dict[str, str] = Field(default_factory=dict)
@@ -50,6 +61,8 @@ class EmbeddingSpec(BaseModel):
     """What the engine computes in."""
     output_dtype: Literal["float32", "float16"] = "float32"
     """What the vectors are stored as."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep only the first components and normalise again (Matryoshka). Only for models that declare it."""
     max_tokens: int = Field(default=512, ge=8)
     """Longest input in tokens, special tokens included."""
     long_texts: Literal["window", "truncate"] = "window"
@@ -63,6 +76,9 @@ class EmbeddingSpec(BaseModel):
     """Lets the model's repository run its own Python. Off unless you have read that code."""
     hf_overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the model's config.json to replace. They can change vectors, so they count in the spec id."""
+    references: list[Reference] = Field(default_factory=list)
+    """Known vectors that the loaded model must reproduce, cosine 0.99 at least; otherwise the job stops before it
+    embeds anything. Not part of the spec id."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments that change speed, not vectors. Not part of the spec id."""
 
@@ -87,13 +103,17 @@ class EmbeddingSpec(BaseModel):
     def _fits(self) -> "EmbeddingSpec":
         if self.overlap * 2 > self.max_tokens:
             raise ValueError(f"overlap {self.overlap} is over half of max_tokens {self.max_tokens}")
+        if self.dimensions is not None and not self.normalize:
+            raise ValueError("dimensions needs normalize: true, since a cut vector is scaled to length 1 again")
         if clash := sorted(RESERVED & self.engine.keys()):
             raise ValueError(f"engine may not set {', '.join(clash)}: use the spec's own keys")
         return self
 
     def identity(self) -> dict[str, Any]:
         """The part of the spec that decides the vectors, as plain JSON values."""
-        spec = self.model_dump(mode="json", exclude={"location", "engine"})
+        spec = self.model_dump(mode="json", exclude={"location", "engine", "references"})
+        if self.dimensions is None:
+            del spec["dimensions"]  # so that specs from before this key keep their ids
         spec["prompts"] = {"document": self.prompts.document}
         return spec
 

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 
 from embed_worker.engine import Engine, embed_list
 from embed_worker.errors import BadJob, WorkerError
-from embed_worker.files import sha256_of
 from embed_worker.hash_engine import MODEL as HASH_MODEL
 from embed_worker.hash_engine import HashEngine, byte_tokenizer
 from embed_worker.manifests import Canaries
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.tokens import TextTokenizer
+from embed_worker.weights import check_weights, model_folder
 
 CANARY_TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -24,6 +24,9 @@ CANARY_TEXTS = [
 ]
 """Never change them: their vectors are what makes shards of different days comparable."""
 
+REFERENCE_COSINE = 0.99
+"""bfloat16 against float32 stays above 0.999; another attention or pooling falls below 0.95."""
+TOKENIZER = "tokenizer.json"
 POOLING = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
 """Names of sentence-transformers' Pooling module → the spec's."""
 
@@ -45,21 +48,31 @@ class LoadedModel:
         return embed_list(self.engine, [found[0].ids for found in windows])
 
 
+def load_tokenizer(spec: EmbeddingSpec) -> TextTokenizer:
+    """The tokenizer alone: seconds before the engine is there. Raises BadJob as `load_model` does."""
+    if spec.model == HASH_MODEL:
+        return TextTokenizer(byte_tokenizer(), spec)
+    folder = model_folder(spec)
+    if not (folder / TOKENIZER).is_file():
+        raise BadJob(f"{folder} has no {TOKENIZER}")
+    try:  # the file itself: AutoTokenizer may rebuild it into one that gives other ids
+        return TextTokenizer(Tokenizer.from_file(str(folder / TOKENIZER)), spec)
+    except WorkerError:
+        raise
+    except Exception as error:  # the Rust library raises bare Exception
+        raise BadJob(f"{folder / TOKENIZER} cannot be read: {error}") from error
+
+
 def load_model(spec: EmbeddingSpec) -> LoadedModel:
     """Raises BadJob before the engine is loaded where the weights are missing or not the spec's."""
     engine: Engine
     if spec.model == HASH_MODEL:
-        tokenizer, engine = TextTokenizer(byte_tokenizer(), spec), HashEngine(spec)
+        tokenizer, engine = load_tokenizer(spec), HashEngine(spec)
     else:
         folder = model_folder(spec)
         check_weights(spec, folder)
         check_pooling(spec, folder)
-        try:  # tokenizer.json itself: AutoTokenizer may rebuild it into one that gives other ids
-            tokenizer = TextTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), spec)
-        except WorkerError:
-            raise
-        except Exception as error:  # the Rust library raises bare Exception
-            raise BadJob(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
+        tokenizer = load_tokenizer(spec)
         from embed_worker.vllm_engine import VllmEngine
 
         engine = VllmEngine(spec, folder)
@@ -70,49 +83,36 @@ def load_model(spec: EmbeddingSpec) -> LoadedModel:
         raise BadJob(f"{spec.model} refuses a plain text: {error}") from error
     if not np.isfinite(vectors).all():
         raise BadJob(f"{spec.model} gives non-finite vectors in {spec.dtype}; try dtype: bfloat16 or float32")
-    return LoadedModel(spec, tokenizer, engine, Canaries.of(CANARY_TEXTS, vectors))
+    model = LoadedModel(spec, tokenizer, engine, Canaries.of(CANARY_TEXTS, vectors))
+    check_references(model)
+    return model
 
 
-def model_folder(spec: EmbeddingSpec) -> Path:
-    """The folder with the weights: `location`, or the hub's copy of `model` at `revision`."""
-    if spec.location is not None:
-        folder = Path(spec.location).expanduser()
-        if not (folder / "config.json").is_file():
-            raise BadJob(
-                f"no model at {folder} (no config.json there). Fetch {spec.model} into that folder, "
-                "or correct embedding.location in the pipeline"
-            )
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", *(["*.py"] if spec.trust_remote_code else [])]
+def check_references(model: LoadedModel) -> None:
+    """Holds the loaded model against the vectors that the spec says are right."""
+    references = model.spec.references
+    if not references:
+        return
     try:
-        return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise BadJob(f"the hub has no model {spec.model} (revision {spec.revision}), or it is not public") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise WorkerError(f"cannot fetch {spec.model} from the hub: {error}") from error
-
-
-def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
-    """Safetensors only, and every pinned digest right."""
-    if not (folder / "tokenizer.json").is_file():
-        raise BadJob(f"{folder} has no tokenizer.json")
-    if not any(folder.glob("*.safetensors")):
-        raise BadJob(f"{folder} has no *.safetensors; pickled weights are not loaded")
-    for name, digest in spec.sha256.items():
-        path = folder / name
-        if not path.is_file():
-            raise BadJob(f"{path} is missing; embedding.sha256 names it")
-        if (found := sha256_of(path)) != digest:
-            raise BadJob(f"{path} has sha256 {found}, the spec wants {digest}: not the pinned weights")
+        vectors = model.embed_texts([r.text for r in references], model.spec.prompts.document)
+    except ValueError as error:
+        raise BadJob(f"embedding.references: {error}") from error
+    for reference, vector in zip(references, vectors, strict=True):
+        wanted = np.asarray(reference.vector, dtype=np.float32)
+        if len(wanted) > len(vector):
+            raise BadJob(
+                f"the reference of {reference.text!r} has {len(wanted)} components, {model.spec.model} makes "
+                f"{len(vector)}; correct embedding.references, or the model"
+            )
+        got = vector[: len(wanted)]
+        norms = float(np.linalg.norm(wanted) * np.linalg.norm(got))
+        cosine = float(wanted @ got) / norms if norms else 0.0
+        if not cosine >= REFERENCE_COSINE:
+            raise BadJob(
+                f"{model.spec.model} gives another vector for {reference.text!r} than embedding.references: cosine "
+                f"{cosine:.4f}, {REFERENCE_COSINE} is wanted. Pooling, attention, prompt or weights are not the "
+                "reference's; nothing was embedded"
+            )
 
 
 def check_pooling(spec: EmbeddingSpec, folder: Path) -> None:

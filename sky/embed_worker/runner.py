@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
@@ -20,12 +20,17 @@ from embed_worker.feeder import Feeder
 from embed_worker.hardware import attempt_facts, hardware
 from embed_worker.heartbeat import Heartbeat
 from embed_worker.job import EmbedJob
+from embed_worker.lanes import SINGLE, Lane
 from embed_worker.manifests import BadManifest, ShardManifest, now, read_manifest
-from embed_worker.models import LoadedModel
+from embed_worker.model_spec import EmbeddingSpec
+from embed_worker.models import LoadedModel, load_tokenizer
+from embed_worker.parts import Parts
 from embed_worker.starts import JOB, check_starts
 from embed_worker.store import Store
 from embed_worker.table import shard_schema
+from embed_worker.tokens import TextTokenizer
 from embed_worker.units import Unit, check_input, checkpoint_tables, make_unit
+from embed_worker.vector_cache import VectorCache
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +38,20 @@ UNWRITTEN = 2
 """Finished checkpoints that may wait to be written before the engine is held back."""
 
 LoadModel = Callable[[], LoadedModel]
+LoadTokenizer = Callable[[EmbeddingSpec], TextTokenizer]
 
 
-def run_job(job: EmbedJob, load: LoadModel, stop: threading.Event) -> bool:
+def run_job(
+    job: EmbedJob,
+    load: LoadModel,
+    stop: threading.Event,
+    tokenizer: LoadTokenizer = load_tokenizer,
+    lane: Lane = SINGLE,
+) -> bool:
     """Embeds and commits one partition. False where it was committed already, also by a twin meanwhile.
 
     Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
+    A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first.
     """
     store = Store(job.lake)
     if manifest := _committed(store, job):
@@ -46,7 +59,7 @@ def run_job(job: EmbedJob, load: LoadModel, stop: threading.Event) -> bool:
         Checkpoints(store, job).sweep(manifest)  # of an attempt that died between its commit and its sweep
         return False
     try:
-        return _Attempt(store, job, load, stop).run()
+        return _Attempt(store, job, load, tokenizer, stop, lane).run()
     except Preempted:
         raise
     except Exception as error:
@@ -71,33 +84,56 @@ def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
 
 
 class _Attempt:
-    def __init__(self, store: Store, job: EmbedJob, load: LoadModel, stop: threading.Event) -> None:
-        self.store, self.job, self.load, self.stop = store, job, load, stop
+    def __init__(
+        self,
+        store: Store,
+        job: EmbedJob,
+        load: LoadModel,
+        tokenizer: LoadTokenizer,
+        stop: threading.Event,
+        lane: Lane,
+    ) -> None:
+        self.store, self.job, self.load, self.stop, self.lane = store, job, load, stop, lane
+        self.load_tokenizer = tokenizer
         self.name = uuid.uuid4().hex[:8]
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
         self.units: dict[int, Unit] = {}
         self.writing: list[Future[None]] = []
-        self.about = attempt_facts()
+        self.cache = VectorCache()
+        self.over = threading.Event()
+        self.about = attempt_facts() | lane.facts
 
     def run(self) -> bool:
         started = time.monotonic()
         self.checkpoints.register(self.name, {"started_at": now(), **self.about})
-        check_starts(self.checkpoints, self.about.get(JOB))
+        if self.lane.commits:
+            check_starts(self.checkpoints, self.about.get(JOB))
         log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
-            inputs = self._timed("read", lambda: self._fetch_input(scratch))
-            known = self._known()
+            inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
+            self.known = self._known()
+            self.parts = Parts(self.store, self.job, self.checkpoints, scratch)
             self.heartbeat.update(phase="loading model")
-            model = self._timed("load_model", self.load)
-            self.heartbeat.update(phase="embedding", hardware=hardware(), engine=model.engine.versions())
-            self._embed(model, inputs, known, scratch)
+            tokenizer = self.load_tokenizer(self.job.spec)
+            feeder = self._feeder(tokenizer, inputs)  # decodes and tokenises while the model is loaded
+            try:
+                model = self._timed("load_model", self.load)
+                self.heartbeat.update(phase="embedding", hardware=hardware(), engine=model.engine.versions())
+                self._embed(model, feeder, scratch)
+            finally:
+                self.over.set()
+                feeder.stop()
+            if not self.lane.commits:
+                log.info("%s: lane %d of %d is done", self.job.partition, self.lane.index, self.lane.count)
+                return False
             self.heartbeat.update(phase="committing")
             seconds = {**self.seconds, "total": time.monotonic() - started}
             won = commit_shard(
                 self.store,
                 self.job,
                 self.checkpoints,
+                self.parts,
                 scratch,
                 canaries=model.canaries,
                 engine=model.engine.versions(),
@@ -138,45 +174,59 @@ class _Attempt:
             self.heartbeat.add(rows=record.rows, tokens=record.tokens)
         return known
 
-    def _embed(self, model: LoadedModel, inputs: list[Path], known: set[int], scratch: Path) -> None:
-        schema = shard_schema(self.job, model.engine.dimension)
+    def _feeder(self, tokenizer: TextTokenizer, inputs: list[Path]) -> Feeder:
         prompt = self.job.spec.prompts.document
 
         def make(index: int, table: pa.Table) -> Unit | None:
-            if index in known:
+            if index in self.known:
                 return None
             if self.checkpoints.is_committed(index):  # by a twin, meanwhile
                 self.heartbeat.add(rows=table.num_rows, tokens=0)
                 return None
             if self.store.exists(self.job.manifest_path):
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
-            return self._timed("tokenise", lambda: make_unit(index, table, model.tokenizer, prompt))  # type: ignore[no-any-return]
+            return self._timed("tokenise", lambda: make_unit(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
 
-        def begin(unit: Unit) -> None:
-            unit.begin(model.engine.dimension, self.job.spec.output_dtype)
-            self.units[unit.index] = unit
-            if not unit.sequences:
-                self._finish(unit, writer, schema, scratch)
+        return Feeder(self._tables(inputs), make)
 
-        tables = enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows))
-        feeder = Feeder(tables, make, begin)
+    def _tables(self, inputs: list[Path]) -> Iterator[tuple[int, pa.Table]]:
+        """This lane's checkpoints, then what the other lanes have left undone."""
+        for turn in self.lane.turns(lambda: self.stop.is_set() or self.over.is_set()):
+            for index, table in enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows)):
+                if turn(index):
+                    yield index, table
+
+    def _embed(self, model: LoadedModel, feeder: Feeder, scratch: Path) -> None:
+        schema = shard_schema(self.job, model.engine.dimension)
+        clock = model.engine.clock
+        before = dict(clock.seconds)
         self._last_finish = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
-            try:
-                with closing(model.engine.embed(feeder)) as results:
-                    for (index, sequence), vector in results:
-                        if self.stop.is_set():
-                            raise Preempted("told to stop; the committed checkpoints are kept")
-                        if self.units[index].put(sequence, vector):
-                            self._finish(self.units[index], writer, schema, scratch)
-                if self.stop.is_set():
-                    raise Preempted("told to stop; the committed checkpoints are kept")
-            finally:
-                feeder.stop()
+
+            def begin(unit: Unit) -> None:
+                unit.begin(model.engine.dimension, self.job.spec.output_dtype)
+                self.units[unit.index] = unit
+                if unit.recall(self.cache) == 0:
+                    self._finish(unit, writer, schema, scratch)
+
+            feeder.begin = begin
+            with closing(model.engine.embed(feeder)) as results:
+                for (index, sequence), vector in results:
+                    if self.stop.is_set():
+                        raise Preempted("told to stop; the committed checkpoints are kept")
+                    unit = self.units[index]
+                    if not isinstance(vector, str):
+                        self.cache.put(unit.sequences[sequence], vector)
+                    if unit.put(sequence, vector):
+                        self._finish(unit, writer, schema, scratch)
+            if self.stop.is_set():
+                raise Preempted("told to stop; the committed checkpoints are kept")
             begun = time.monotonic()
             for future in self.writing:
                 future.result()
             self.seconds["write_tail"] = time.monotonic() - begun
+        for kind, spent in clock.seconds.items():
+            self.seconds[f"engine_{kind}"] = spent - before[kind]
 
     def _finish(self, unit: Unit, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
         """Hands a finished checkpoint to the writer; waits only when the writer is behind."""
@@ -206,10 +256,13 @@ class _Attempt:
             dimension=schema.field("embedding").type.list_size if table is not None else None,
             chunks=len(kept),
             tokens=int(unit.n_tokens[kept].sum()),
-            duplicate_chunks=len(unit.row_ids) - len(unit.sequences),
+            duplicate_chunks=len(unit.row_ids) - len(unit.sequences) + unit.recalled,
             rejects=unit.all_rejects(),
             engine_seconds=round(engine_seconds, 4),
         )
         first = self.checkpoints.commit(record, table, scratch)
         self.heartbeat.add(rows=unit.rows, tokens=record.tokens if first else 0)
+        if self.lane.commits:
+            self.known.add(unit.index)
+            self.parts.advance(self.known if self.lane.count == 1 else self.checkpoints.committed())
         self.seconds["write"] = self.seconds.get("write", 0.0) + time.monotonic() - begun

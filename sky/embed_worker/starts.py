@@ -5,7 +5,9 @@ SkyPilot recovers exit code 75 and preemptions without end. A job that keeps sta
 """
 
 import os
+from collections.abc import Mapping
 from itertools import takewhile
+from typing import Any
 
 from embed_worker.checkpoints import Checkpoints
 from embed_worker.errors import BadJob
@@ -20,11 +22,16 @@ def check_starts(checkpoints: Checkpoints, job_id: object) -> None:
     if not limit.isdigit() or int(limit) == 0 or job_id is None:
         return
     fruitful = checkpoints.writers()
-    mine = [str(attempt["attempt"]) for attempt in checkpoints.attempts() if attempt.get(JOB) == job_id]
-    fruitless = list(takewhile(lambda name: name not in fruitful, reversed(mine)))
-    if len(fruitless) > int(limit):
+    mine = [attempt for attempt in reversed(checkpoints.attempts()) if attempt.get(JOB) == job_id]
+    fruitless = sum(begins_a_start(a) for a in takewhile(lambda a: a["attempt"] not in fruitful, mine))
+    if fruitless > int(limit):
         raise BadJob(
-            f"managed job {job_id} started {len(fruitless) - 1} times in a row and committed nothing; not trying again "
+            f"managed job {job_id} started {fruitless - 1} times in a row and committed nothing; not trying again "
             f"({LIMIT}={limit}). The logs of its earlier starts say why: memory, disk, the model or the engine. A new "
             "job counts from 0"
         )
+
+
+def begins_a_start(attempt: Mapping[str, Any]) -> bool:
+    """Of a node's several engines only the first counts: they start together."""
+    return str(attempt.get("lane", "1 of")).startswith("1 of")

@@ -12,6 +12,7 @@ from embed_worker.checkpoints import Reject
 from embed_worker.errors import BadJob
 from embed_worker.table import embedding_column
 from embed_worker.tokens import TextTokenizer
+from embed_worker.vector_cache import VectorCache
 
 COLUMNS = ["row_id", "id", "text"]
 
@@ -32,6 +33,10 @@ class Unit:
     sequences: list[tuple[int, ...]]
     """Distinct token sequences; identical ones are embedded once."""
     rejects: list[Reject]
+    todo: list[int] = field(default_factory=list)
+    """Sequences that the engine is asked for."""
+    recalled: int = 0
+    """Sequences whose vector an earlier checkpoint had already."""
     vectors: np.ndarray | None = None
     open: int = 0
     refused: dict[int, str] = field(default_factory=dict)
@@ -39,6 +44,18 @@ class Unit:
     def begin(self, dimension: int, dtype: str) -> None:
         self.vectors = np.empty((len(self.sequences), dimension), dtype=dtype)
         self.open = len(self.sequences)
+
+    def recall(self, cache: VectorCache) -> int:
+        """Takes the vectors that are known already; returns how many are left to do."""
+        left = []
+        for sequence in self.todo:
+            if (vector := cache.get(self.sequences[sequence])) is None:
+                left.append(sequence)
+            else:
+                self.put(sequence, vector)
+        self.recalled = len(self.todo) - len(left)
+        self.todo = left
+        return self.open
 
     def put(self, sequence: int, vector: np.ndarray | str) -> bool:
         """Takes one result; True when it was the last."""
@@ -126,6 +143,7 @@ def make_unit(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt: str)
         sequence_of=arrays["sequence"],
         sequences=list(distinct),
         rejects=rejects,
+        todo=list(range(len(distinct))),
     )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from embed_worker.clock import EngineClock
 from embed_worker.engine import Key, RequestSource, Result
 from embed_worker.errors import BadJob
 from embed_worker.model_spec import EmbeddingSpec
@@ -68,14 +70,15 @@ class VllmEngine:
             )
         except (ValueError, TypeError, KeyError, NotImplementedError, VLLMValidationError) as error:
             raise BadJob(f"vLLM refuses {spec.model} with this spec: {error}") from error
+        self.clock = EngineClock()
         self._engine = llm.llm_engine
         self._calls = itertools.count()
         self._refusals = (ValueError, VLLMValidationError)
-        self._params = PoolingParams(task="embed")
+        self._params = PoolingParams(task="embed", dimensions=spec.dimensions)
         config = self._engine.vllm_config
         self._check(spec, config)
         self._in_flight = 2 * config.scheduler_config.max_num_seqs
-        self.dimension = int(config.model_config.embedding_size)
+        self.dimension = spec.dimensions or int(config.model_config.embedding_size)
         self._device = torch.cuda.get_device_name(0) if on_gpu else "cpu"
         self._torch = torch.__version__
 
@@ -96,6 +99,21 @@ class VllmEngine:
         ):
             if want != got:
                 raise BadJob(f"the spec says {what}: {want}, but vLLM runs {spec.model} with {got}")
+        self._check_dimensions(spec, model)
+
+    def _check_dimensions(self, spec: EmbeddingSpec, model: Any) -> None:
+        if spec.dimensions is None:
+            return
+        if not model.is_matryoshka:
+            raise BadJob(
+                f"the spec says dimensions: {spec.dimensions}, but {spec.model} does not declare in its config.json "
+                "that its vectors may be cut (matryoshka_dimensions or is_matryoshka); leave dimensions out"
+            )
+        allowed = model.matryoshka_dimensions
+        if allowed and spec.dimensions not in allowed:
+            raise BadJob(f"the spec says dimensions: {spec.dimensions}, but {spec.model} declares {list(allowed)}")
+        if spec.dimensions > model.embedding_size:
+            raise BadJob(f"the spec says dimensions: {spec.dimensions}, but {spec.model} has {model.embedding_size}")
 
     def embed(self, source: RequestSource) -> Generator[Result, None, None]:
         call = next(self._calls)  # a result of an earlier call can never pass for one of this
@@ -103,7 +121,10 @@ class VllmEngine:
         try:
             while True:
                 while len(waiting) < self._in_flight and not source.exhausted:
+                    begun = time.monotonic()
                     request = source.take(block=not waiting)
+                    if not waiting:
+                        self.clock.add("wait", begun)
                     if request is None:
                         break
                     key, ids = request
@@ -117,11 +138,15 @@ class VllmEngine:
                     waiting[name] = key
                 if not waiting:
                     return
-                for output in self._engine.step():
+                begun = time.monotonic()
+                outputs = self._engine.step()
+                self.clock.add("step", begun)
+                for output in outputs:
                     if output.finished:
                         vector: np.ndarray = output.outputs.data.float().numpy()  # type: ignore[union-attr]
                         yield waiting.pop(output.request_id), vector
         finally:
+            self.clock.flush()
             if waiting:
                 self._engine.abort_request(list(waiting))
 

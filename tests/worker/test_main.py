@@ -14,7 +14,7 @@ from embed_worker.errors import ExitCode
 from embed_worker.job import EmbedJob
 from embed_worker.store import Store
 
-from .kit import loaded, make_job, make_spec, make_texts, prove, write_job
+from .kit import leftovers, loaded, make_job, make_spec, make_texts, manifest_of, prove, write_job
 
 TEXTS = make_texts(9)
 
@@ -122,6 +122,20 @@ def test_job_files_as_arguments(lake: str, tmp_path: Path) -> None:
         (tmp_path / str(number)).mkdir()
         prove(job, TEXTS, tmp_path / str(number))
     assert b"a library prints" in err
+
+
+def test_several_engines_share_a_partition(lake: str, tmp_path: Path) -> None:
+    texts = make_texts(60)
+    jobs = [make_job(f"{lake}-{name}", texts) for name in "ab"]
+    process = worker(*map(write_job, jobs), EMBED_ENGINES="3")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    for number, job in enumerate(jobs):
+        (tmp_path / str(number)).mkdir()
+        prove(job, texts, tmp_path / str(number))
+        lanes = {attempt["lane"] for attempt in manifest_of(job).attempts}
+        assert lanes == {"1 of 3", "2 of 3", "3 of 3"}
+        assert leftovers(job) == []
 
 
 def test_wrong_arguments_are_neither_done_nor_a_bad_job() -> None:

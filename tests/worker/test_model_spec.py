@@ -60,6 +60,7 @@ CHANGES: dict[str, Any] = {
     "prompts": {"document": "passage: ", "query": "Query: "},
     "trust_remote_code": True,
     "hf_overrides": {"rope_scaling": None},
+    "dimensions": 256,
 }
 
 
@@ -69,7 +70,7 @@ def test_all_else_changes_the_id(key: str) -> None:
 
 
 def test_no_key_is_forgotten() -> None:
-    assert set(EmbeddingSpec.model_fields) == set(CHANGES) | {"location", "engine"}
+    assert set(EmbeddingSpec.model_fields) == set(CHANGES) | {"location", "engine", "references"}
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,19 @@ def test_digest_does_not_depend_on_key_order() -> None:
     assert digest_of({"a": 1, "b": {"c": 2, "d": 3}}) == digest_of({"b": {"d": 3, "c": 2}, "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": "1"})
     assert len(digest_of([], length=16)) == 16
+
+
+def spec_with(**changes: Any) -> EmbeddingSpec:
+    return EmbeddingSpec.model_validate({**BASE, **changes})
+
+
+def test_references_and_absent_dimensions_leave_the_id_alone() -> None:
+    plain = spec_with()
+    assert "dimensions" not in plain.identity()
+    known = spec_with(references=[{"text": "a", "vector": [0.5] * 16}])
+    assert known.spec_id == plain.spec_id
+    assert spec_with(dimensions=16).spec_id != plain.spec_id
+    with pytest.raises(ValueError, match="normalize"):
+        spec_with(dimensions=16, normalize=False)
+    with pytest.raises(ValueError, match="16"):
+        spec_with(references=[{"text": "a", "vector": [0.5] * 15}])

@@ -87,6 +87,17 @@ def test_query_texts() -> None:
         model.embed_texts(["fine", ""], "q: ")
 
 
+def test_references_hold_the_model_to_known_vectors() -> None:
+    vector = load_model(make_spec()).embed_texts(["known"], "")[0].tolist()
+    load_model(make_spec(references=[{"text": "known", "vector": vector}, {"text": "known", "vector": vector[:16]}]))
+    with pytest.raises(BadJob, match=r"another vector for 'known'.*cosine .*nothing was embedded"):
+        load_model(make_spec(references=[{"text": "known", "vector": vector[::-1]}]))
+    with pytest.raises(BadJob, match="another vector"):
+        load_model(make_spec(pooling="last", references=[{"text": "known", "vector": vector}]))
+    with pytest.raises(BadJob, match="64 components"):
+        load_model(make_spec(references=[{"text": "known", "vector": vector * 2}]))
+
+
 # -- before the engine ------------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
 """Whole jobs with the hash engine: complete, resumed, adopted, refused; on a folder and on S3."""
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embed_worker import commit, files
+from embed_worker import files, parts
 from embed_worker.errors import BadJob, ExitCode, Preempted
 from embed_worker.hash_engine import HashEngine
 from embed_worker.job import EmbedJob, load_job
@@ -166,18 +168,18 @@ def test_a_partition_of_rejects_alone(lake: str, tmp_path: Path) -> None:
     assert manifest_of(job).files == [] and manifest_of(job).dimension is None
 
 
-def test_duplicates_are_embedded_once_a_checkpoint(lake: str, tmp_path: Path) -> None:
+def test_duplicates_are_embedded_once(lake: str, tmp_path: Path) -> None:
     texts: list[Text] = ["same", "same", "other", "same", "same", "other", "other", "new"]
     job = make_job(lake, texts, checkpoint_rows=4)
     engine = CountingEngine(job.spec)
     canaries = len(CANARY_TEXTS)
     run(job, engine)
-    assert sorted(map(text_of, engine.seen[-5:])) == ["new", "other", "other", "same", "same"]
-    assert len(engine.seen) in (5, 5 + canaries)
+    assert sorted(map(text_of, engine.seen[-3:])) == ["new", "other", "same"]
+    assert len(engine.seen) in (3, 3 + canaries)
     table = prove(job, texts, tmp_path)
     vectors = table.column("embedding").to_pylist()
     assert vectors[0] == vectors[1] == vectors[3] == vectors[4]
-    assert manifest_of(job).duplicate_chunks == 3
+    assert manifest_of(job).duplicate_chunks == 5
 
 
 def test_a_long_text_of_many_windows(lake: str, tmp_path: Path) -> None:
@@ -189,20 +191,46 @@ def test_a_long_text_of_many_windows(lake: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [1, 12_000])
 def test_parts_are_split_at_their_size(lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(commit, "PART_BYTES", limit)
+    monkeypatch.setattr(parts, "PART_BYTES", limit)
     texts: list[Text] = [None, None, *TEXTS, None, None]
     job = make_job(lake, texts, checkpoint_rows=2)
     run(job)
     rows = input_table(texts).column("row_id").to_pylist()
     prove(job, texts, tmp_path, {rows[i]: "null text" for i in (0, 1, -2, -1)})
-    parts = manifest_of(job).files
-    assert [p.path for p in parts] == [f"part-{i:05d}.parquet" for i in range(len(parts))]
-    assert all(p.rows for p in parts), "no empty part"
-    assert (len(parts) == 11) if limit == 1 else (1 < len(parts) < 11)
+    written = manifest_of(job).files
+    assert [p.path for p in written] == [f"part-{i:05d}.parquet" for i in range(len(written))]
+    assert all(p.rows for p in written), "no empty part"
+    assert (len(written) == 11) if limit == 1 else (1 < len(written) < 11)
+
+
+def test_parts_are_written_while_the_engine_is_at_work(
+    lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    job = make_job(lake, TEXTS, checkpoint_rows=2)
+    store, at_work = Store(lake), []
+
+    class Watching(CountingEngine):
+        def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
+            at_work.append(sum(name.startswith("part-") for name in store.list(job.output)))
+            if text_of(ids).startswith("text 20"):  # of the last checkpoint: the earlier ones' parts are about to come
+                wait_for(lambda: store.exists(f"{job.output}/part-00003.parquet"))
+            return vector
+
+    run(job, Watching(job.spec))
+    prove(job, TEXTS, tmp_path)
+    assert at_work[0] == 0 and len(manifest_of(job).files) == 11
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "never happened"
+        time.sleep(0.01)
 
 
 def test_row_groups_are_cut_too(lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 1)
     job = make_job(lake, TEXTS)
     run(job)
     prove(job, TEXTS, tmp_path)

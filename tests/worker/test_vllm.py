@@ -69,3 +69,10 @@ def test_a_spec_that_contradicts_the_model_is_refused(figures: dict[str, Any]) -
 
 def test_normalize_false_reaches_the_engine(figures: dict[str, Any]) -> None:
     assert abs(figures["refusals"]["raw"] - 1) > 0.1
+
+
+def test_dimensions_cut_and_normalise_only_where_the_model_declares_it(figures: dict[str, Any]) -> None:
+    assert "does not declare" in figures["refusals"]["dimensions"]
+    cut = figures["matryoshka"]
+    assert cut["shape"] == [50, 32] and cut["cosine"] >= 0.9999 and cut["norm_error"] < 1e-4
+    assert "declares [16, 32]" in cut["other"]

@@ -277,10 +277,26 @@ def main() -> None:
         "pooling": refusal(EmbeddingSpec(pooling="last", attention="bidirectional", **bert)),
         "argument": refusal(qwen_spec(folder, engine={"no_such_argument": 1})),
         "raw": float(np.linalg.norm(_raw(folder))),
+        "dimensions": refusal(qwen_spec(folder, dimensions=32)),
     }
+    figures["matryoshka"] = matryoshka(folder, both)
     answers.write(json.dumps(figures))
     answers.flush()
     os._exit(0)  # as the worker ends: vLLM's threads need no farewell
+
+
+def matryoshka(folder: Path, whole: np.ndarray) -> dict[str, Any]:
+    """The same model, declaring that its vectors may be cut."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "matryoshka_dimensions": [16, 32]}))
+    model = load_model(qwen_spec(folder, dimensions=32))
+    cut = embed_list(model.engine, [w[0].ids for w in model.tokenizer.windows(texts())])
+    return {
+        "shape": list(cut.shape),
+        "cosine": float(cosines(cut, whole[:, :32]).min()),
+        "norm_error": float(np.abs(np.linalg.norm(cut, axis=1) - 1).max()),
+        "other": refusal(qwen_spec(folder, dimensions=20)),
+    }
 
 
 def _raw(folder: Path) -> np.ndarray:
