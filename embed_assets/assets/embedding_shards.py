@@ -21,12 +21,14 @@ from embed_assets.assets.common import (
     partitioning_of,
     spec_options,
 )
+from embed_assets.budget import CostWatch
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
 from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
+from embed_assets.plan.prior import prior_of
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker import layout
@@ -36,6 +38,7 @@ from embed_worker.layout import Partitioning
 from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardManifest, StridesManifest
 from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
+from resources.skypilot_settings import SkyPilotSettings
 
 INTERRUPTS = (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt)
 INTERRUPTS_BORNE = 5
@@ -91,8 +94,13 @@ def build_embedding_shards(
         inputs = run.inputs(plan.key for plan in plans)
         recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions)
         with compute.session() as backend:
-            driver = Driver(lake, backend, plans, max_attempts=settings.max_attempts, alive=_alive(context))
+            watch = _watch(context, pipeline, lake, settings)
+            driver = Driver(
+                lake, backend, plans, max_attempts=settings.max_attempts, watch=watch, alive=_alive(context)
+            )
             _drive(context, driver, backend, recorder)
+        if watch.spent.jobs:
+            context.log.info(f"cost of this run: {watch.spent.text()}")
         run.finish(len(keys))
         yield from ()
 
@@ -105,6 +113,16 @@ def build_embedding_shards(
         owners=list(pipeline.owners),
     )
     return [embedding_shards, digest]
+
+
+def _watch(
+    context: dg.AssetExecutionContext, pipeline: EmbeddingPipeline, lake: LakeResource, settings: Settings
+) -> CostWatch:
+    limit = pipeline.budget_usd
+    if limit is not None and settings.compute == "local":
+        context.log.info("budget_usd does not bind: jobs on this machine have no price")
+        limit = None
+    return CostWatch(lake, pipeline.name, limit, prior_of(lake, pipeline, SkyPilotSettings()))
 
 
 def _check(lake: LakeResource, planner: "_Planner", plan: Plan, checks: list[str]) -> dict[str, CheckOutcome]:
@@ -239,8 +257,6 @@ class _Recorder:
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
-        if outcome.adopted:
-            self.run.context.log.info(f"{outcome.key}: committed already, adopted; its checks run again")
         self.run.committed(
             outcome.key,
             data_version=outcome.manifest.data_version,
