@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
 from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
+from embed_assets.pictures import POINTS
 from embed_assets.plan.prior import prior_of
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.summary import tokens_per_second
 from embed_worker import layout
 from embed_worker.errors import WorkerError
 from embed_worker.job import EmbedJob
@@ -92,7 +95,7 @@ def build_embedding_shards(
                 run.checked(plan.key, _check(lake, planner, plan, run.selected_checks))
             return
         inputs = run.inputs(plan.key for plan in plans)
-        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions)
+        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions, settings.monitor_url)
         with compute.session() as backend:
             watch = _watch(context, pipeline, lake, settings)
             driver = Driver(
@@ -248,7 +251,9 @@ class _Recorder:
         stride_key: dg.AssetKey,
         digest_key: dg.AssetKey,
         partitions: PipelinePartitions,
+        monitor_url: str | None,
     ) -> None:
+        self._monitor_url, self._rates = monitor_url, deque[float](maxlen=POINTS)
         self.run, self._lake, self._planner, self._inputs = run, lake, planner, inputs
         self._stride_key, self._digest_key, self._partitions = stride_key, digest_key, partitions
         self._witness: dict[str, str] = {}  # a partition of each dataset that had no materialization when last seen
@@ -257,10 +262,13 @@ class _Recorder:
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
+        self._rates.append(tokens_per_second(outcome.manifest))
         self.run.committed(
             outcome.key,
             data_version=outcome.manifest.data_version,
-            metadata=shard_metadata(self._lake, plan.job, outcome, self._stride_key),
+            metadata=shard_metadata(
+                self._lake, plan.job, outcome, self._stride_key, list(self._rates), self._monitor_url
+            ),
             inputs=self._inputs[outcome.key],
             checks=lambda selected: run_checks(SHARD_CHECKS, selected, view),
         )
