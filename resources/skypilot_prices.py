@@ -89,7 +89,7 @@ def _machines(cloud: str, accelerator: str, count: int) -> list[Any]:
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         found: Mapping[str, list[Any]] = catalog.list_accelerators(
-            gpus_only=True,
+            gpus_only=False,
             name_filter=f"^{re.escape(accelerator)}$",
             quantity_filter=count,
             clouds=cloud,
