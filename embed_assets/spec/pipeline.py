@@ -155,6 +155,7 @@ class EmbeddingPipeline(_Strict):
     budget_usd: float | None = Field(default=None, gt=0)
     """No further job is launched where the cost so far and what is projected for the rest of a run exceed it."""
     plan: PlanAssumptions = PlanAssumptions()
+    """What `embed-assets plan` is told. It changes no row and no vector."""
 
     @field_validator("owners")
     @classmethod
