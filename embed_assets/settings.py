@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     partitions_per_run: int = Field(default=100, ge=1)
     """Partitions that one Dagster run of a backfill drives."""
 
+    monitor_url: str | None = None
+    """Where the monitor page is served; materializations link to it."""
+
     def pipeline_files(self) -> list[Path]:
         """The files of `pipelines`, in order. Raises ValueError where a pattern matches nothing."""
         files: list[Path] = []

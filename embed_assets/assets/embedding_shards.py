@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,18 @@ from embed_assets.assets.common import (
     partitioning_of,
     spec_options,
 )
+from embed_assets.budget import CostWatch
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
 from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
+from embed_assets.pictures import POINTS
+from embed_assets.plan.prior import prior_of
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.summary import tokens_per_second
 from embed_worker import layout
 from embed_worker.errors import WorkerError
 from embed_worker.job import EmbedJob
@@ -36,6 +41,7 @@ from embed_worker.layout import Partitioning
 from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardManifest, StridesManifest
 from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
+from resources.skypilot_settings import SkyPilotSettings
 
 INTERRUPTS = (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt)
 INTERRUPTS_BORNE = 5
@@ -89,10 +95,15 @@ def build_embedding_shards(
                 run.checked(plan.key, _check(lake, planner, plan, run.selected_checks))
             return
         inputs = run.inputs(plan.key for plan in plans)
-        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions)
+        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions, settings.monitor_url)
         with compute.session() as backend:
-            driver = Driver(lake, backend, plans, max_attempts=settings.max_attempts, alive=_alive(context))
+            watch = _watch(context, pipeline, lake, settings)
+            driver = Driver(
+                lake, backend, plans, max_attempts=settings.max_attempts, watch=watch, alive=_alive(context)
+            )
             _drive(context, driver, backend, recorder)
+        if watch.spent.jobs:
+            context.log.info(f"cost of this run: {watch.spent.text()}")
         run.finish(len(keys))
         yield from ()
 
@@ -105,6 +116,16 @@ def build_embedding_shards(
         owners=list(pipeline.owners),
     )
     return [embedding_shards, digest]
+
+
+def _watch(
+    context: dg.AssetExecutionContext, pipeline: EmbeddingPipeline, lake: LakeResource, settings: Settings
+) -> CostWatch:
+    limit = pipeline.budget_usd
+    if limit is not None and settings.compute == "local":
+        context.log.info("budget_usd does not bind: jobs on this machine have no price")
+        limit = None
+    return CostWatch(lake, pipeline.name, limit, prior_of(lake, pipeline, SkyPilotSettings()))
 
 
 def _check(lake: LakeResource, planner: "_Planner", plan: Plan, checks: list[str]) -> dict[str, CheckOutcome]:
@@ -230,7 +251,9 @@ class _Recorder:
         stride_key: dg.AssetKey,
         digest_key: dg.AssetKey,
         partitions: PipelinePartitions,
+        monitor_url: str | None,
     ) -> None:
+        self._monitor_url, self._rates = monitor_url, deque[float](maxlen=POINTS)
         self.run, self._lake, self._planner, self._inputs = run, lake, planner, inputs
         self._stride_key, self._digest_key, self._partitions = stride_key, digest_key, partitions
         self._witness: dict[str, str] = {}  # a partition of each dataset that had no materialization when last seen
@@ -239,12 +262,13 @@ class _Recorder:
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
-        if outcome.adopted:
-            self.run.context.log.info(f"{outcome.key}: committed already, adopted; its checks run again")
+        self._rates.append(tokens_per_second(outcome.manifest))
         self.run.committed(
             outcome.key,
             data_version=outcome.manifest.data_version,
-            metadata=shard_metadata(self._lake, plan.job, outcome, self._stride_key),
+            metadata=shard_metadata(
+                self._lake, plan.job, outcome, self._stride_key, list(self._rates), self._monitor_url
+            ),
             inputs=self._inputs[outcome.key],
             checks=lambda selected: run_checks(SHARD_CHECKS, selected, view),
         )

@@ -362,7 +362,7 @@ def test_what_is_committed_is_adopted_with_its_checks_and_nothing_is_embedded(ho
     assert {key: data["adopted"] for key, data in house.made(run).items()} == dict.fromkeys(house.partitions(), True)
     assert house.checks(run) == {key: dict.fromkeys(SHARD_CHECKS, True) for key in house.partitions()}
     assert {key: house.tags(SHARDS, key)["dagster/data_version"] for key in house.partitions()} == versions
-    assert "committed already, adopted" in house.log(run)
+    assert house.log(run).count("committed already, adopted") == 1  # a line, not one a partition
     index = house.run(INDEX, "a")
     assert house.made(index)["a"]["adopted"] is True
     after = {path: path.stat().st_mtime_ns for path in house.lake.rglob("*.*") if path.is_file()}
