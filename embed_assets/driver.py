@@ -71,13 +71,24 @@ class Driver:
         self._attempts: dict[str, int] = {}
         self._committed = self._failed = 0
         self._outages: dict[str, _Outage] = {}  # by what was asked: launching may fail while polling works
-        self._unsure: set[str] = set()  # names whose submit may have reached the backend
+        self._unsure: set[str] = set()  # names that may have a job of which this run does not know
         self._progress = ProgressLine(sum(plan.job.input.rows for plan in plans), clock())
 
     @property
     def open_handles(self) -> list[JobHandle]:
         """Jobs that have not ended, as far as known."""
         return [entry.handle for entry in self._open.values()]
+
+    def cancel(self) -> int:
+        """Stops the open jobs, and those that may be there without this run's knowledge; their number.
+
+        May raise ComputeUnavailable.
+        """
+        handles = self.open_handles
+        if self._unsure:
+            handles += self._compute.find(sorted(self._unsure)).values()
+        self._compute.cancel(handles)
+        return len(handles)
 
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
@@ -125,7 +136,9 @@ class Driver:
         if not self._compute.outlives_driver:
             return
         plans = {plan.name: plan for _, plan in self._waiting}
+        self._unsure = set(plans)  # of an earlier run that died
         live = yield from self._until_answered(lambda: self._compute.find(list(plans)))
+        self._unsure = set()
         for name, handle in live.items():
             plan = plans[name]
             self._attempts[plan.key] = 1

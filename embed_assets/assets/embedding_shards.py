@@ -165,8 +165,7 @@ def _leave(context: dg.AssetExecutionContext, driver: Driver, compute: Compute) 
                 count = len(driver.open_handles)
                 context.log.warning(f"this run is going away; {count} jobs go on, re-execute to attach")
                 return
-            compute.cancel(driver.open_handles)
-            context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
+            context.log.info(f"cancelled {driver.cancel()} jobs; what they have committed is kept")
             return
         except ComputeUnavailable as fault:
             context.log.error(f"jobs of this run could not be cancelled: {fault}")
