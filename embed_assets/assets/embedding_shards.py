@@ -24,6 +24,7 @@ from embed_assets.assets.common import (
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
+from embed_assets.integrity import restore_space
 from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
@@ -239,6 +240,8 @@ class _Recorder:
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
+        if fault := restore_space(self._lake.store, outcome.manifest):
+            self.run.context.log.warning(f"{outcome.key}: {fault}; restored from this partition's manifest")
         if outcome.adopted:
             self.run.context.log.info(f"{outcome.key}: committed already, adopted; its checks run again")
         self.run.committed(

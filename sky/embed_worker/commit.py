@@ -12,7 +12,7 @@ from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.errors import BadJob
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
-from embed_worker.manifests import Canaries, ShardManifest
+from embed_worker.manifests import Canaries, ShardManifest, ensure_space, write_manifest
 from embed_worker.store import Store
 from embed_worker.table import REJECTS_SCHEMA, parquet_writer, shard_schema
 
@@ -74,7 +74,8 @@ def commit_shard(
         attempts=checkpoints.attempts(),
         seconds={**seconds, "engine": round(sum(r.engine_seconds for r in records), 3)},
     )
-    return store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+    ensure_space(store, manifest)  # first: a committed shard always has something to be held against
+    return write_manifest(store, job.manifest_path, manifest)
 
 
 def _write_parts(
