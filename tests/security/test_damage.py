@@ -116,7 +116,11 @@ def test_only_the_damaged_partition_is_made_anew(rest: Rest, kind: str) -> None:
     victim.write_bytes(content[:-9] + b"123456789")
     driver = Driver(made.resource, kit.InProcess(), [Plan(made.job(i).partition, made.job(i)) for i in range(3)])
     outcomes = [outcome for outcome in driver.run() if isinstance(outcome, Committed)]
-    assert {outcome.key: outcome.adopted for outcome in outcomes} == {"a-00000": True, "a-00001": False, "a-00002": True}
+    assert {outcome.key: outcome.adopted for outcome in outcomes} == {
+        "a-00000": True,
+        "a-00001": False,
+        "a-00002": True,
+    }
     assert verify_lake(rest.store).damages == []
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     assert {path.parent for path in before if before[path] != after[path]} == {folder}
