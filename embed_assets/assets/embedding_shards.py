@@ -26,6 +26,7 @@ from embed_assets.budget import CostWatch
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
+from embed_assets.integrity import restore_space
 from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
@@ -262,6 +263,8 @@ class _Recorder:
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
         self._rates.append(tokens_per_second(outcome.manifest))
+        if fault := restore_space(self._lake.store, outcome.manifest):
+            self.run.context.log.warning(f"{outcome.key}: {fault}; restored from this partition's manifest")
         self.run.committed(
             outcome.key,
             data_version=outcome.manifest.data_version,

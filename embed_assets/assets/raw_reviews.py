@@ -119,7 +119,7 @@ def _files(raw: RawManifest) -> list[Any]:
 
 
 def _view(lake: LakeResource, raw: RawManifest) -> RowsView:
-    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows))
+    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects)
 
 
 def _metadata(lake: LakeResource, made: Ingested) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from embed_assets.spec.template import Template
 from embed_worker.layout import DATASET_NAME, Method, partition_key
 from embed_worker.model_spec import EmbeddingSpec, digest_of
+from embed_worker.secrets import check_address, secret_names
 
 INGEST_VERSION = 1
 """Counts up when the same source and spec would give other rows than before."""
@@ -81,13 +82,13 @@ class DatasetSpec(_Strict):
         for one in [value] if isinstance(value, str) else value:
             if not one.strip() or re.search(r"[\x00-\x1f]", one):
                 raise ValueError(f"{one!r} is not a path or URL")
+            check_address(one)
         return value
 
     @field_validator("storage_options")
     @classmethod
     def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
-        words = ("secret", "password", "token", "key")
-        if found := [name for name in value if any(word in name.lower() for word in words)]:
+        if found := secret_names(value):
             raise ValueError(f"{found[0]}: secrets do not belong in a pipeline; set them in the environment")
         return value
 

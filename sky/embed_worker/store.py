@@ -17,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embed_worker import store_errors
 from embed_worker.errors import StoreUnavailable
+from embed_worker.secrets import check_address
 from embed_worker.store_errors import CONFLICT, FULL, LOST, NO_UPLOAD, server_code
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
@@ -32,6 +33,12 @@ class Store:
     """One lake root. Paths are relative to it, with `/`; `.`, `..` and absolute paths are refused."""
 
     def __init__(self, root: str, **storage_options: Any) -> None:
+        try:
+            check_address(root)
+        except ValueError as error:
+            raise StoreUnavailable(f"EMBED_LAKE: {error}") from None
+        if "::" in root:
+            raise StoreUnavailable(f"lake {root}: a chained URL (::) cannot be a lake")
         if "://" not in root:
             root = str(Path(root).expanduser().absolute())
         protocol = root.split("://", 1)[0] if "://" in root else "file"
@@ -61,7 +68,10 @@ class Store:
         parts = path.split("/")
         if path.startswith("/") or "." in parts or ".." in parts or "\\" in path or "\x00" in path:
             raise ValueError(f"{path!r} leads out of the lake")
-        return f"{self._base}/{path}" if path else self._base
+        whole = f"{self._base}/{path}" if path else self._base
+        if self.is_local and path and not os.path.realpath(whole).startswith(os.path.realpath(self._base) + "/"):
+            raise ValueError(f"{path!r} leads out of the lake through a symbolic link")
+        return whole
 
     # -- reading ---------------------------------------------------------------------------------
 
