@@ -1,0 +1,1 @@
+"""What the bench starts in other environments, by file. None imports anything of this repository but embed_worker."""
