@@ -27,8 +27,8 @@ RESULTS = ROOT / "bench" / "results" / "worker.json"
 PLOT = ROOT / "docs" / "images" / "engine_busy.svg"
 PARTS = ["rounds", "resume", "growth", "growth-vllm", "checks"]
 CONTESTANTS = ["worker", "bare", "sentence_transformers", "seed_loop", "gemm"]
-FULL = {"rounds": 3, "rows": 3000, "hash_rows": 5000, "vllm_rows": 500, "check_rows": 200_000, "gemm_seconds": 4.0}
-QUICK = {"rounds": 2, "rows": 500, "hash_rows": 1000, "vllm_rows": 200, "check_rows": 30_000, "gemm_seconds": 1.0}
+FULL = {"rounds": 3, "rows": 6000, "hash_rows": 5000, "vllm_rows": 500, "check_rows": 200_000, "gemm_seconds": 4.0}
+QUICK = {"rounds": 2, "rows": 1000, "hash_rows": 1000, "vllm_rows": 200, "check_rows": 30_000, "gemm_seconds": 1.0}
 QUICK_PARTS = ["rounds", "resume", "growth", "checks"]
 
 

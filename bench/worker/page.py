@@ -40,7 +40,7 @@ loading is in none of the rates, and in all of the process times.
 vLLM alone is given token ids and writes nothing; the worker reads, tokenises, writes and commits. The ceiling is bf16 products of
 the model's own matrix shapes in torch at the same thread count, the best batch of {min(result["gemm_tokens"])} to {max(result["gemm_tokens"])} tokens; a token costs
 {result["flops_per_token"] / 1e6:.1f} MFLOP at these lengths, attention included.
-""",
+""",  # noqa: E501
         "![Engine busy over time](images/engine_busy.svg)\n" if result["engine_busy"] is not None else "",
         _resume(result.get("resume")),
         _growth(result.get("growth", {})),
@@ -51,7 +51,7 @@ datatrove's inference runner and Ray Data LLM were left out: each wants an envir
 `make bench-worker` · {result["date"]} · {box["cpu"]}, {box["cores"]} cores, {box["memory_gb"]:.0f} GB, load {rounds[0]["load_at_start"]} at the start ·
 {", ".join(f"{name} {version}" for name, version in result["versions"].items())} · worker at {result["commit"]} ·
 [worker.json](../bench/results/worker.json)
-""",
+""",  # noqa: E501
     ]
     return "\n".join(part for part in parts if part)
 
@@ -72,19 +72,20 @@ def _resume(found: dict[str, Any] | None) -> str:
 **Resume.** kill -9 with {found["checkpoints_kept"]} of {found["checkpoints"]} checkpoints of {found["checkpoint_rows"]} rows committed: {found["restart_to_first_new_rows_seconds"]:.1f} s from restart
 to the next committed checkpoint, about {found["rows_done_twice"]} rows done twice (estimated from the rate and the time since the last
 commit), each row once in the shard.
-"""
+"""  # noqa: E501
 
 
 def _growth(found: dict[str, Any]) -> str:
     lines = [
-        f"| {name} | {one['rows'][0]:,} → {one['rows'][1]:,} | {one['rss_peak_mb'][0]:,.0f} → {one['rss_peak_mb'][1]:,.0f} MB "
-        f"| {one['ratio']:.2f} |"
+        f"| {name} | {one['rows'][0]:,} → {one['rows'][1]:,} | {one['rss_peak_mb'][0]:,.0f} → "
+        f"{one['rss_peak_mb'][1]:,.0f} MB | {one['ratio']:.2f} |"
         for name, one in found.items()
     ]
     if not lines:
         return ""
-    head = "Memory of the worker over a partition 20 times larger:\n\n| engine | rows | peak RSS | ratio |\n|---|---|---|---|\n"
-    return head + "\n".join(lines) + "\n"
+    head = ["**Memory** of the worker over a partition 20 times larger:", "", "| engine | rows | peak RSS | ratio |",
+            "|---|---|---|---|"]  # fmt: skip
+    return "\n".join([*head, *lines, ""])
 
 
 def _checks(found: dict[str, Any] | None) -> str:
@@ -94,4 +95,4 @@ def _checks(found: dict[str, Any] | None) -> str:
     return f"""\
 **Proof.** Per million rows of {found["dimension"]} × float32, files in the page cache: `embed-assets verify`
 {found["verify_seconds_per_million"]:.1f} s (raw rows, strides and shards), the shard's checks {found["checks_seconds_per_million"]:.1f} s ({each}).
-"""
+"""  # noqa: E501

@@ -38,7 +38,7 @@ def ratio(above: float | None, below: float | None) -> float | None:
 
 
 def ratios(rounds: list[Round], flops_per_token: float) -> dict[str, float | None]:
-    """The figures that the page tells. The ceiling is the best of the GEMM's environments, round by round the median."""
+    """The figures that the page tells; the ceiling is the better of the GEMM's two environments."""
     steady = median(rounds, "worker")
     # The strict rival where there is one: vLLM alone under the same preloaded libraries as the worker.
     rival = "bare_preloaded" if median(rounds, "bare_preloaded") else "bare"

@@ -14,11 +14,11 @@ import numpy as np
 
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.lake.verify import verify_lake
-from embed_worker.engine import RequestSource, Result
+from embed_worker.engine import RequestSource, Result, embed_list
 from embed_worker.hash_engine import HashEngine
 from embed_worker.job import load_job
-from embed_worker.manifests import ShardManifest, read_manifest
-from embed_worker.models import load_model
+from embed_worker.manifests import Canaries, ShardManifest, read_manifest
+from embed_worker.models import CANARY_TEXTS, load_model
 from embed_worker.runner import run_job
 from embed_worker.store import Store
 
@@ -44,6 +44,7 @@ def main() -> None:
     job = load_job(url)
     model = load_model(job.spec)
     model.engine = WideEngine(job.spec)
+    model.canaries = Canaries.of(CANARY_TEXTS, embed_list(model.engine, [(i,) for i in range(len(CANARY_TEXTS))]))
     run_job(job, lambda: model, threading.Event())
     store = Store(job.lake)
     manifest = read_manifest(store, job.manifest_path, ShardManifest)
