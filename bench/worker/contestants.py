@@ -172,9 +172,7 @@ def seed_loop(machine: Machine, texts: Texts) -> Figures:
     environment = machine.environment(VLLM_ENABLE_V1_MULTIPROCESSING="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
     command = [machine.python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", port]
     command += ["--model", machine.model, "--served-model-name", "model", "--runner", "pooling"]
-    command += ["--dtype", "bfloat16", "--max-model-len", MAX_TOKENS]
-    if "CUDA_VISIBLE_DEVICES" not in environment:
-        command.append("--enforce-eager")
+    command += ["--dtype", "bfloat16", "--max-model-len", MAX_TOKENS, "--enforce-eager"]
     begun = time.monotonic()
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(

@@ -1,1 +1,1 @@
-"""What the bench starts in other environments, by file. None imports anything of this repository but embed_worker."""
+"""What the bench starts as processes of their own, by file; most run in environments that have no embed_assets."""
