@@ -7,7 +7,9 @@ Writes bench/results/worker.json, and its section of docs/performance.md.
 import argparse
 import json
 import platform
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -79,6 +81,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server of ours is not left behind
     begun = time.monotonic()
     every = inputs.demo_texts(ROOT / ".demo", given.model)
     texts = every.some(given.rows)
