@@ -1,14 +1,14 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-gpu docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
 UI_PORT ?= 3000
 
 help: ## show this
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 setup: ## build both environments (.venv, .venv-worker)
 	@scripts/setup_platform.sh
@@ -49,9 +49,18 @@ e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemp
 	@scripts/test_tools.sh
 	EMBED_BENCH_RESULTS=bench/results EMBED_SCREENSHOTS=docs/images .venv/bin/pytest -m slurm -s
 
-bench: ## what it costs Dagster to drive 1,000 partitions in one run (about 15 minutes)
+bench: bench-control-plane bench-worker ## both benches, about half an hour; figures go to docs/performance.md
+
+bench-control-plane: ## what it costs Dagster to drive 1,000 partitions in one run (about 15 minutes)
 	@scripts/setup_platform.sh dev
 	.venv/bin/python -m bench.control_plane
+
+bench-worker: setup-test ## the worker against vLLM alone, others and the GEMM ceiling (about 15 minutes; BENCH=--quick: 4)
+	@scripts/setup_bench.sh
+	.venv/bin/python -m bench.worker $(BENCH)
+
+bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where there is none
+	.venv/bin/python -m bench.worker.gpu
 
 docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema
