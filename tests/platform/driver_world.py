@@ -156,7 +156,7 @@ class Fleet(FakeCompute):
 
 
 class ModelWorld(World):
-    faults = ("submit lost before", "submit lost after", "find", "poll", "logs")
+    faults = ("submit lost after", "submit lost after", "submit lost before", "find", "poll", "logs")
     moves = ("starting", "running", "recovering", "succeeded", "failed", "refused", "cancelled")
 
     def __init__(self, folder: Path, strides: int, slots: int) -> None:

@@ -23,7 +23,7 @@ from tests.platform.test_driver import commit
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
-    max_examples=1500 if LONG else 40,
+    max_examples=1500 if LONG else 60,
     stateful_step_count=60 if LONG else 30,
     derandomize=not LONG,
     deadline=None,
