@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-gpu docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-gpu chaos docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -32,8 +32,8 @@ lint: ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster, S3 server, Chromium
-	@scripts/test_tools.sh chromium
+test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster, S3 server, SkyPilot on Slurm, Chromium
+	@scripts/test_tools.sh
 	@$(MAKE) --no-print-directory lint
 	scripts/test.sh
 
@@ -48,6 +48,11 @@ e2e-ui: setup-test ## drive the UI in headless Chromium
 e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemption, kill, cancel, outage
 	@scripts/test_tools.sh
 	EMBED_BENCH_RESULTS=bench/results EMBED_SCREENSHOTS=docs/images .venv/bin/pytest -m slurm -s
+
+chaos: setup-test ## the long fault, damage and fuzz tests (about an hour); counts go to bench/results/chaos.json
+	HYPOTHESIS_PROFILE=long EMBED_CHAOS_DAMAGES=200 EMBED_CHAOS_FUZZ=20000 EMBED_CHAOS_RESULTS=bench/results/chaos.json \
+	  .venv/bin/pytest --timeout=3600 tests/security tests/worker/test_store_faults.py \
+	  tests/worker/test_commit_stateful.py tests/platform/test_driver_stateful.py
 
 bench: bench-control-plane bench-worker ## both benches, about half an hour; figures go to docs/performance.md
 
@@ -66,4 +71,4 @@ docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema
 
 clean: ## remove environments and the demo's data
-	rm -rf .venv .venv-worker .demo build dist
+	rm -rf .venv .venv-worker .venv-bench .demo build dist

@@ -293,6 +293,7 @@ def test_any_interleaving_commits_once_on_a_disk() -> None:
         shutil.rmtree(folder)
 
 
+@pytest.mark.e2e
 def test_any_interleaving_commits_once_on_s3(s3_root: str) -> None:
     check(s3_root, 60 if LONG else 2)
 
