@@ -22,7 +22,6 @@ from embed_assets.assets.common import (
     partitioning_of,
     spec_options,
 )
-from embed_assets.budget import CostWatch
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
@@ -31,7 +30,7 @@ from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
 from embed_assets.pictures import POINTS
-from embed_assets.plan.prior import prior_of
+from embed_assets.plan.prior import cost_watch
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.summary import tokens_per_second
@@ -42,7 +41,6 @@ from embed_worker.layout import Partitioning
 from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardManifest, StridesManifest
 from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
-from resources.skypilot_settings import SkyPilotSettings
 
 INTERRUPTS = (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt)
 INTERRUPTS_BORNE = 5
@@ -98,7 +96,7 @@ def build_embedding_shards(
         inputs = run.inputs(plan.key for plan in plans)
         recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions, settings.monitor_url)
         with compute.session() as backend:
-            watch = _watch(context, pipeline, lake, settings)
+            watch = cost_watch(lake, pipeline, settings, context.log.info)
             driver = Driver(
                 lake, backend, plans, max_attempts=settings.max_attempts, watch=watch, alive=_alive(context)
             )
@@ -117,16 +115,6 @@ def build_embedding_shards(
         owners=list(pipeline.owners),
     )
     return [embedding_shards, digest]
-
-
-def _watch(
-    context: dg.AssetExecutionContext, pipeline: EmbeddingPipeline, lake: LakeResource, settings: Settings
-) -> CostWatch:
-    limit = pipeline.budget_usd
-    if limit is not None and settings.compute == "local":
-        context.log.info("budget_usd does not bind: jobs on this machine have no price")
-        limit = None
-    return CostWatch(lake, pipeline.name, limit, prior_of(lake, pipeline, SkyPilotSettings()))
 
 
 def _check(lake: LakeResource, planner: "_Planner", plan: Plan, checks: list[str]) -> dict[str, CheckOutcome]:

@@ -1,11 +1,14 @@
 """Dollars a row before any job of a spec has ended: what the plan says of the machine that is tried first."""
 
-from embed_assets.budget import Prior
+from collections.abc import Callable
+
+from embed_assets.budget import CostWatch, Prior
 from embed_assets.plan.build import make_plan, quotes_for
+from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from resources.lake import LakeResource
 from resources.skypilot_prices import Wanted, wanted
-from resources.skypilot_settings import SkyPilotFields
+from resources.skypilot_settings import SkyPilotFields, SkyPilotSettings
 
 SAMPLE_ROWS = 1024
 
@@ -31,3 +34,14 @@ def prior_of(lake: LakeResource, pipeline: EmbeddingPipeline, settings: SkyPilot
         return None, f"no projection: {'; '.join(reasons) or 'the task names no accelerator'}"
 
     return ask
+
+
+def cost_watch(
+    lake: LakeResource, pipeline: EmbeddingPipeline, settings: Settings, say: Callable[[str], object]
+) -> CostWatch:
+    """The watch of one run of the pipeline, under its `budget_usd`."""
+    limit = pipeline.budget_usd
+    if limit is not None and settings.compute == "local":
+        say("budget_usd does not bind: jobs on this machine have no price")
+        limit = None
+    return CostWatch(lake, pipeline.name, limit, prior_of(lake, pipeline, SkyPilotSettings()))

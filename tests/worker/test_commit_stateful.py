@@ -28,6 +28,8 @@ from embed_worker.commit import commit_shard
 from embed_worker.errors import DamagedData
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import ShardManifest, read_manifest
+from embed_worker.parts import Parts
+from embed_worker.seal import unsealed
 from embed_worker.store import Store
 from embed_worker.table import shard_schema
 from embed_worker.units import checkpoint_tables, make_unit
@@ -165,15 +167,17 @@ class Attempt:
         with tempfile.TemporaryDirectory(dir=SHM) as folder:
             scratch = Path(folder)
             known = {index for index in checkpoints.committed() if checkpoints.record(index)}
+            parts = Parts(store, job, checkpoints, scratch)
             for record, table in made(""):
                 if record.index in known or checkpoints.is_committed(record.index):
                     continue
                 if store.exists(job.manifest_path):
                     raise DamagedData("swept")
                 checkpoints.commit(record.model_copy(update={"attempt": self.name}), table, scratch)
-            commit_shard(
-                store, job, checkpoints, scratch, canaries=None, engine={"attempt": self.name}, hardware={}, seconds={}
-            )
+                known.add(record.index)
+                parts.advance(known)
+            about: dict[str, Any] = {"canaries": None, "engine": {"attempt": self.name}, "hardware": {}, "seconds": {}}
+            commit_shard(store, job, checkpoints, parts, scratch, **about)
         manifest = read_manifest(store, job.manifest_path, ShardManifest)
         assert manifest is not None
         return checkpoints.sweep(manifest)
@@ -245,7 +249,7 @@ class CommitMachine(RuleBasedStateMachine):
                     assert self.records.setdefault(name, found) == found, f"committed checkpoint {name} has changed"
             assert set(self.records) <= set(self.store.list(folder)), "a committed checkpoint is gone"
             return
-        shard = ShardManifest.model_validate_json(manifest)
+        shard = ShardManifest.model_validate(unsealed(path, manifest))
         for file in [*shard.files, *([shard.rejects] if shard.rejects else [])]:
             fault = files.fault_of(self.store, self.job.output, file)
             assert fault is None, f"readers see a damaged shard: {fault}"
@@ -253,7 +257,7 @@ class CommitMachine(RuleBasedStateMachine):
     @invariant()
     def rows_add_up(self) -> None:
         if getattr(self, "manifest", None):
-            shard = ShardManifest.model_validate_json(self.manifest)
+            shard = ShardManifest.model_validate(unsealed(self.job.manifest_path, self.manifest))
             assert shard.rows_embedded + shard.rows_rejected == len(TEXTS)
 
     def teardown(self) -> None:
