@@ -20,11 +20,9 @@ def build_api(watch: Watch) -> "FastAPI":
     from fastapi.responses import FileResponse
     from fastapi.staticfiles import StaticFiles
 
-    from embed_assets import __doc__ as about
-
     api = FastAPI(
         title="embed-assets monitor",
-        description=f"{(about or '').strip()} Read from the lake; nothing here changes it.",
+        description="How far the embeddings are, from the lake alone; nothing here changes it.",
         version="1",
         docs_url=None,  # FastAPI's own pages load from a CDN
         redoc_url=None,

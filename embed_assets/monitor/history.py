@@ -1,9 +1,10 @@
-"""Rates over time: what this process has seen, and before that what the manifests' times tell."""
+"""Rates over time: what this process has seen, and before that what manifests and heartbeats tell."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from embed_assets.monitor.facts import Shard
 from embed_assets.monitor.models import Sample
+from embed_assets.monitor.scan import Run
 
 LIMIT = 1200
 BUCKETS = 120
@@ -25,22 +26,44 @@ class History:
         return [s.rows_per_second for s in self.samples if s.at >= since and s.workers is not None]
 
 
-def from_commits(shards: Sequence[Shard], until: float) -> list[Sample]:
-    """Each shard's rows, spread evenly over the seconds of the attempt that committed it."""
-    known = [(s.created - s.seconds, s.created, s) for s in shards if s.created is not None and s.seconds]
-    known = [(begin, end, s) for begin, end, s in known if begin < until]
+@dataclass(frozen=True)
+class Stretch:
+    """Rows and tokens that were made between two moments."""
+
+    begin: float
+    end: float
+    rows: int
+    tokens: int
+
+
+def stretches(run: Run, now: float) -> list[Stretch]:
+    """What the committed partitions, and the attempts that are at work, tell of the past."""
+    found = [
+        Stretch(shard.created - shard.seconds, shard.created, shard.rows, shard.tokens)
+        for shard in run.shards.values()
+        if shard.created is not None and shard.seconds
+    ]
+    for seen in (seen for stride, beats in run.beats.items() if stride not in run.shards for seen in beats):
+        beat = seen.beat
+        if beat.at is not None and beat.rows_own and beat.phase_seconds and not beat.over:
+            found.append(Stretch(beat.at - beat.phase_seconds, beat.at, beat.rows_own, beat.tokens_own or 0))
+    return [one for one in found if one.begin < min(one.end, now)]
+
+
+def from_the_past(known: Sequence[Stretch], until: float) -> list[Sample]:
+    """Each stretch's rows, spread evenly over its seconds."""
     if not known:
         return []
-    first = min(begin for begin, _, _ in known)
+    first = min(one.begin for one in known)
     width = (until - first) / BUCKETS
     rows, tokens = [0.0] * BUCKETS, [0.0] * BUCKETS
-    for begin, end, shard in known:
-        low, high = int((begin - first) / width), min(BUCKETS - 1, int((min(end, until) - first) / width))
+    for one in known:
+        low, high = (min(BUCKETS - 1, int((min(at, until) - first) / width)) for at in (one.begin, one.end))
         for bucket in range(low, high + 1):
             left, right = first + bucket * width, first + (bucket + 1) * width
-            share = max(0.0, min(end, right) - max(begin, left)) / (end - begin)
-            rows[bucket] += share * shard.rows
-            tokens[bucket] += share * shard.tokens
+            share = max(0.0, min(one.end, right) - max(one.begin, left)) / (one.end - one.begin)
+            rows[bucket] += share * one.rows
+            tokens[bucket] += share * one.tokens
     samples, all_rows, all_tokens = [], 0.0, 0.0
     for bucket in range(BUCKETS):
         all_rows += rows[bucket]

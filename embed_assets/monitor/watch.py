@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from embed_assets.monitor.history import History, from_commits
+from embed_assets.monitor.history import History, from_the_past, stretches
 from embed_assets.monitor.lake import ReadOnlyLake
 from embed_assets.monitor.models import History as HistoryAnswer
 from embed_assets.monitor.models import Partition, Partitions, Progress, Sample, Worker, Workers
@@ -71,8 +71,8 @@ class Watch:
     def _note(self, found: Found, view: View) -> None:
         current = [run for run in found.runs if run.current]
         if not self._history.samples:
-            shards = [shard for run in current for shard in run.shards.values()]
-            self._history.samples = from_commits(shards, found.at)
+            past = [one for run in current for one in stretches(run, found.at)]
+            self._history.samples = from_the_past(past, found.at)
         speeds = self._history.last_rates(found.at - SPEEDS_SECONDS)
         progress = progress_of(
             found, view, speeds,

@@ -80,7 +80,7 @@ function draw(p) {
   say("tps", short(p.tokens_per_second));
   say("tps-sub", `${short(p.tokens_done)} so far`);
   say("workers-n", count(p.workers));
-  say("workers-sub", [p.silent_workers && `${p.silent_workers} silent`, p.stragglers && `${p.stragglers} stragglers`].filter(Boolean).join(", "));
+  say("workers-sub", [p.silent_workers && `${p.silent_workers} silent`, p.stragglers && `${p.stragglers} straggler${p.stragglers > 1 ? "s" : ""}`].filter(Boolean).join(", "));
   say("recoveries", count(p.recoveries));
   say("recoveries-sub", p.counts.recovering ? `${p.counts.recovering} under way` : "");
   money(p.spend);

@@ -75,7 +75,7 @@ export class Grid {
   label(p) {
     let text = `${p.key}: ${p.state}`;
     if (p.state !== "committed" && p.rows_done) text += `, ${Math.floor((100 * p.rows_done) / p.rows)} %`;
-    if (p.recoveries) text += `, ${p.recoveries} recoveries`;
+    if (p.recoveries) text += `, recovered ${p.recoveries}×`;
     if (p.straggler) text += ", straggler";
     return text;
   }
