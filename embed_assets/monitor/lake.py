@@ -37,6 +37,8 @@ class ReadOnlyLake:
             self._fs, base = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **storage_options})
         except (ImportError, ValueError) as error:
             raise StoreUnavailable(f"lake {root}: {error}") from error
+        self._one_get = {"max_concurrency": 1} if root.startswith(("s3://", "s3a://")) else {}
+        """s3fs asks for a file's size before it reads, to read it in pieces: twice the requests for small files."""
         self.root = root.rstrip("/")
         self._base = str(base).rstrip("/")
         self._lock = threading.Lock()
@@ -71,7 +73,7 @@ class ReadOnlyLake:
         """None where there is no such file, or it is not JSON: a file being replaced is read the next time."""
         self._count("read")
         try:
-            return orjson.loads(self._fs.cat_file(f"{self._base}/{path}"))
+            return orjson.loads(self._fs.cat_file(f"{self._base}/{path}", **self._one_get))
         except (FileNotFoundError, IsADirectoryError, orjson.JSONDecodeError):
             return None
 

@@ -61,8 +61,11 @@ class FakeLake:
 REGIONS = [("us-east4", "a"), ("us-central1", "b"), ("europe-west4", "c"), ("asia-northeast1", "a"), ("us-west1", "b")]
 
 
-def large(root: Path, now: float, count: int = 1000) -> FakeLake:
-    """A run of a thousand partitions in its middle: every state, five regions, prices, a straggler."""
+def large(root: Path, now: float, count: int = 1000, every: float = 5.0) -> FakeLake:
+    """A run of a thousand partitions in its middle: every state, five regions, prices, a straggler.
+
+    `every`: seconds between the heartbeats of those at work; with many, they stay alive for a slow test.
+    """
     lake = FakeLake(root, count, rows=29_500)
     for stride in range(count):
         region, zone = REGIONS[stride * 7 % len(REGIONS)]
@@ -83,7 +86,7 @@ def large(root: Path, now: float, count: int = 1000) -> FakeLake:
             rate = 4.0 if kind == 700 else 19.0 + stride % 5
             done = min(29_000, int(seconds * rate) // 1024 * 1024)
             lake.beat(stride, now, age=2.0, seconds=seconds + 70, phase_seconds=seconds, rows_done=done, rows_own=done,
-                      tokens_done=done * 92, tokens_own=done * 92, **where)  # fmt: skip
+                      tokens_done=done * 92, tokens_own=done * 92, every_seconds=every, **where)  # fmt: skip
         elif kind < 775:
             lake.beat(stride, now, age=200, phase="stopped", ending="preempted", rows_done=9000 + kind, **where)
         elif kind < 780:

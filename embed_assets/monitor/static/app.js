@@ -74,7 +74,7 @@ function draw(p) {
   say("done-sub", `${count(scope.rows_done)} of ${count(scope.rows)}`);
   const over = p.partitions > 0 && p.counts.committed === p.partitions;
   say("eta", over ? "done" : p.eta_seconds == null ? "unknown" : duration(p.eta_seconds));
-  say("eta-sub", over ? "" : p.eta_seconds == null ? "no worker has a rate yet" : `${duration(p.eta_low_seconds)} to ${duration(p.eta_high_seconds)}`);
+  say("eta-sub", over ? "" : p.eta_seconds == null ? (p.workers ? "no worker has a rate yet" : "no worker is at work") : `${duration(p.eta_low_seconds)} to ${duration(p.eta_high_seconds)}`);
   say("rps", short(p.rows_per_second));
   say("rps-sub", p.workers && p.rows_per_second != null ? `${short(p.rows_per_second / p.workers)} a worker` : "");
   say("tps", short(p.tokens_per_second));

@@ -21,7 +21,8 @@ export class Grid {
 
   update(partitions) {
     const many = partitions.length;
-    this.root.dataset.size = many <= 150 ? "l" : many <= 1500 ? "m" : "s";
+    const size = many <= 150 ? "l" : many <= 1500 ? "m" : "s";
+    if (this.root.dataset.size !== size) this.root.dataset.size = size;
     const kept = new Set();
     for (const partition of partitions) {
       const id = `${partition.run}/${partition.stride}`;
@@ -43,7 +44,7 @@ export class Grid {
     }
     if (!this.cells.has(this.chosen)) this.chosen = this.cells.keys().next().value ?? null;
     const focusable = this.cells.get(this.chosen);
-    if (focusable) focusable.node.tabIndex = 0;
+    if (focusable && focusable.node.tabIndex !== 0) focusable.node.tabIndex = 0;
     this.show(this.hovered ?? this.chosen);
   }
 
