@@ -9,7 +9,6 @@ from embed_worker import layout
 from embed_worker.errors import ExitCode, Preempted, StoreUnavailable, WorkerError
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import now
-from embed_worker.place import place
 from embed_worker.store import Store, to_json
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ class Heartbeat:
             "checkpoint_rows": job.checkpoint_rows,
             "every_seconds": job.heartbeat_seconds,
             "phase": "starting",
-            **place(),
             **about,
         }
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,27 @@ import pytest
 from embed_assets.monitor.lake import ReadOnlyLake
 from embed_assets.monitor.scan import Scanner
 from tests.platform.monitor_lake import FakeLake
-from tests.worker.conftest import s3_server  # noqa: F401 - a fixture
 
 COUNT = 200
 
 
-@pytest.mark.usefixtures("s3_server")
-def test_a_look_at_a_bucket_is_a_listing_and_the_changed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def options() -> Iterator[dict[str, Any]]:
+    """How s3fs reaches a server of this test's own; the environment stays as it is."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "endpoint_url": f"http://{host}:{port}", "key": "test", "secret": "test", "skip_instance_cache": True,
+    }  # fmt: skip
+    server.stop()
+
+
+def test_a_look_at_a_bucket_is_a_listing_and_the_changed_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
     import fsspec
     from aiobotocore.client import AioBaseClient
 
@@ -25,7 +40,8 @@ def test_a_look_at_a_bucket_is_a_listing_and_the_changed_files(tmp_path: Path, m
         made.beat(stride, time.time())
     made.beat(7, time.time(), phase="committed")
     made.shard(7, time.time())
-    bucket = fsspec.filesystem("s3")
+    bucket = fsspec.filesystem("s3", **options)
+    bucket.mkdir("lake")
     bucket.put(str(tmp_path), "lake/monitored", recursive=True)
 
     asked: Counter[str] = Counter()
@@ -36,7 +52,7 @@ def test_a_look_at_a_bucket_is_a_listing_and_the_changed_files(tmp_path: Path, m
         return await real(self, operation, *arguments)
 
     monkeypatch.setattr(AioBaseClient, "_make_api_call", counting)
-    scan = Scanner(ReadOnlyLake("s3://lake/monitored"))
+    scan = Scanner(ReadOnlyLake("s3://lake/monitored", **options))
     [run] = scan.look().runs
     assert len(run.beats) == COUNT and sorted(run.shards) == [7]
     assert asked["GetObject"] <= COUNT + 5 and asked["ListObjectsV2"] < 20 and asked["HeadObject"] < 5

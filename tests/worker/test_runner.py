@@ -324,7 +324,9 @@ def test_a_failed_attempt_says_why_but_quotes_only_our_own_words(
     assert (beat["phase"], beat["ending"], beat["error"]) == ("stopped", ending, said)
 
 
-def test_a_heartbeat_tells_the_place_and_a_price_only_where_they_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_tells_the_place_and_a_price_only_where_they_are_known(
+    lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert place() == {}
     monkeypatch.setenv("SKYPILOT_CLUSTER_INFO", '{"cloud": "GCP", "region": "us-east4", "zone": null}')
     monkeypatch.setenv("EMBED_SPOT", "1")
@@ -333,8 +335,14 @@ def test_a_heartbeat_tells_the_place_and_a_price_only_where_they_are_known(monke
     for price in ("0", "-1", "nan", "inf", "cheap"):
         monkeypatch.setenv("EMBED_PRICE_PER_HOUR", price)
         assert "price_per_hour" not in place()
+    monkeypatch.setenv("EMBED_PRICE_PER_HOUR", "0.28")
+    job = make_job(lake, TEXTS)
+    run(job)
+    [beat] = heartbeats(job)
+    [attempt] = manifest_of(job).attempts
+    assert beat["price_per_hour"] == attempt["price_per_hour"] == 0.28 and attempt["region"] == "us-east4"
     monkeypatch.setenv("SKYPILOT_CLUSTER_INFO", "{")
-    assert place() == {"spot": True}
+    assert place() == {"spot": True, "price_per_hour": 0.28}
 
 
 def test_a_lake_that_refuses_heartbeats_does_not_stop_the_work(
