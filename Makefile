@@ -1,14 +1,14 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-gpu chaos docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
 UI_PORT ?= 3000
 
 help: ## show this
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 setup: ## build both environments (.venv, .venv-worker)
 	@scripts/setup_platform.sh
@@ -32,8 +32,8 @@ lint: ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster, S3 server, Chromium
-	@scripts/test_tools.sh chromium
+test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster, S3 server, SkyPilot on Slurm, Chromium
+	@scripts/test_tools.sh
 	@$(MAKE) --no-print-directory lint
 	scripts/test.sh
 
@@ -49,12 +49,26 @@ e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemp
 	@scripts/test_tools.sh
 	EMBED_BENCH_RESULTS=bench/results EMBED_SCREENSHOTS=docs/images .venv/bin/pytest -m slurm -s
 
-bench: ## what it costs Dagster to drive 1,000 partitions in one run (about 15 minutes)
+chaos: setup-test ## the long fault, damage and fuzz tests (about an hour); counts go to bench/results/chaos.json
+	HYPOTHESIS_PROFILE=long EMBED_CHAOS_DAMAGES=200 EMBED_CHAOS_FUZZ=20000 EMBED_CHAOS_RESULTS=bench/results/chaos.json \
+	  .venv/bin/pytest --timeout=3600 tests/security tests/worker/test_store_faults.py \
+	  tests/worker/test_commit_stateful.py tests/platform/test_driver_stateful.py
+
+bench: bench-control-plane bench-worker ## both benches, about half an hour; figures go to docs/performance.md
+
+bench-control-plane: ## what it costs Dagster to drive 1,000 partitions in one run (about 15 minutes)
 	@scripts/setup_platform.sh dev
 	.venv/bin/python -m bench.control_plane
+
+bench-worker: setup-test ## the worker against vLLM alone, others and the GEMM ceiling (about 15 minutes; BENCH=--quick: 4)
+	@scripts/setup_bench.sh
+	.venv/bin/python -m bench.worker $(BENCH)
+
+bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where there is none
+	.venv/bin/python -m bench.worker.gpu
 
 docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema
 
 clean: ## remove environments and the demo's data
-	rm -rf .venv .venv-worker .demo build dist
+	rm -rf .venv .venv-worker .venv-bench .demo build dist

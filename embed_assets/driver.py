@@ -3,40 +3,26 @@
 It knows neither Dagster nor SkyPilot. The lake says what is done; the backend says what is running.
 """
 
-import re
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from embed_assets.integrity import shard_fault
-from embed_assets.outcomes import Committed, Failed, Note, Outcome
-from embed_worker.job import EmbedJob
+from embed_assets.outcomes import Committed, Failed, Note, Outcome, Plan, Watch
+from embed_assets.progress import ProgressLine
 from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
 
-__all__ = ["Committed", "Driver", "Failed", "Note", "Outcome", "Plan", "Stopped"]
+__all__ = ["Committed", "Driver", "Failed", "Note", "Outcome", "Plan", "Stopped", "Watch"]
 
 LOOKS = 16
 """Manifests looked for at the same time."""
 MAX_BACKOFF = 60.0
-SUMMARY_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One partition to be made."""
-
-    key: str
-    job: EmbedJob
-    prefix: str = ""
-
-    @property
-    def name(self) -> str:
-        """Job name: the same work has the same name in every run, so a live job is found again."""
-        readable = re.sub(r"[^a-z0-9]+", "-", f"{self.job.pipeline}-{self.key}".lower())
-        return f"{self.prefix}{readable}-{self.job.fingerprint}"
+NOTICES_TOLD = 5
+"""Of those that come with one poll."""
 
 
 class Stopped(BaseException):
@@ -72,28 +58,43 @@ class Driver:
         plans: Sequence[Plan],
         *,
         max_attempts: int = 3,
+        watch: Watch | None = None,
         alive: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._lake, self._compute, self._plans = lake, compute, plans
+        self._watch = watch
         self._max_attempts, self._alive, self._clock, self._sleep = max_attempts, alive, clock, sleep
         self._open: dict[str, _Open] = {}
         self._waiting: list[tuple[float, Plan]] = []  # (not before, plan)
         self._attempts: dict[str, int] = {}
         self._committed = self._failed = 0
         self._outages: dict[str, _Outage] = {}  # by what was asked: launching may fail while polling works
-        self._unsure: set[str] = set()  # names whose submit may have reached the backend
-        self._last_summary = ("", -SUMMARY_SECONDS)
+        self._unsure: set[str] = set()  # names that may have a job of which this run does not know
+        self._progress = ProgressLine(sum(plan.job.input.rows for plan in plans), clock())
 
     @property
     def open_handles(self) -> list[JobHandle]:
         """Jobs that have not ended, as far as known."""
         return [entry.handle for entry in self._open.values()]
 
+    def cancel(self) -> int:
+        """Stops the open jobs, and those that may be there without this run's knowledge; their number.
+
+        May raise ComputeUnavailable.
+        """
+        handles = self.open_handles
+        if self._unsure:
+            handles += self._compute.find(sorted(self._unsure)).values()
+        self._compute.cancel(handles)
+        return len(handles)
+
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
         yield from self._adopt_committed()
+        if self._committed:
+            yield Note(f"{self._committed} of {len(self._plans)} committed already, adopted; their checks run again")
         if not self._waiting:
             return
         yield from self._attach()
@@ -121,6 +122,7 @@ class Driver:
                 yield Note(f"{plan.key}: {fault}; its manifest is retired and the partition is made anew", warning=True)
             elif manifest is not None:
                 self._committed += 1
+                self._progress.adopted(plan.job.input.rows)
                 yield Committed(plan.key, manifest, None, 0)
                 continue
             self._waiting.append((0.0, plan))
@@ -134,7 +136,9 @@ class Driver:
         if not self._compute.outlives_driver:
             return
         plans = {plan.name: plan for _, plan in self._waiting}
+        self._unsure = set(plans)  # of an earlier run that died
         live = yield from self._until_answered(lambda: self._compute.find(list(plans)))
+        self._unsure = set()
         for name, handle in live.items():
             plan = plans[name]
             self._attempts[plan.key] = 1
@@ -147,6 +151,12 @@ class Driver:
         now = self._clock()
         if "submit" in self._outages and now < self._outages["submit"].ask_again_at:
             return
+        if self._watch and self._waiting:
+            running = [(entry.plan, entry.status) for entry in self._open.values()]
+            refusal = self._watch.refuse([plan for _, plan in self._waiting], running)
+            if refusal is not None:
+                yield from self._refuse(*refusal)
+                return
         due = [plan for at, plan in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
         for plan in due:
             try:
@@ -163,6 +173,14 @@ class Driver:
             self._open[plan.key] = _Open(plan, handle, self._clock())
             self._waiting = [(at, other) for at, other in self._waiting if other is not plan]
 
+    def _refuse(self, short: str, figures: str) -> Iterator[Outcome]:
+        """What runs goes on; what waits is not launched."""
+        yield Note(figures, warning=True)
+        for _, plan in self._waiting:
+            self._failed += 1
+            yield Failed(plan.key, f"not launched: {short}", "", self._attempts.get(plan.key, 0))
+        self._waiting = []
+
     def _poll(self) -> Iterator[Outcome]:
         if not self._open:
             return
@@ -173,11 +191,15 @@ class Driver:
             statuses = {}
         else:
             yield from self._available("poll")
+        notices = []
         for entry in self._open.values():
             entry.status = statuses.get(entry.handle, entry.status)
             if entry.status.notice and entry.status.notice != entry.told:
                 entry.told = entry.status.notice
-                yield Note(f"{entry.plan.key}: {entry.told}", warning=True)
+                notices.append(f"{entry.plan.key}: {entry.told}")
+        if notices:
+            more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
+            yield Note("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
         looked = self._look_for_manifests()
         begun = self._clock()
         for entry, manifest in looked:
@@ -186,7 +208,10 @@ class Driver:
             if manifest is not None:
                 del self._open[entry.plan.key]
                 self._committed += 1
+                self._progress.done(entry.plan.job.input.rows)
                 elapsed = self._clock() - entry.since
+                if self._watch:
+                    self._watch.ended(entry.plan, entry.handle, entry.status, committed=True)
                 yield Committed(entry.plan.key, manifest, entry.status, self._attempts[entry.plan.key], elapsed)
             elif entry.status.state.final:
                 yield from self._ended(entry)
@@ -218,6 +243,8 @@ class Driver:
         attempts = self._attempts[key]
         log = self._log_of(entry.handle)
         del self._open[key]
+        if self._watch:
+            self._watch.ended(plan, entry.handle, entry.status, committed=False)
         if state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts:
             self._failed += 1
             if state is JobState.CANCELLED:
@@ -265,11 +292,9 @@ class Driver:
         return self._outages[asked].backoff if asked in self._outages else 0.0
 
     def _summary(self) -> Iterator[Outcome]:
-        states: dict[str, int] = {"waiting": len(self._waiting)} if self._waiting else {}
-        for entry in self._open.values():
-            states[entry.status.state] = states.get(entry.status.state, 0) + 1
-        parts = [f"{self._committed} of {len(self._plans)} committed", *(f"{n} {s}" for s, n in states.items())]
-        text = ", ".join([*parts, f"{self._failed} failed"] if self._failed else parts)
-        if text != self._last_summary[0] and self._clock() - self._last_summary[1] >= SUMMARY_SECONDS:
-            self._last_summary = (text, self._clock())
-            yield Note(text)
+        states = Counter[str](committed=self._committed, waiting=len(self._waiting))
+        states.update(str(entry.status.state) for entry in self._open.values())
+        states["failed"] = self._failed
+        line = self._progress.line(self._clock(), states.items(), len(self._plans))
+        if line is not None:
+            yield Note(line)

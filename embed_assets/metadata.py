@@ -1,22 +1,38 @@
 """What a committed shard tells in the Dagster UI."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from embed_assets.driver import Committed
 from embed_assets.lineage import shard_lineage, shard_schema
+from embed_assets.summary import shard_summary
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import ShardManifest
 from embed_worker.starts import begins_a_start
 from resources.lake import LakeResource
 
 
-def shard_metadata(lake: LakeResource, job: EmbedJob, outcome: Committed, stride_key: dg.AssetKey) -> dict[str, Any]:
-    """Figures of the manifest and of the job. Numbers stay numbers: the UI plots them over partitions."""
+def shard_metadata(
+    lake: LakeResource,
+    job: EmbedJob,
+    outcome: Committed,
+    stride_key: dg.AssetKey,
+    rates: Sequence[float] = (),
+    monitor_url: str | None = None,
+) -> dict[str, Any]:
+    """Figures of the manifest and of the job. Numbers stay numbers: the UI plots them over partitions.
+
+    `rates`: tokens a second of the run's partitions so far, this one last.
+    """
     manifest = outcome.manifest
+    facts = outcome.status.facts if outcome.status else {}
+    links = {"job": str(facts.get("dashboard") or ""), "page": monitor_url or "", "files": lake.url(job.output)}
     metadata: dict[str, Any] = {
+        "summary": dg.MetadataValue.md(
+            shard_summary(manifest, facts, {name: to for name, to in links.items() if to}, rates)
+        ),
         "dagster/row_count": manifest.rows_embedded,
         "dagster/uri": lake.url(job.output),
         "dagster/column_schema": shard_schema(manifest),
@@ -49,7 +65,7 @@ def shard_metadata(lake: LakeResource, job: EmbedJob, outcome: Committed, stride
     if outcome.status is not None:
         metadata["jobs_in_this_run"] = outcome.attempts
         metadata["seconds_submit_to_commit"] = round(outcome.elapsed, 2)
-        metadata |= _job_facts(outcome.status.facts)
+        metadata |= _job_facts(facts) | _cost_rates(manifest, facts)
     if task_id := next((a["skypilot_task_id"] for a in reversed(manifest.attempts) if "skypilot_task_id" in a), None):
         metadata["job_task_id"] = task_id
     return metadata
@@ -63,6 +79,16 @@ def _rates(manifest: ShardManifest) -> dict[str, float]:
         "rows_per_second": round(manifest.rows_embedded / seconds, 2),
         "tokens_per_second": round(manifest.tokens / seconds, 1),
     }
+
+
+def _cost_rates(manifest: ShardManifest, facts: Mapping[str, Any]) -> dict[str, float]:
+    cost, on_demand = facts.get("cost_dollars"), facts.get("on_demand_dollars")
+    if cost is None:
+        return {}
+    found = {} if on_demand is None else {"job_saved_dollars": round(on_demand - cost, 4)}
+    if manifest.tokens:
+        found["dollars_per_million_tokens"] = round(cost / manifest.tokens * 1e6, 6)
+    return found
 
 
 def _job_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

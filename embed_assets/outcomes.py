@@ -1,9 +1,38 @@
-"""What the driver reports: each partition once, and notes for the run's log."""
+"""What the driver is given, and what it reports: each partition once, and notes for the run's log."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from embed_worker.job import EmbedJob
 from embed_worker.manifests import ShardManifest
-from resources.compute import JobStatus
+from resources.compute import JobHandle, JobStatus
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One partition to be made."""
+
+    key: str
+    job: EmbedJob
+    prefix: str = ""
+
+    @property
+    def name(self) -> str:
+        """Job name: the same work has the same name in every run, so a live job is found again."""
+        readable = re.sub(r"[^a-z0-9]+", "-", f"{self.job.pipeline}-{self.key}".lower())
+        return f"{self.prefix}{readable}-{self.job.fingerprint}"
+
+
+class Watch(Protocol):
+    """Follows what jobs cost, and may stop the launching of further ones."""
+
+    def refuse(self, waiting: Sequence[Plan], running: Sequence[tuple[Plan, JobStatus]]) -> tuple[str, str] | None:
+        """Why nothing of what waits is to be launched any more: in a few words, and with all figures."""
+
+    def ended(self, plan: Plan, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
+        """A job is over; `status` is the last that is known of it."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ import glob
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from embed_worker.secrets import check_address
 
 SHIPPED = Path(__file__).parent
 """The wheel carries the example pipelines in here, for those without a clone."""
@@ -14,12 +16,12 @@ SHIPPED = Path(__file__).parent
 class Settings(BaseSettings):
     """Where this deployment keeps its lake and how it computes. Pipelines say nothing of that."""
 
-    model_config = SettingsConfigDict(env_prefix="EMBED_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="EMBED_", extra="ignore", hide_input_in_errors=True)
 
     pipelines: str = "pipelines/demo.yaml"
     """Pipeline files, separated by commas; globs allowed."""
     lake: str = ".demo/lake"
-    """Root of the lake: a folder, or s3://, gs://, az://."""
+    """Root of the lake: a folder, or s3://, gs://, az://; never with a secret in it."""
     compute: Literal["local", "skypilot"] = "local"
     """Where partitions are embedded."""
     worker_python: str = ".venv-worker/bin/python"
@@ -30,6 +32,11 @@ class Settings(BaseSettings):
     """Times a partition is tried in one run before it fails."""
     partitions_per_run: int = Field(default=100, ge=1)
     """Partitions that one Dagster run of a backfill drives."""
+
+    monitor_url: str | None = None
+    """Where the monitor page is served; materializations link to it."""
+
+    _no_secret = field_validator("lake")(check_address)
 
     def pipeline_files(self) -> list[Path]:
         """The files of `pipelines`, in order. Raises ValueError where a pattern matches nothing."""

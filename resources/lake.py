@@ -8,8 +8,16 @@ from pydantic import Field
 from embed_worker import layout
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
-from embed_worker.manifests import BadManifest, RawManifest, ShardManifest, StridesManifest, now, read_manifest
-from embed_worker.store import Store
+from embed_worker.manifests import (
+    BadManifest,
+    Latest,
+    RawManifest,
+    ShardManifest,
+    StridesManifest,
+    now,
+    read_manifest,
+)
+from embed_worker.store import Store, to_json
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -26,15 +34,13 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def latest_snapshot(self, dataset: str) -> RawManifest | None:
         """The snapshot that `_latest.json` names, or None before the first."""
-        path = layout.raw_latest(dataset)
-        if not self.store.exists(path):
-            return None
         try:
-            folder = layout.raw_folder(dataset, str(self.store.read_json(path)["snapshot"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadManifest(
-                f"{self.store.url(path)} does not name a snapshot ({error}); materialize raw_reviews again"
-            ) from error
+            latest = read_manifest(self.store, layout.raw_latest(dataset), Latest)
+        except BadManifest as error:
+            raise BadManifest(f"{error}; materialize raw_reviews again") from error
+        if latest is None:
+            return None
+        folder = layout.raw_folder(dataset, latest.snapshot)
         return read_manifest(self.store, f"{folder}/{layout.MANIFEST}", RawManifest)
 
     def strides(self, dataset: str, partitioning: Partitioning) -> StridesManifest | None:
@@ -47,7 +53,9 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def write_job(self, job: EmbedJob) -> str:
         """Puts the job file where the worker finds it; the same job is the same file. Returns its URL."""
-        self.store.create_json(job.path, job.model_dump(mode="json"))
+        mine = to_json(job.model_dump(mode="json"))
+        if not self.store.create(job.path, mine) and self.store.read(job.path) != mine:
+            self.store.replace(job.path, mine)  # damaged, or not ours
         return self.store.url(job.path)
 
     def retire(self, folder: str) -> None:

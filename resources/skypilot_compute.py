@@ -179,9 +179,12 @@ class SkyPilotCompute:
                 record = min(mine, key=lambda r: (not is_live(r["status"]), r["job_id"]))
                 job.dashboard = self._client.dashboard(int(record["job_id"]))
                 job.resolve(int(record["job_id"]))
-            elif not job.cancelled and job in absent and job.name not in in_flight:
-                job.request, job.lost_at = None, 0.0
-                self._start(job)
+            elif job in absent and job.name not in in_flight:
+                if job.cancelled:
+                    job.end(JobState.CANCELLED, "cancelled by this run; its launch never reached the server")
+                else:
+                    job.request, job.lost_at = None, 0.0
+                    self._start(job)
             elif not job.cancelled and job.request is not None:
                 self._start(job)  # requests are remembered for a day: asks again what became of it
         return records

@@ -6,7 +6,7 @@ is not known, and says why: never 0 for "unknown".
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 NO_PRICE_LIST = frozenset({"slurm", "kubernetes", "ssh"})
@@ -107,14 +107,14 @@ class Ledger:
     def hourly(self) -> Price:
         return self._prices.hourly(self.latest) if self.latest else (None, "no poll saw its machine")
 
-    def cost(self, recoveries: int) -> Price:
-        """Dollars so far."""
+    def cost(self, recoveries: int, *, on_demand: bool = False) -> Price:
+        """Dollars so far; `on_demand`: what the same machines and seconds would have cost without spot."""
         unseen = [n for n in range(recoveries + 1) if n not in self._held]
         if unseen:
             return None, f"{len(unseen)} of its {recoveries + 1} machines were never seen by this run"
         total = 0.0
         for held in self._held.values():
-            price, reason = self._prices.hourly(held.machine)
+            price, reason = self._prices.hourly(replace(held.machine, spot=False) if on_demand else held.machine)
             if price is None:
                 return None, reason
             total += price * (held.until - held.since) / 3600

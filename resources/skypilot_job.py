@@ -80,6 +80,7 @@ class ManagedJob:
         machine = self.ledger.latest
         price, price_reason = self.ledger.hourly()
         cost, cost_reason = self.ledger.cost(self.recoveries)
+        on_demand, on_demand_reason = self.ledger.cost(self.recoveries, on_demand=True)
         attached = "this run attached to a job that was there already"
         return {
             "id": self.job_id,
@@ -106,6 +107,8 @@ class ManagedJob:
             "dollars_per_hour_reason": price_reason,
             "cost_dollars": None if cost is None else round(cost, 4),
             "cost_dollars_reason": cost_reason,
+            "on_demand_dollars": None if on_demand is None else round(on_demand, 4),
+            "on_demand_dollars_reason": on_demand_reason,
         }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,15 @@ from embed_assets.assets.common import (
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
+from embed_assets.integrity import restore_space
 from embed_assets.metadata import shard_metadata
 from embed_assets.partition_run import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.partitions import PipelinePartitions
+from embed_assets.pictures import POINTS
+from embed_assets.plan.prior import cost_watch
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.summary import tokens_per_second
 from embed_worker import layout
 from embed_worker.errors import WorkerError
 from embed_worker.job import EmbedJob
@@ -89,10 +94,15 @@ def build_embedding_shards(
                 run.checked(plan.key, _check(lake, planner, plan, run.selected_checks))
             return
         inputs = run.inputs(plan.key for plan in plans)
-        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions)
+        recorder = _Recorder(run, lake, planner, inputs, stride_key, digest_key, partitions, settings.monitor_url)
         with compute.session() as backend:
-            driver = Driver(lake, backend, plans, max_attempts=settings.max_attempts, alive=_alive(context))
+            watch = cost_watch(lake, pipeline, settings, context.log.info)
+            driver = Driver(
+                lake, backend, plans, max_attempts=settings.max_attempts, watch=watch, alive=_alive(context)
+            )
             _drive(context, driver, backend, recorder)
+        if watch.spent.jobs:
+            context.log.info(f"cost of this run: {watch.spent.text()}")
         run.finish(len(keys))
         yield from ()
 
@@ -144,8 +154,7 @@ def _leave(context: dg.AssetExecutionContext, driver: Driver, compute: Compute) 
                 count = len(driver.open_handles)
                 context.log.warning(f"this run is going away; {count} jobs go on, re-execute to attach")
                 return
-            compute.cancel(driver.open_handles)
-            context.log.info(f"cancelled {len(driver.open_handles)} jobs; what they have committed is kept")
+            context.log.info(f"cancelled {driver.cancel()} jobs; what they have committed is kept")
             return
         except ComputeUnavailable as fault:
             context.log.error(f"jobs of this run could not be cancelled: {fault}")
@@ -230,7 +239,9 @@ class _Recorder:
         stride_key: dg.AssetKey,
         digest_key: dg.AssetKey,
         partitions: PipelinePartitions,
+        monitor_url: str | None,
     ) -> None:
+        self._monitor_url, self._rates = monitor_url, deque[float](maxlen=POINTS)
         self.run, self._lake, self._planner, self._inputs = run, lake, planner, inputs
         self._stride_key, self._digest_key, self._partitions = stride_key, digest_key, partitions
         self._witness: dict[str, str] = {}  # a partition of each dataset that had no materialization when last seen
@@ -239,12 +250,15 @@ class _Recorder:
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
-        if outcome.adopted:
-            self.run.context.log.info(f"{outcome.key}: committed already, adopted; its checks run again")
+        self._rates.append(tokens_per_second(outcome.manifest))
+        if fault := restore_space(self._lake.store, outcome.manifest):
+            self.run.context.log.warning(f"{outcome.key}: {fault}; restored from this partition's manifest")
         self.run.committed(
             outcome.key,
             data_version=outcome.manifest.data_version,
-            metadata=shard_metadata(self._lake, plan.job, outcome, self._stride_key),
+            metadata=shard_metadata(
+                self._lake, plan.job, outcome, self._stride_key, list(self._rates), self._monitor_url
+            ),
             inputs=self._inputs[outcome.key],
             checks=lambda selected: run_checks(SHARD_CHECKS, selected, view),
         )

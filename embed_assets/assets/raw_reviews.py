@@ -17,6 +17,7 @@ from embed_assets.partition_run import PartitionRun
 from embed_assets.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.summary import lengths_metadata
 from embed_worker import layout
 from embed_worker.errors import WorkerError
 from embed_worker.manifests import BadManifest, RawManifest
@@ -118,7 +119,7 @@ def _files(raw: RawManifest) -> list[Any]:
 
 
 def _view(lake: LakeResource, raw: RawManifest) -> RowsView:
-    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows))
+    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects)
 
 
 def _metadata(lake: LakeResource, made: Ingested) -> dict[str, Any]:
@@ -136,8 +137,18 @@ def _metadata(lake: LakeResource, made: Ingested) -> dict[str, Any]:
         "rejects_by_reason": raw.rejects_by_reason,
         "nulled_values": raw.nulled,
         "text_megabytes": round(raw.text_bytes / 1e6, 3),
+        **_lengths(lake, raw),
         "files": len(raw.files),
         "bytes": sum(file.bytes for file in raw.files),
         "seconds": raw.seconds,
         "source": raw.source,
     }
+
+
+def _lengths(lake: LakeResource, raw: RawManifest) -> dict[str, Any]:
+    """A picture is never worth a snapshot."""
+    try:
+        found = lengths_metadata(lake.store, raw)
+    except Exception as error:  # as many kinds as there are stores
+        return {"text_lengths": f"unknown: {' '.join(str(error).split())[:300]}"}
+    return {**found, "text_lengths": dg.MetadataValue.md(found["text_lengths"])} if found else {}

@@ -24,12 +24,19 @@ from embed_assets.integrity import file_faults
 from embed_assets.lineage import STRIDE_SCHEMA, same_columns
 from embed_assets.partition_run import PartitionRun
 from embed_assets.partitions import PipelinePartitions
+from embed_assets.plan.build import accelerators_of, make_plan, quotes_for
+from embed_assets.plan.show import as_metadata
+from embed_assets.plan.speed import CPU
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker import layout
 from embed_worker.errors import WorkerError
 from embed_worker.manifests import BadManifest, RawManifest, StridesManifest
 from resources.lake import LakeResource
+from resources.skypilot_settings import SkyPilotSettings
+
+PLAN_SAMPLE = 2048
+"""Rows that are tokenised for the plan beside the strides."""
 
 DESCRIPTION = """The rows of a snapshot, cut into the inputs of the embedding jobs.
 
@@ -67,6 +74,7 @@ def build_stride_partitions(
         read = run.inputs(first.values())
         inputs = {name: read[key] for name, key in first.items()}
         made: dict[str, _Made | str] = {}
+        plans: dict[str, dict[str, Any]] = {}
         for partition in keys:
             name, stride = layout.split_partition_key(partition)
             if name not in made:
@@ -82,10 +90,12 @@ def build_stride_partitions(
             if run.checks_only:
                 run.checked(partition, run_checks(ROW_CHECKS, run.selected_checks, view))
                 continue
+            if name not in plans:
+                plans[name] = _plan(context, lake, pipeline, cut.dataset, settings)
             run.committed(
                 partition,
                 data_version=cut.data_version(stride),
-                metadata=cut.metadata(lake, stride, raw_key),
+                metadata={**cut.metadata(lake, stride, raw_key), **plans[name]},
                 inputs=inputs[name],
                 checks=lambda selected, view=view: run_checks(ROW_CHECKS, selected, view),  # type: ignore[misc]
             )
@@ -93,6 +103,26 @@ def build_stride_partitions(
         yield from ()
 
     return stride_partitions
+
+
+def _plan(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    pipeline: EmbeddingPipeline,
+    dataset: DatasetSpec,
+    settings: Settings,
+) -> dict[str, Any]:
+    """What embedding the dataset will take. A plan that cannot be made stops nothing."""
+    remote = settings.compute == "skypilot"
+    try:
+        sky = SkyPilotSettings()
+        names = accelerators_of(pipeline, sky, settings.compute) if remote else [CPU, *pipeline.plan.tokens_per_second]
+        quotes = quotes_for(pipeline, sky, catalog=remote)
+        plan = make_plan(lake, pipeline, dataset, names, quotes, sample_rows=PLAN_SAMPLE, local=not remote)
+        return as_metadata(plan)
+    except Exception as error:
+        context.log.warning(f"{dataset.name}: no plan could be made: {error}")
+        return {"plan": f"unknown: {' '.join(str(error).split())[:300]}"}
 
 
 class _Made:

@@ -1,5 +1,7 @@
 """vector_index: a LanceDB table a dataset, built from its complete set of committed shards."""
 
+from typing import Any
+
 import dagster as dg
 
 from embed_assets.assets.common import (
@@ -12,6 +14,7 @@ from embed_assets.assets.common import (
     current_strides,
     partitioning_of,
 )
+from embed_assets.costs import read_costs, total_of
 from embed_assets.index import ShardInput, build_table, table_rows
 from embed_assets.partitions import PipelinePartitions
 from embed_assets.settings import Settings
@@ -79,6 +82,7 @@ def build_vector_index(
                 "digest": made.digest,
                 "ann_index": made.ann_index,
                 "seconds": made.seconds,
+                **_cost(lake, pipeline, name),
             },
             data_version=dg.DataVersion(made.digest),
             check_results=[
@@ -92,6 +96,21 @@ def build_vector_index(
         )
 
     return vector_index
+
+
+def _cost(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: str) -> dict[str, Any]:
+    """Of all jobs that worked on the dataset with this spec; nothing where the backend has no prices."""
+    spec_id = pipeline.embedding.spec_id
+    costs = [c for c in read_costs(lake.store, pipeline.name) if (c.dataset, c.spec_id) == (dataset, spec_id)]
+    if not costs:
+        return {}
+    spent = total_of(costs)
+    found: dict[str, Any] = {"cost": spent.text(), "cost_jobs_unknown": spent.unknown}
+    if spent.unknown < spent.jobs:
+        found["cost_dollars"] = round(spent.usd, 4)
+    if spent.on_demand_usd is not None:
+        found["on_demand_dollars"] = round(spent.on_demand_usd, 4)
+    return found
 
 
 def _shards(lake: LakeResource, pipeline: EmbeddingPipeline, name: str) -> list[ShardInput]:

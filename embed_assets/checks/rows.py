@@ -23,6 +23,7 @@ class RowsView:
     folder: str
     files: list[FileRef]
     expected: range
+    rejects: FileRef | None = None
 
     @cached_property
     def row_ids(self) -> np.ndarray:
@@ -82,11 +83,12 @@ def exact_cover(view: RowsView) -> CheckOutcome:
 
 def files_intact(view: RowsView) -> CheckOutcome:
     """Each file has the size and sha256 that its manifest lists."""
-    faults = file_faults(view.store, view.folder, view.files)
-    size = sum(file.bytes for file in view.files)
+    listed = [file for file in [*view.files, view.rejects] if file is not None]
+    faults = file_faults(view.store, view.folder, listed)
+    size = sum(file.bytes for file in listed)
     if faults:
         return CheckOutcome(False, faults[0], {"faults": faults[:20]})
-    return CheckOutcome(True, f"{len(view.files)} files, {size:,} bytes as listed", {"bytes": size})
+    return CheckOutcome(True, f"{len(listed)} files, {size:,} bytes as listed", {"bytes": size})
 
 
 ROW_CHECKS: dict[str, Check[RowsView]] = {

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_assets.checks.outcome import Check, CheckOutcome
-from embed_assets.integrity import file_faults
+from embed_assets.integrity import file_faults, space_fault
 from embed_worker import layout
 from embed_worker.files import FileRef
-from embed_worker.manifests import ShardManifest, Space, read_manifest
+from embed_worker.manifests import ShardManifest, Space, ensure_space, read_manifest
 from embed_worker.store import Store
 from embed_worker.table import DTYPES
 
@@ -137,9 +137,11 @@ def finite_and_normalised(view: ShardView) -> CheckOutcome:
 
 
 def files_intact(view: ShardView) -> CheckOutcome:
-    """Each file has the size and sha256 that the manifest lists."""
+    """Each file has the size and sha256 that the manifest lists, and the spec's canary vectors are there and whole."""
     listed = [file for file in [*view.manifest.files, view.manifest.rejects] if file is not None]
     faults = file_faults(view.store, view.folder, listed)
+    if view.manifest.canaries is not None and (fault := space_fault(view.store, view.manifest.spec_id)):
+        faults.append(fault)
     size = sum(file.bytes for file in listed)
     if faults:
         return CheckOutcome(False, faults[0], {"faults": faults[:20]})
@@ -153,14 +155,9 @@ def same_embedding_space(view: ShardView) -> CheckOutcome:
         return CheckOutcome(False, "the manifest has no canary vectors")
     space = _space(view)
     if space is None:
-        mine = Space(
-            spec_id=view.manifest.spec_id,
-            spec=view.manifest.spec,
-            made_by=view.manifest.partition,
-            canaries=canaries,
-        )
-        view.store.create_json(layout.canaries_file(view.manifest.spec_id), mine.model_dump(mode="json"))
-        space = _space(view) or mine
+        ensure_space(view.store, view.manifest)
+        space = _space(view)
+        assert space is not None
     cosine = space.canaries.worst_cosine(canaries)
     return CheckOutcome(
         cosine >= MIN_COSINE,

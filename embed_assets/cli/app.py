@@ -63,6 +63,31 @@ def monitor(
     monitoring.monitor(lake, host, port, interval)
 
 
+@app.command(epilog="Example: `embed-assets plan --rows 29500000 --tokens-per-row 100 --accelerators L4,H100`")
+@friendly_errors
+def plan(
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline.")] = None,
+    dataset: Dataset = None,
+    accelerators: Annotated[str | None, typer.Option(help="Instead of the deployment's: `L4, H100:2`, `cpu`.")] = None,
+    tokens_per_second: Annotated[
+        list[str] | None, typer.Option(help="Measured speed of one machine, such as `L4=2000`; repeatable.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows of a dataset that is not ingested.")] = None,
+    tokens_per_row: Annotated[float | None, typer.Option(help="Stated instead of sampled.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="A tokenizer.json on this machine.")] = None,
+    prices: Annotated[bool, typer.Option(help="Ask SkyPilot's catalog, where it is installed.")] = True,
+    sample: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows that are tokenised.")] = 4096,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a run will take before it is launched: tokens, hours, dollars, wall time, strides, and how sure."""
+    from embed_assets.cli import plan as planning
+
+    planning.plan(
+        pipeline, dataset, accelerators, tokens_per_second or [], prices, sample, as_json,
+        rows=rows, tokens_per_row=tokens_per_row, tokenizer=tokenizer,
+    )  # fmt: skip
+
+
 @app.command(epilog="Example: `embed-assets verify` or `embed-assets verify s3://bucket/lake`")
 @friendly_errors
 def verify(

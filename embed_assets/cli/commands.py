@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embed_assets.cli.common import CommandError, console, deployment
+from embed_assets.costs import read_costs, total_of
 from embed_assets.factory import compute_resource
 from embed_assets.lake.gc import find_garbage
 from embed_assets.lake.status import DatasetStatus, PartitionState, pipeline_status
@@ -70,6 +71,9 @@ def status(partitions: bool, as_json: bool) -> None:
             f"{one.tokens:,}",
         )
     console.print(table)
+    for pipeline in pipelines:
+        if costs := read_costs(lake.store, pipeline.name):
+            console.print(Text(f"cost of {pipeline.name}: {total_of(costs).text()}"))
     if partitions:
         _print_partitions(found)
 

@@ -18,9 +18,10 @@ from embed_assets.ingest.writers import PartWriter, RejectWriter
 from embed_assets.spec.pipeline import DatasetSpec, RowRange
 from embed_assets.spec.template import Template
 from embed_worker import layout
-from embed_worker.manifests import BadManifest, RawManifest, read_manifest
+from embed_worker.manifests import BadManifest, Latest, RawManifest, read_manifest, write_manifest
 from embed_worker.model_spec import digest_of
-from embed_worker.store import Store, to_json
+from embed_worker.seal import sealed
+from embed_worker.store import Store
 
 SAMPLE = 10_000
 SAMPLE_BYTES = 64 << 20
@@ -69,10 +70,10 @@ def ingest(store: Store, dataset: DatasetSpec, progress: Progress = lambda _: No
         if _identify(sources, again=True)[0] != stamps:
             raise SourceError(f"dataset {dataset.name}: the source changed while it was read; materialize it again")
         manifest.seconds = round(time.monotonic() - begun, 3)
-        store.create_json(f"{folder}/{layout.MANIFEST}", manifest.model_dump(mode="json"))
+        write_manifest(store, f"{folder}/{layout.MANIFEST}", manifest)
         manifest = read_manifest(store, f"{folder}/{layout.MANIFEST}", RawManifest) or manifest
-    latest = to_json({"snapshot": snapshot})
     path = layout.raw_latest(dataset.name)
+    latest = sealed(path, Latest(snapshot=snapshot).model_dump())
     if not store.exists(path) or store.read(path) != latest:
         store.replace(path, latest)
     return Ingested(manifest, created)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from embed_worker import files, layout
 from embed_worker.files import FileRef
 from embed_worker.layout import Partitioning
-from embed_worker.manifests import RawManifest, StrideEntry, StridesManifest, read_manifest
+from embed_worker.manifests import RawManifest, StrideEntry, StridesManifest, read_manifest, write_manifest
 from embed_worker.store import Store
 
 COLUMNS = ["row_id", "id", "text"]
@@ -74,7 +74,7 @@ def write_strides(
         strides=entries,
         seconds=round(time.monotonic() - begun, 3),
     )
-    store.create_json(manifest_path, manifest.model_dump(mode="json"))
+    write_manifest(store, manifest_path, manifest)
     return Strided(read_manifest(store, manifest_path, StridesManifest) or manifest, created=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from embed_assets.lake import census
 from embed_worker import layout
 from embed_worker.job import EmbedJob
+from embed_worker.manifests import BadManifest, Latest, read_manifest
 from embed_worker.store import Store
 
 LIVE_SECONDS = 15 * 60.0
@@ -70,9 +71,10 @@ def find_garbage(store: Store) -> Iterator[Garbage]:
 
 def _latest(store: Store, dataset: str) -> str | None:
     try:
-        return str(store.read_json(layout.raw_latest(dataset))["snapshot"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        latest = read_manifest(store, layout.raw_latest(dataset), Latest)
+    except BadManifest:
         return None
+    return latest.snapshot if latest else None
 
 
 def _is_over(store: Store, path: str, old: set[tuple[str, str]]) -> bool:

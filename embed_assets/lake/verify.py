@@ -10,12 +10,15 @@ from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import MIN_COSINE, SHARD_CHECKS, ShardView
 from embed_assets.ingest.strides import content_digest
+from embed_assets.integrity import space_fault
 from embed_assets.lake import census
 from embed_worker import layout
+from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import (
     BadManifest,
     Canaries,
+    Latest,
     RawManifest,
     ShardManifest,
     Space,
@@ -66,15 +69,25 @@ class _Verifier:
         self._report = Report()
         self._rows: dict[tuple[str, str], int] = {}
         self._canaries: dict[str, tuple[str, Canaries]] = {}
+        self._inputs: dict[tuple[str, str, int], str] = {}
+        """(dataset, partitioning, stride) → digest of its rows."""
+        self._embedded: set[tuple[str, str]] = set()
+        """(dataset, partitioning) of which there are committed shards."""
 
     def run(self) -> Report:
+        places = list(census.shards(self._store))
+        for place in places:
+            if self._store.exists(f"{place.folder}/{layout.MANIFEST}"):
+                self._embedded.add((place.dataset, place.partitioning.name))
         for dataset in census.datasets(self._store, "raw_reviews"):
             self._raw(dataset)
         for dataset in census.datasets(self._store, "stride_partitions"):
             for partitioning in census.partitionings(self._store, dataset):
                 self._strides(dataset, partitioning)
-        for place in census.shards(self._store):
+        for place in places:
             self._shard(place)
+        for path, _ in list(self._store.walk("jobs")):
+            self._job(path)
         return self._report
 
     def _damage(self, where: str, what: str) -> None:
@@ -96,35 +109,39 @@ class _Verifier:
                 continue  # not committed, or damaged and told
             self._report.snapshots += 1
             self._rows[dataset, snapshot] = raw.rows
-            listed = [*raw.files, *([raw.rejects] if raw.rejects else [])]
-            view = RowsView(self._store, folder, raw.files, range(raw.rows))
+            view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
             self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
-            if raw.rejects:
-                rejects = RowsView(self._store, folder, [raw.rejects], range(0))
-                self._checks(folder, run_checks(ROW_CHECKS, ["files_intact"], rejects).items())
-            self._report.bytes += sum(file.bytes for file in listed)
-        latest = layout.raw_latest(dataset)
-        try:
-            snapshot = str(self._store.read_json(latest)["snapshot"])
-            if (dataset, snapshot) not in self._rows:
-                self._damage(latest, f"names snapshot {snapshot}, which is not committed")
-        except FileNotFoundError:
-            if any(known == dataset for known, _ in self._rows):
-                self._damage(latest, "is missing; materialize raw_reviews to restore it")
-        except (ValueError, KeyError, TypeError) as error:
-            self._damage(latest, f"is not a pointer to a snapshot: {error}")
+            self._report.bytes += sum(file.bytes for file in [*raw.files, raw.rejects] if file is not None)
+        path = layout.raw_latest(dataset)
+        latest = self._manifest(path, Latest)
+        if latest is not None and (dataset, latest.snapshot) not in self._rows:
+            folder = layout.raw_folder(dataset, latest.snapshot)
+            self._damage(path, f"names a snapshot that has no sound {folder}/{layout.MANIFEST}")
+        elif latest is None and not self._store.exists(path) and any(known == dataset for known, _ in self._rows):
+            self._damage(path, "is missing; materialize raw_reviews to restore it")
 
     def _strides(self, dataset: str, partitioning: Partitioning) -> None:
         folder = layout.strides_folder(dataset, partitioning)
-        strides = self._manifest(f"{folder}/{layout.MANIFEST}", StridesManifest)
+        path = f"{folder}/{layout.MANIFEST}"
+        strides = self._manifest(path, StridesManifest)
         if strides is None:
+            if not self._store.exists(path) and (dataset, partitioning.name) in self._embedded:
+                self._damage(path, "is missing, but shards were made from these strides")
+            return
+        if (strides.dataset, strides.snapshot, strides.method, strides.count) != (
+            dataset, partitioning.snapshot, partitioning.method, partitioning.count,
+        ):  # fmt: skip
+            self._damage(path, f"belongs to {strides.dataset} {strides.snapshot}, not here")
             return
         self._report.partitionings += 1
+        raw_folder = layout.raw_folder(dataset, partitioning.snapshot)
+        if (dataset, partitioning.snapshot) not in self._rows and self._has_parquet(raw_folder):
+            self._damage(f"{raw_folder}/{layout.MANIFEST}", "is missing or damaged, but strides were made from it")
         known = self._rows.setdefault((dataset, partitioning.snapshot), strides.rows)
         if known != strides.rows:
-            self._damage(f"{folder}/{layout.MANIFEST}", f"says {strides.rows} rows, the snapshot has {known}")
+            self._damage(path, f"says {strides.rows} rows, the snapshot has {known}")
         if len(strides.strides) != partitioning.count:
-            self._damage(f"{folder}/{layout.MANIFEST}", f"lists {len(strides.strides)} strides")
+            self._damage(path, f"lists {len(strides.strides)} strides")
             return
         for stride, entry in enumerate(strides.strides):
             self._progress(f"{folder}/{stride:05d}")
@@ -134,19 +151,26 @@ class _Verifier:
             if all(outcome.passed for outcome in outcomes.values()) and _digest(view) != entry.digest:
                 self._damage(f"{folder}/{stride:05d}", "its rows are not those that the manifest's digest names")
             self._report.bytes += entry.bytes
+            self._inputs[dataset, partitioning.name, stride] = entry.digest
 
     def _shard(self, place: census.ShardPlace) -> None:
         self._progress(place.folder)
         path = f"{place.folder}/{layout.MANIFEST}"
         manifest = self._manifest(path, ShardManifest)
+        if manifest is None and not self._store.exists(path):
+            self._report.unfinished += 1
+            if "checkpoints" not in self._store.list(place.folder) and self._has_parquet(place.folder):
+                self._damage(path, "is missing, but its part files are there; materialize the partition again")
         if manifest is None:
-            self._report.unfinished += not self._store.exists(path)
             return
         if (manifest.dataset, manifest.stride, manifest.spec_id, manifest.spec.spec_id) != (
             place.dataset, place.stride, place.spec_id, place.spec_id,
         ):  # fmt: skip
             self._damage(path, f"belongs to {manifest.partition} of {manifest.spec_id}, not here")
             return
+        made_from = self._inputs.get((place.dataset, place.partitioning.name, place.stride))
+        if made_from is not None and made_from != manifest.input.digest:
+            self._damage(path, f"was made from input {manifest.input.digest}, its stride has {made_from}")
         rows = self._rows.get((place.dataset, place.partitioning.snapshot))
         if rows is None:
             self._damage(path, f"neither the snapshot {place.partitioning.snapshot} nor its strides are in the lake")
@@ -163,9 +187,7 @@ class _Verifier:
         if manifest.canaries is None:
             return
         if place.spec_id not in self._canaries:
-            space = self._manifest(layout.canaries_file(place.spec_id), Space)
-            known = (space.made_by, space.canaries) if space else (manifest.partition, manifest.canaries)
-            self._canaries[place.spec_id] = known
+            self._canaries[place.spec_id] = self._reference(manifest)
         made_by, canaries = self._canaries[place.spec_id]
         try:
             cosine = canaries.worst_cosine(manifest.canaries)
@@ -174,6 +196,30 @@ class _Verifier:
             return
         if cosine < MIN_COSINE:
             self._damage(place.folder, f"another embedding space than {made_by}: canary cosine {cosine:.4f}")
+
+    def _reference(self, manifest: ShardManifest) -> tuple[str, Canaries]:
+        """Whose canary vectors those of a spec's shards are held against: the first shard's without a sound file."""
+        assert manifest.canaries is not None
+        path = layout.canaries_file(manifest.spec_id)
+        if fault := space_fault(self._store, manifest.spec_id):
+            self._damage(path, fault)
+            return manifest.partition, manifest.canaries
+        space = read_manifest(self._store, path, Space)
+        assert space is not None
+        return space.made_by, space.canaries
+
+    def _job(self, path: str) -> None:
+        """A job file is named by the digest of its job."""
+        try:
+            job = EmbedJob.model_validate(self._store.read_json(path))
+        except ValueError as error:
+            self._damage(path, f"is no job file: {' '.join(str(error).split())[:300]}")
+            return
+        if job.path != path:
+            self._damage(path, "was changed, or belongs elsewhere: its job has another name; materialize it again")
+
+    def _has_parquet(self, folder: str) -> bool:
+        return any(path.endswith(".parquet") for path, _ in self._store.walk(folder))
 
     def _checks(self, where: str, outcomes: object) -> None:
         for name, outcome in outcomes:  # type: ignore[attr-defined]

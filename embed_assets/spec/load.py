@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from embed_assets.spec.pipeline import EmbeddingPipeline
 
+MAX_VALUES = 100_000
+"""A small file can unfold to billions of values through its aliases."""
+
 
 class SpecError(ValueError):
     """A pipeline file cannot be used."""
@@ -34,6 +37,20 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Values in a tree of YAML, aliases unfolded. Raises ValueError where one holds itself."""
+    if not isinstance(value, dict | list | set | tuple):
+        return 1
+    if id(value) in known:
+        if known[id(value)] < 0:
+            raise ValueError("an alias holds itself")
+        return known[id(value)]
+    known[id(value)] = -1
+    inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    known[id(value)] = 1 + sum(_size(one, known) for one in inner)
+    return known[id(value)]
+
+
 def load_pipeline(path: Path) -> EmbeddingPipeline:
     """Raises SpecError."""
     try:
@@ -42,8 +59,11 @@ def load_pipeline(path: Path) -> EmbeddingPipeline:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     try:
         value = yaml.load(text, _UniqueKeys)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        size = _size(value, {})
+    except Exception as error:  # PyYAML lets KeyError, AttributeError and others out of odd tags
+        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from error
+    if size > MAX_VALUES:
+        raise SpecError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values")
     if not isinstance(value, dict):
         raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
     try:

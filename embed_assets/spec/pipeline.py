@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from embed_assets.spec.template import Template
 from embed_worker.layout import DATASET_NAME, Method, partition_key
 from embed_worker.model_spec import EmbeddingSpec, digest_of
+from embed_worker.secrets import check_address, secret_names
 
 INGEST_VERSION = 1
 """Counts up when the same source and spec would give other rows than before."""
@@ -81,13 +82,13 @@ class DatasetSpec(_Strict):
         for one in [value] if isinstance(value, str) else value:
             if not one.strip() or re.search(r"[\x00-\x1f]", one):
                 raise ValueError(f"{one!r} is not a path or URL")
+            check_address(one)
         return value
 
     @field_validator("storage_options")
     @classmethod
     def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
-        words = ("secret", "password", "token", "key")
-        if found := [name for name in value if any(word in name.lower() for word in words)]:
+        if found := secret_names(value):
             raise ValueError(f"{found[0]}: secrets do not belong in a pipeline; set them in the environment")
         return value
 
@@ -105,6 +106,38 @@ class DatasetSpec(_Strict):
         return [partition_key(self.name, stride) for stride in range(self.strides)]
 
 
+class HourlyPrice(_Strict):
+    """Dollars an hour of one machine; what is not given is unknown."""
+
+    spot: float | None = Field(default=None, gt=0)
+    """As a spot machine."""
+    on_demand: float | None = Field(default=None, gt=0)
+    """On demand."""
+
+
+class PlanAssumptions(_Strict):
+    """What `embed-assets plan` cannot find out here, or what you have measured. It changes no row and no vector."""
+
+    rows: Count | None = Field(default=None, ge=1)
+    """Rows of each dataset that is not ingested yet. With `tokens_per_row`, its source is not opened at all."""
+    tokens_per_row: float | None = Field(default=None, gt=0)
+    """Mean tokens of a row, all its windows and special tokens included; nothing is tokenised then."""
+    tokenizer: str | None = None
+    """A tokenizer.json on this machine, where the model's folder is not here."""
+    parameters: float | None = Field(default=None, gt=0)
+    """Parameters that a token passes through, without the embedding table: 2 FLOP each."""
+    dimension: Count | None = Field(default=None, ge=1)
+    """Length of a vector."""
+    tokens_per_second: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Measured speed of one machine by its accelerator, such as `{L4: 2000}`; `cpu` for one without."""
+    usd_per_hour: dict[str, HourlyPrice] = Field(default_factory=dict)
+    """Your prices by accelerator, instead of SkyPilot's catalog: `{L4: {spot: 0.3, on_demand: 0.8}}`."""
+    start_seconds: float = Field(default=240.0, ge=0)
+    """Seconds of a job before it loads the model: the worker's environment is installed. In a warm pool 0."""
+    load_seconds: float | None = Field(default=None, gt=0)
+    """Seconds that loading the model takes; without it, 40 s and the weights at 250 MB/s."""
+
+
 class EmbeddingPipeline(_Strict):
     """A pipeline: datasets, one embedding spec, and how the work is cut."""
 
@@ -120,6 +153,10 @@ class EmbeddingPipeline(_Strict):
     """The model and how it is used."""
     checkpoint_rows: Count = Field(default=1024, ge=1, le=1_000_000)
     """Rows of a checkpoint: what a preemption can cost at most."""
+    budget_usd: float | None = Field(default=None, gt=0)
+    """No further job is launched where the cost so far and what is projected for the rest of a run exceed it."""
+    plan: PlanAssumptions = PlanAssumptions()
+    """What `embed-assets plan` is told. It changes no row and no vector."""
 
     @field_validator("owners")
     @classmethod

@@ -11,7 +11,7 @@ from embed_worker import files
 from embed_worker.errors import BadJob, DamagedData
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
-from embed_worker.manifests import BadManifest, ShardManifest, read_manifest
+from embed_worker.manifests import BadManifest, ShardManifest, read_manifest, write_manifest
 from embed_worker.store import Store
 from embed_worker.table import write_table
 
@@ -98,7 +98,7 @@ class Checkpoints:
             self._store.create_file(data_path, local)
             local.unlink()
             record = record.model_copy(update={"data": data})
-        if self._store.create_json(self._record(record.index), record.model_dump(mode="json")):
+        if write_manifest(self._store, self._record(record.index), record):
             return True
         if self.record(record.index).attempt == record.attempt:
             return True  # a put was sent twice because its first answer got lost: the record is ours

@@ -10,7 +10,7 @@ from embed_worker import files, layout
 from embed_worker.checkpoints import Checkpoints
 from embed_worker.errors import BadJob
 from embed_worker.job import EmbedJob
-from embed_worker.manifests import Canaries, ShardManifest
+from embed_worker.manifests import Canaries, ShardManifest, ensure_space, write_manifest
 from embed_worker.parts import Parts
 from embed_worker.store import Store
 from embed_worker.table import REJECTS_SCHEMA
@@ -70,4 +70,5 @@ def commit_shard(
         attempts=checkpoints.attempts(),
         seconds={**seconds, "engine": round(sum(r.engine_seconds for r in records), 3)},
     )
-    return store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+    ensure_space(store, manifest)  # first: a committed shard always has something to be held against
+    return write_manifest(store, job.manifest_path, manifest)

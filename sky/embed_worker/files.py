@@ -1,13 +1,15 @@
 """Files of the lake with their digests: how they are described, written, fetched and proved."""
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from embed_worker.errors import DamagedData
 from embed_worker.layout import MANIFEST
@@ -15,6 +17,17 @@ from embed_worker.store import Store
 
 CHUNK = 1 << 20
 PUBLISH_TRIES = 5
+NAMES = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
+
+
+def _inside(value: str) -> str:
+    if not NAMES.fullmatch(value) or {".", ".."} & set(value.split("/")):
+        raise ValueError(f"{value[:80]!r} is not a path inside the lake")
+    return value
+
+
+LakePath = Annotated[str, AfterValidator(_inside)]
+"""A relative path of plain names: no `..`, no leading `/`, no URL."""
 
 
 class FileRef(BaseModel):
@@ -22,7 +35,7 @@ class FileRef(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str
+    path: LakePath
     """Relative to the manifest's folder."""
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import orjson
 from fsspec.core import url_to_fs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from embed_worker import layout
 from embed_worker.errors import BadJob
@@ -34,6 +34,12 @@ class EmbedJob(BaseModel):
     def _known(cls, value: str) -> str:
         layout.Partitioning.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EmbedJob":
+        if self.partition != layout.partition_key(self.dataset, self.stride):
+            raise ValueError(f"partition {self.partition!r} is not stride {self.stride} of {self.dataset}")
+        return self
 
     @property
     def output(self) -> str:

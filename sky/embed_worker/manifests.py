@@ -7,16 +7,18 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from embed_worker.files import FileRef, digest_of_files
+from embed_worker import layout
+from embed_worker.files import FileRef, LakePath, digest_of_files
 from embed_worker.layout import FORMAT, Method
 from embed_worker.model_spec import EmbeddingSpec, digest_of
+from embed_worker.seal import Damaged, sealed, unsealed
 from embed_worker.store import Store
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class BadManifest(ValueError):
-    """A manifest is not JSON, or not of the form that format 1 has."""
+    """A manifest is not JSON, was changed since it was written, or is not of the form that format 1 has."""
 
 
 def now() -> str:
@@ -29,6 +31,14 @@ class _Manifest(BaseModel):
 
     format: Literal[1] = FORMAT
     created_at: str = Field(default_factory=now)
+
+
+class Latest(BaseModel):
+    """`_latest.json`: the snapshot of a dataset that counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    snapshot: str = Field(pattern=r"^[0-9a-f]+$")
 
 
 class RawManifest(_Manifest):
@@ -87,7 +97,7 @@ class InputRef(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str
+    path: LakePath
     """Folder of the stride, relative to the lake."""
     digest: str
     rows: int
@@ -184,15 +194,30 @@ class Space(_Manifest):
     canaries: Canaries
 
 
+def write_manifest(store: Store, path: str, manifest: BaseModel) -> bool:
+    """Creates a manifest, sealed with its digest. False where there is one already: the first writer wins."""
+    return store.create(path, sealed(path, manifest.model_dump(mode="json")))
+
+
+def ensure_space(store: Store, shard: ShardManifest) -> None:
+    """Makes the canaries of a shard those that all of its spec are held against, unless there are some already."""
+    if shard.canaries is None:
+        return
+    space = Space(spec_id=shard.spec_id, spec=shard.spec, made_by=shard.partition, canaries=shard.canaries)
+    write_manifest(store, layout.canaries_file(shard.spec_id), space)
+
+
 def read_manifest(store: Store, path: str, model: type[M]) -> M | None:
     """The manifest at a path, or None where there is none. BadManifest names the file and the key."""
     try:
-        return model.model_validate(store.read_json(path))
+        return model.model_validate(unsealed(path, store.read(path)))
     except FileNotFoundError:
         return None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise BadManifest(f"{store.url(path)}: {key}: {first['msg']}") from error
+    except Damaged as error:
+        raise BadManifest(f"{store.url(path)} {error}") from error
     except ValueError as error:
-        raise BadManifest(str(error)) from error
+        raise BadManifest(f"{store.url(path)}: {error}") from error

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from embed_worker.secrets import check_address
+
 RESERVED = {
     *("model", "runner", "convert", "dtype", "tokenizer", "tokenizer_mode", "pooler_config", "override_pooler_config"),
     *("trust_remote_code", "hf_overrides", "hf_config_path", "revision", "code_revision", "tokenizer_revision"),
-    *("quantization", "kv_cache_dtype", "load_format"),
+    *("quantization", "kv_cache_dtype", "load_format", "hf_token"),
 }
-"""vLLM engine arguments that would change vectors, or load other weights, behind the spec's back."""
+"""vLLM engine arguments that would change vectors, or load other weights, behind the spec's back, and a secret."""
 
 
 class Prompts(BaseModel):
@@ -87,7 +89,7 @@ class EmbeddingSpec(BaseModel):
     def _one_line(cls, value: str | None) -> str | None:
         if value is not None and re.search(r"[\x00-\x1f]", value):
             raise ValueError("holds a control character")
-        return value
+        return value if value is None else check_address(value)
 
     @field_validator("sha256")
     @classmethod

@@ -7,7 +7,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,22 +15,30 @@ import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
+from embed_worker import store_errors
 from embed_worker.errors import StoreUnavailable
+from embed_worker.secrets import check_address
+from embed_worker.store_errors import CONFLICT, FULL, LOST, NO_UPLOAD, server_code
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
-LOST = {"PreconditionFailed", "412"}
-"""What a server answers where the object exists already."""
-CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
-"""What S3 answers while another put of the same name is under way: ask again, it decides then."""
 CONFLICT_WAITS = (0.1, 0.3, 1.0, 3.0)
-FULL = {errno.ENOSPC, errno.EDQUOT}
+PUT_ID = "embed-put"
+"""Metadata of an object on S3: which put made it."""
+PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
+"""A put that takes longer hangs: HTTP's own time-outs do not run while a server keeps a client from sending."""
 
 
 class Store:
     """One lake root. Paths are relative to it, with `/`; `.`, `..` and absolute paths are refused."""
 
     def __init__(self, root: str, **storage_options: Any) -> None:
+        try:
+            check_address(root)
+        except ValueError as error:
+            raise StoreUnavailable(f"EMBED_LAKE: {error}") from None
+        if "::" in root:
+            raise StoreUnavailable(f"lake {root}: a chained URL (::) cannot be a lake")
         if "://" not in root:
             root = str(Path(root).expanduser().absolute())
         protocol = root.split("://", 1)[0] if "://" in root else "file"
@@ -45,6 +53,7 @@ class Store:
         self.fs = fs
         self._base = path.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
+        self._is_s3 = protocol in ("s3", "s3a")
         if not self.is_local and protocol not in CREATE_ONLY_REMOTES:
             raise StoreUnavailable(
                 f"lake {root}: no create-only put is known for {protocol}://; use a local folder, s3://, gs:// or az://"
@@ -59,7 +68,10 @@ class Store:
         parts = path.split("/")
         if path.startswith("/") or "." in parts or ".." in parts or "\\" in path or "\x00" in path:
             raise ValueError(f"{path!r} leads out of the lake")
-        return f"{self._base}/{path}" if path else self._base
+        whole = f"{self._base}/{path}" if path else self._base
+        if self.is_local and path and not os.path.realpath(whole).startswith(os.path.realpath(self._base) + "/"):
+            raise ValueError(f"{path!r} leads out of the lake through a symbolic link")
+        return whole
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -113,13 +125,14 @@ class Store:
         with self._errors(path):
             if self.is_local:
                 return self._link(path, lambda f: f.write(data))
-            return self._put_new(lambda: self.fs.pipe_file(self.path(path), data, mode="create"))
+            return self._put_new(path, len(data), lambda **put: self.fs.pipe_file(self.path(path), data, **put))
 
     def create_file(self, path: str, source: Path) -> bool:
         """Like `create`, from a local file; `source` made in `scratch()` costs no copy."""
         with self._errors(path):
             if not self.is_local:
-                return self._put_new(lambda: self.fs.put_file(str(source), self.path(path), mode="create"))
+                size = source.stat().st_size
+                return self._put_new(path, size, lambda **put: self.fs.put_file(str(source), self.path(path), **put))
             target = self._local_target(path)
             with source.open("rb") as file:
                 os.fsync(file.fileno())
@@ -140,7 +153,7 @@ class Store:
         with self._errors(path):
             if not self.is_local:
                 try:
-                    self.fs.pipe_file(self.path(path), data)
+                    self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
                 except FileNotFoundError as error:
                     raise self._bucket_missing() from error
                 return
@@ -172,9 +185,15 @@ class Store:
                     local.unlink(missing_ok=True)
                 return
             try:
-                self.fs.rm(target, recursive=True)
+                self.fs.rm(target, recursive=True, timeout=PUT_SECONDS)
             except FileNotFoundError:
                 pass
+            # One request takes many files, and s3fs hides which of them the server refused or a listing left out.
+            for left in {target, *self.fs.find(target)}:
+                try:
+                    self.fs.rm_file(left)
+                except FileNotFoundError:
+                    pass
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -203,24 +222,35 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
-    def _put_new(self, put: Callable[[], object]) -> bool:
-        """A create-only put on a server. False where the name is taken."""
+    def _put_new(self, path: str, size: int, put: Callable[..., object]) -> bool:
+        """A create-only put on a server. False where the name is taken by another put than this one."""
+        put_id = uuid.uuid4().hex
+        options: dict[str, Any] = {"Metadata": {PUT_ID: put_id}} if self._is_s3 else {}
         for wait in (*CONFLICT_WAITS, None):
             try:
-                put()
+                put(mode="create", timeout=_deadline(size), **options)
                 return True
             except FileExistsError:
-                return False
-            except FileNotFoundError as error:
-                raise self._bucket_missing() from error
+                return self._made_by(path, put_id)
             except OSError as error:
-                code = _server_code(error)
-                if code in LOST:
-                    return False
-                if code not in CONFLICT or wait is None:
+                code = server_code(error)
+                if code in LOST or (code in NO_UPLOAD and self.fs.exists(self.path(path))):
+                    return self._made_by(path, put_id)
+                if isinstance(error, FileNotFoundError) and code not in NO_UPLOAD:
+                    raise self._bucket_missing() from error
+                if code not in CONFLICT | NO_UPLOAD or wait is None:
                     raise
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def _made_by(self, path: str, put_id: str) -> bool:
+        """Whether an object is of this very put: the client sent it twice, as the first answer got lost."""
+        if not self._is_s3:
+            return False
+        try:
+            return bool(self.fs.metadata(self.path(path), refresh=True).get(PUT_ID) == put_id)
+        except FileNotFoundError:
+            return False
 
     def _bucket_missing(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self.root}: there is no such bucket. Create it, or point EMBED_LAKE elsewhere")
@@ -244,47 +274,16 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    @contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
-        """Turns what an operator can mend into one sentence; FileNotFoundError passes."""
-        try:
-            yield
-        except PermissionError as error:
-            raise StoreUnavailable(
-                f"{self.url(path)}: no permission ({error}). Give this user write access, or point EMBED_LAKE elsewhere"
-            ) from error
-        except OSError as error:
-            if error.errno in FULL:
-                raise StoreUnavailable(
-                    f"{self.url(path)}: no space left. Free some space, or point EMBED_LAKE elsewhere; "
-                    "nothing half-written is kept"
-                ) from error
-            if error.errno in (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO):
-                raise StoreUnavailable(
-                    f"{self.url(path)}: cannot be read or written ({error.strerror}). "
-                    "Point EMBED_LAKE at a writable folder"
-                ) from error
-            if self.is_local or isinstance(error, FileNotFoundError):
-                raise
-            raise StoreUnavailable(f"{self.url(path)}: the store does not answer as it should: {error}") from error
-        except (StoreUnavailable, ValueError):
-            raise
-        except Exception as error:
-            if self.is_local:
-                raise
-            # Every cloud's library has errors of its own for a network that is down or credentials that are missing.
-            name = type(error).__name__
-            raise StoreUnavailable(f"{self.url(path)}: the store cannot be reached: {name}: {error}") from error
+    def _errors(self, path: str) -> AbstractContextManager[None]:
+        return store_errors.translated(self.url(path), self.is_local)
 
 
 def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _server_code(error: OSError) -> str | None:
-    """The error code in an S3 answer, where fsspec's error was made from one."""
-    response = getattr(error.__cause__, "response", None)
-    return str(response["Error"].get("Code")) if isinstance(response, dict) and "Error" in response else None
+def _deadline(size: int) -> float:
+    return PUT_SECONDS + size / PUT_BYTES_PER_SECOND
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -443,20 +443,19 @@ def test_a_killed_ingest_leaves_nothing_that_readers_see_and_is_done_again(
     monkeypatch.setattr("embed_assets.ingest.writers.BATCH_ROWS", 4)
     monkeypatch.setattr("embed_assets.ingest.writers.PART_BYTES", 1)
     whole = ingest(Store(str(lake) + "-whole"), kit.dataset(str(source))).manifest
-    original = Store.create_json
     seen: list[str] = []
 
-    def killed(self: Store, path: str, value: Any) -> bool:
+    def killed(store: Store, path: str, manifest: Any) -> bool:
         seen.append(path)
         raise _Killed
 
-    monkeypatch.setattr(Store, "create_json", killed)
-    with pytest.raises(_Killed):
-        ingest(store, kit.dataset(str(source)))
+    with monkeypatch.context() as patch:
+        patch.setattr("embed_assets.ingest.raw.write_manifest", killed)
+        with pytest.raises(_Killed):
+            ingest(store, kit.dataset(str(source)))
     assert seen
     assert kit.manifests(lake) == []
     assert len(list(lake.rglob("part-*.parquet"))) == 5
-    monkeypatch.setattr(Store, "create_json", original)
     again = ingest(store, kit.dataset(str(source)))
     assert again.created
     assert again.manifest.files == whole.files

@@ -19,6 +19,7 @@ from embed_worker import layout
 from embed_worker.manifests import ShardManifest
 from embed_worker.models import load_model
 from embed_worker.runner import run_job
+from embed_worker.seal import sealed
 from tests.platform import kit
 
 ROWS = [*kit.texts(7), {"key": "long", "text": "a long text of several windows, " * 8, "n": 7}, *kit.texts(6, 8)]
@@ -163,7 +164,9 @@ def change_shard(ready: kit.Prepared, change: Callable[[pa.Table], pa.Table]) ->
 
 def change_manifest(ready: kit.Prepared, **changes: Any) -> None:
     path = Path(ready.store.path(ready.job(1).manifest_path))
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    value = {**json.loads(path.read_text()), **changes}
+    del value["digest"]
+    path.write_bytes(sealed(ready.job(1).manifest_path, value))
 
 
 @pytest.mark.parametrize("output_dtype", ["float32", "float16"])
@@ -350,8 +353,8 @@ def test_the_first_shard_is_the_reference_and_stays_it(ready: kit.Prepared) -> N
     ready.embed(0)
     ready.embed(1)
     first, second = run_shard(shard_view(ready, 1)), run_shard(shard_view(ready, 0))
-    assert first["same_embedding_space"].metadata == {"worst_cosine": pytest.approx(1), "reference": "d-00001"}
-    assert second["same_embedding_space"].metadata["reference"] == "d-00001"
+    assert first["same_embedding_space"].metadata == {"worst_cosine": pytest.approx(1), "reference": "d-00000"}
+    assert second["same_embedding_space"].metadata["reference"] == "d-00000"
 
 
 def test_a_shard_without_canaries_fails(ready: kit.Prepared) -> None:
@@ -373,6 +376,7 @@ def test_a_space_of_another_dimension_fails_both(ready: kit.Prepared) -> None:
     run_shard(shard_view(ready))
     path = Path(ready.store.path(layout.canaries_file(ready.pipeline.embedding.spec_id)))
     space = json.loads(path.read_text())
+    del space["digest"]
     from embed_worker.manifests import Canaries
     from embed_worker.models import CANARY_TEXTS
 

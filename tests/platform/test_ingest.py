@@ -139,10 +139,10 @@ def test_another_ingest_spec_is_another_snapshot_beside_the_old(
     second = ingest(store, kit.dataset(str(source), **changes)).manifest
     assert second.snapshot != first.snapshot
     assert len(kit.raw_rows(store, first)) == 20, "the old snapshot is gone"
-    assert json.loads((lake / layout.raw_latest("d")).read_text()) == {"snapshot": second.snapshot}
+    assert json.loads((lake / layout.raw_latest("d")).read_text())["snapshot"] == second.snapshot
     back = ingest(store, kit.dataset(str(source)))
     assert not back.created
-    assert json.loads((lake / layout.raw_latest("d")).read_text()) == {"snapshot": first.snapshot}
+    assert json.loads((lake / layout.raw_latest("d")).read_text())["snapshot"] == first.snapshot
 
 
 def test_a_changed_source_is_another_snapshot(source: Path, store: Store) -> None:
@@ -180,7 +180,7 @@ def test_a_damaged_latest_pointer_is_written_anew(source: Path, store: Store, la
     manifest = ingest(store, kit.dataset(str(source))).manifest
     (lake / layout.raw_latest("d")).write_text("garbage")
     assert not ingest(store, kit.dataset(str(source))).created
-    assert json.loads((lake / layout.raw_latest("d")).read_text()) == {"snapshot": manifest.snapshot}
+    assert json.loads((lake / layout.raw_latest("d")).read_text())["snapshot"] == manifest.snapshot
 
 
 def test_parts_are_cut_at_their_size(source: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from embed_assets.search import find_table, search_table
 from embed_worker import layout
 from embed_worker.manifests import now
 from embed_worker.models import load_model
+from embed_worker.seal import sealed, unsealed
 from tests.platform import kit
 from tests.platform.kit import Prepared
 
@@ -108,10 +109,10 @@ def test_a_shard_under_a_foreign_name_is_found(prepared: Prepared, lake: Path) -
 
 def test_verify_finds_another_embedding_space(prepared: Prepared, lake: Path) -> None:
     path = lake / prepared.job(1).manifest_path
-    manifest = json.loads(path.read_bytes())
+    manifest = unsealed(prepared.job(1).manifest_path, path.read_bytes())
     other = load_model(kit.spec(pooling="last"))
     manifest["canaries"] = other.canaries.model_dump(mode="json")
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(sealed(prepared.job(1).manifest_path, manifest))
     found = verify_lake(prepared.store).damages
     assert [damage.where for damage in found] == [prepared.job(1).output]
     assert "embedding space" in found[0].what

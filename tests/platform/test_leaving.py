@@ -25,8 +25,8 @@ def leave(statuses: list[Any], outlives_driver: bool) -> list[list[str]]:
     cancelled: list[list[str]] = []
     log = SimpleNamespace(info=lambda _: None, warning=lambda _: None, error=lambda _: None)
     context: Any = SimpleNamespace(run_id="r", log=log, instance=SimpleNamespace(get_run_by_id=get_run_by_id))
-    driver: Any = SimpleNamespace(open_handles=["job"])
-    compute: Any = SimpleNamespace(outlives_driver=outlives_driver, cancel=cancelled.append)
+    driver: Any = SimpleNamespace(open_handles=["job"], cancel=lambda: cancelled.append(["job"]))
+    compute: Any = SimpleNamespace(outlives_driver=outlives_driver)
     _leave(context, driver, compute)
     return cancelled
 

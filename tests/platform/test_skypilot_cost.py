@@ -73,3 +73,10 @@ def test_machines_that_no_poll_saw_make_the_cost_unknown() -> None:
     assert ledger.cost(0)[0] is None
     ledger.see(L4, 2, now=100, since=0)
     assert ledger.cost(2) == (None, "2 of its 3 machines were never seen by this run")
+
+
+def test_on_demand_is_the_same_seconds_without_spot() -> None:
+    ledger = Ledger(PriceList(lambda machine: 0.36 if machine.spot else 0.90))
+    ledger.see(L4, 0, now=1000, since=0)
+    assert ledger.cost(0) == (pytest.approx(0.36 * 1000 / 3600), "")
+    assert ledger.cost(0, on_demand=True) == (pytest.approx(0.90 * 1000 / 3600), "")

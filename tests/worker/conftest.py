@@ -1,16 +1,20 @@
 """Fixtures of the worker's tests: lakes on a folder, on a real S3 protocol server, and on a tiny disk."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
+
+from .fault_proxy import FaultProxy
 
 settings.register_profile(
     "worker", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -51,8 +55,6 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 except OSError:
                     assert server.poll() is None and time.monotonic() < deadline, log.read_text()
                     time.sleep(0.05)
-            import fsspec
-
             fsspec.filesystem("s3").mkdir("lake")
             yield url
         finally:
@@ -60,10 +62,66 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.wait()
 
 
+@pytest.fixture(scope="session")
+def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a SeaweedFS cluster of one process on loopback: an S3 server that people run in earnest."""
+    weed = Path(sys.executable).with_name("weed")
+    assert weed.exists(), "SeaweedFS is not installed: pip install -e '.[dev]'"
+    folder = tmp_path_factory.mktemp("seaweed")
+    keys = {"name": "test", "credentials": [{"accessKey": "test", "secretKey": "test"}], "actions": ["Admin"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [keys]}))
+    names = ("master", "volume", "filer", "s3")
+    ports = {f"-{name}.port{kind}": _free_port() for name in names for kind in ("", ".grpc")}
+    command = [
+        *(str(weed), "-logtostderr=true", "server", "-filer", "-s3", f"-dir={folder}", f"-s3.config={folder}/s3.json"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
+        *("-master.volumePreallocate=false", "-master.volumeSizeLimitMB=64", "-volume.max=0"),
+        *(f"{name}={port}" for name, port in ports.items()),
+    ]
+    url, log = f"http://127.0.0.1:{ports['-s3.port']}", folder / "log"
+    with log.open("wb") as sink:
+        server = subprocess.Popen(command, stdout=sink, stderr=sink, cwd=folder)
+        try:
+            fs = fsspec.filesystem("s3", key="test", secret="test", endpoint_url=url)  # noqa: S106
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    fs.mkdir("lake")
+                    break
+                except Exception as error:  # it is up when it makes a bucket
+                    assert server.poll() is None and time.monotonic() < deadline, f"{error}\n{log.read_text()}"
+                    time.sleep(0.2)
+            yield url
+        finally:
+            server.kill()  # nobody wants its data, and its own farewell takes 10 s
+            server.wait()
+
+
+@pytest.fixture
+def seaweed_root(seaweed_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A lake of its own on SeaweedFS; S3 as this process sees it is there."""
+    config = {"endpoint_url": seaweed_server, "key": "test", "secret": "test"}
+    monkeypatch.setitem(fsspec.config.conf, "s3", config)
+    return f"s3://lake/{uuid.uuid4().hex}"
+
+
 @pytest.fixture
 def s3_root(s3_server: str) -> str:
     """A lake of its own in the S3 server's bucket."""
     return f"s3://lake/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def record_faults() -> Callable[[FaultProxy], None]:
+    """Adds a proxy's faults to the figures of `make chaos`, where it runs."""
+
+    def add(proxy: FaultProxy) -> None:
+        if os.environ.get("EMBED_CHAOS_RESULTS"):
+            from tests.chaos.record import record
+
+            record(s3_faults=sum(proxy.faults.values()))
+
+    return add
 
 
 @pytest.fixture

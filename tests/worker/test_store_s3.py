@@ -1,4 +1,4 @@
-"""The store on a real S3 protocol server."""
+"""The store on real S3 protocol servers: moto's, and SeaweedFS."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from s3fs.errors import translate_boto_error
 from embed_worker.errors import StoreUnavailable
 from embed_worker.store import Store
 
+from .kit import leftovers, make_job, make_texts, prove, run
 from .store_suite import StoreSuite
 
 
@@ -17,6 +18,23 @@ class TestS3Store(StoreSuite):
     @pytest.fixture
     def root(self, s3_root: str) -> str:
         return s3_root
+
+
+@pytest.mark.e2e
+class TestSeaweedStore(StoreSuite):
+    @pytest.fixture
+    def root(self, seaweed_root: str) -> str:
+        return seaweed_root
+
+
+@pytest.mark.e2e
+def test_a_whole_job_on_seaweed(seaweed_root: str, tmp_path: Path) -> None:
+    texts = make_texts(20)
+    job = make_job(seaweed_root, texts)
+    assert run(job) is True and run(job) is False
+    prove(job, texts, tmp_path)
+    assert leftovers(job) in ([], ["checkpoints"])  # it shows an empty folder for a while
+    assert list(Store(seaweed_root).walk(f"{job.output}/checkpoints")) == []
 
 
 def _answer(code: str, **extra: str) -> OSError:
@@ -91,9 +109,12 @@ def test_a_server_that_is_down_is_one_clear_sentence(s3_server: str) -> None:
             act()
 
 
-def test_a_file_of_several_upload_parts_is_create_only(s3_root: str, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("server", ["s3_root", pytest.param("seaweed_root", marks=pytest.mark.e2e)])
+def test_a_file_of_several_upload_parts_is_create_only(
+    request: pytest.FixtureRequest, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Big parts go up in a multipart upload; its completion carries the condition."""
-    store = Store(s3_root)
+    store = Store(request.getfixturevalue(server))
     put = store.fs.put_file
     monkeypatch.setattr(store.fs, "put_file", lambda *a, **k: put(*a, **{**k, "chunksize": 5 << 20}))
     source = tmp_path / "big"

@@ -1,0 +1,58 @@
+"""The contestants in turn, the order reversed in every other round, and the ratios of their medians."""
+
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bench.worker.contestants import Contestant
+
+Round = dict[str, Any]
+
+
+def alternate(contestants: Mapping[str, Contestant], rounds: int) -> list[Round]:
+    """Figures of each contestant in each round. Machines warm up and neighbours come and go: hence the turns."""
+    found: list[Round] = []
+    for number in range(rounds):
+        names = list(contestants) if number % 2 == 0 else list(reversed(contestants))
+        one: Round = {"load_at_start": round(os.getloadavg()[0], 1), "order": names}
+        for name in names:
+            begun = time.monotonic()
+            one[name] = contestants[name]()
+            rate = one[name].get("tokens_per_second")
+            said = f"{rate:,.0f} tokens/s" if rate else f"{one[name]['flops'] / 1e9:,.0f} GFLOP/s"
+            print(f"round {number + 1}: {name}: {said} ({time.monotonic() - begun:.0f} s in all)", flush=True)
+        found.append(one)
+    return found
+
+
+def median(rounds: list[Round], name: str, key: str = "tokens_per_second") -> float | None:
+    """None where the contestant did not run, or has no such figure."""
+    values = [one[name][key] for one in rounds if key in one.get(name, {})]
+    return statistics.median(values) if values else None
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    return None if above is None or below is None else round(above / below, 3)
+
+
+def ratios(rounds: list[Round], flops_per_token: float) -> dict[str, float | None]:
+    """The figures that the page tells; the ceiling is the better of the GEMM's two environments."""
+    steady = median(rounds, "worker")
+    # The strict rival where there is one: vLLM alone under the same preloaded libraries as the worker.
+    rival = "bare_preloaded" if median(rounds, "bare_preloaded") else "bare"
+    process = median(rounds, "worker", "process_seconds")
+    ceilings = [median(rounds, name, "flops") for name in ("gemm", "gemm_preloaded")]
+    ceiling = max((one for one in ceilings if one is not None), default=None)
+    busy = median(rounds, "worker", "busy")
+    return {
+        "steady_over_bare": ratio(steady, median(rounds, rival)),
+        "process_over_bare": ratio(median(rounds, rival, "process_seconds"), process),
+        "steady_over_plain_bare": ratio(steady, median(rounds, "bare")),
+        "process_over_plain_bare": ratio(median(rounds, "bare", "process_seconds"), process),
+        "over_seed_loop": ratio(steady, median(rounds, "seed_loop")),
+        "over_sentence_transformers": ratio(steady, median(rounds, "sentence_transformers")),
+        "share_of_gemm": ratio(steady * flops_per_token if steady else None, ceiling),
+        "engine_busy": None if busy is None else round(busy, 4),
+    }

@@ -1,0 +1,61 @@
+"""What `embed-assets plan` does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from embed_assets.cli.common import CommandError, console, deployment
+from embed_assets.plan.build import accelerators_of, make_plan, quotes_for
+from embed_assets.plan.show import as_json, print_plans
+from embed_assets.spec import EmbeddingPipeline
+from resources.skypilot_settings import SkyPilotSettings
+
+
+def plan(
+    pipeline: str | None,
+    dataset: str | None,
+    accelerators: str | None,
+    speeds: Sequence[str],
+    prices: bool,
+    sample: int,
+    as_json_text: bool,
+    **stated: Any,
+) -> None:
+    """`stated`: keys of the pipeline's `plan` that the command line sets; None leaves the file's."""
+    settings, pipelines, lake = deployment()
+    chosen = [p for p in pipelines if pipeline is None or p.name == pipeline]
+    if not chosen:
+        raise CommandError(f"no pipeline {pipeline!r}; there are {', '.join(p.name for p in pipelines)}")
+    sky = SkyPilotSettings()
+    told = {}
+    for one in (_with(p, speeds, stated) for p in chosen):
+        names = [dataset] if dataset else [d.name for d in one.datasets]
+        if dataset and dataset not in {d.name for d in one.datasets}:
+            continue
+        asked = [name.strip() for name in accelerators.split(",") if name.strip()] if accelerators else None
+        kinds = asked or accelerators_of(one, sky, settings.compute)
+        quotes = quotes_for(one, sky, prices)
+        with console.status(f"planning {one.name} …"):
+            local = settings.compute == "local"
+            plans = [
+                make_plan(lake, one, one.dataset(n), kinds, quotes, sample_rows=sample, local=local) for n in names
+            ]
+        told[one.name] = [as_json(p) for p in plans]
+        if not as_json_text:
+            print_plans(console, plans, one.budget_usd)
+    if not told:
+        raise CommandError(f"no pipeline has a dataset {dataset!r}")
+    if as_json_text:
+        console.print_json(data=[plan for plans in told.values() for plan in plans])
+
+
+def _with(pipeline: EmbeddingPipeline, speeds: Sequence[str], stated: dict[str, Any]) -> EmbeddingPipeline:
+    given = {key: value for key, value in stated.items() if value is not None}
+    rates = dict(pipeline.plan.tokens_per_second)
+    for text in speeds:
+        name, _, rate = text.partition("=")
+        try:
+            rates[name.strip()] = float(rate)
+        except ValueError as error:
+            raise CommandError(f"--tokens-per-second {text!r}: write it as L4=2000") from error
+    merged = {**pipeline.plan.model_dump(), **given, "tokens_per_second": rates}
+    return pipeline.model_copy(update={"plan": type(pipeline.plan).model_validate(merged)})

@@ -1,0 +1,1 @@
+"""Damage, hostile input, secrets: what must never get through."""

@@ -1,0 +1,197 @@
+"""Random damage to any file of a lake at rest: verify names it, and materializing repairs it and nothing else."""
+
+import os
+import random
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embed_assets.assets import embedding_shards, raw_reviews
+from embed_assets.assets.common import NotReady
+from embed_assets.checks.outcome import all_failed
+from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.driver import Committed, Driver, Plan
+from embed_assets.ingest.strides import write_strides
+from embed_assets.lake.verify import verify_lake
+from embed_worker import layout
+from embed_worker.manifests import BadManifest
+from embed_worker.seal import sealed, unsealed
+from tests.chaos.record import record
+from tests.platform import kit
+from tests.platform.kit import Prepared
+
+DAMAGES = int(os.environ.get("EMBED_CHAOS_DAMAGES", "40"))
+"""`make chaos` asks for 200."""
+KINDS = ("truncate", "flip", "delete", "swap", "replace", "number")
+
+
+class Rest:
+    """A lake at rest with every kind of committed file: rejects, several shards, two datasets, job files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = folder / "lake"
+        self.made = []
+        for i, name in enumerate("ab"):
+            source = kit.write_jsonl(folder / f"{name}.jsonl", [*kit.texts(20, 100 * i), {"key": "x", "text": ""}])
+            made = Prepared(self.lake, str(source), name=name)
+            for stride in range(3):
+                made.embed(stride)
+                made.resource.write_job(made.job(stride))
+            self.made.append(made)
+        self.store = made.store
+
+    def files(self) -> list[Path]:
+        """All but heartbeats, which are overwritten every few seconds and prove nothing."""
+        return sorted(
+            path for path in self.lake.rglob("*") if path.is_file() and not {".tmp", "progress"} & set(path.parts)
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Rest:
+    return Rest(tmp_path_factory.mktemp("rest"))
+
+
+@pytest.fixture
+def rest(whole: Rest) -> Iterator[Rest]:
+    """The lake, put back as it was after the test."""
+    kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in whole.files()}
+    yield whole
+    for path in set(whole.files()) - kept.keys():
+        path.unlink()
+    for path, (data, stamp) in kept.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+        os.utime(path, ns=(stamp, stamp))
+
+
+def hurt(files: list[Path], rng: random.Random) -> list[Path]:
+    """Damages one file, or swaps two; the files whose bytes are others now."""
+    victim, kind = rng.choice(files), rng.choice(KINDS)
+    if kind == "delete" and "jobs" in victim.parts:
+        kind = "truncate"  # gc removes the job files of committed partitions itself
+    data = bytearray(victim.read_bytes())
+    others = [path for path in files if path.suffix == victim.suffix and path.read_bytes() != data]
+    if kind == "number" and victim.suffix == ".json":
+        spans = [m.span() for m in re.finditer(rb"(?<=[0-9])[0-9](?=[0-9,.\n:])", bytes(data))]
+        at = rng.choice(spans)[0]
+        data[at] = rng.choice([digit for digit in b"0123456789" if digit != data[at]])
+    elif kind in ("truncate", "number"):
+        del data[rng.randrange(len(data)) :]
+    elif kind == "flip":
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif kind == "delete":
+        victim.unlink()
+        return [victim]
+    else:
+        other = rng.choice(others)
+        if kind == "swap":
+            taken = other.read_bytes()
+            other.write_bytes(data)
+            victim.write_bytes(taken)
+            return [victim, other]
+        data = bytearray(other.read_bytes())
+    victim.write_bytes(data)
+    return [victim]
+
+
+def failed_checks(rest: Rest) -> list[str]:
+    """What `files_intact` says of each partition of the three assets where it fails, as their checks-only runs do."""
+    found, names = [], ["files_intact"]
+    for made in rest.made:
+        lake, name = made.resource, made.dataset.name
+        found.append(raw_reviews._check(lake, name, names)["files_intact"])
+        planner = embedding_shards._Planner(made.pipeline, lake)
+        for stride in range(3):
+            try:
+                plan = planner.plan(made.job(stride).partition)
+                strides = lake.strides(name, made.partitioning)
+                assert strides is not None
+                folder = layout.strides_folder(name, made.partitioning)
+                view = RowsView(lake.store, folder, strides.strides[stride].files, made.expected(stride))
+                found.append(ROW_CHECKS["files_intact"](view))
+                found.append(embedding_shards._check(lake, planner, plan, names)["files_intact"])
+            except (NotReady, BadManifest) as error:
+                found.append(all_failed(names, str(error))["files_intact"])
+    return [outcome.description for outcome in found if not outcome.passed]
+
+
+@pytest.mark.parametrize("seed", range(DAMAGES))
+def test_any_damage_of_any_file_is_found_and_named(rest: Rest, seed: int) -> None:
+    damaged = hurt(rest.files(), random.Random(seed))
+    told = "\n".join(f"{one.where}: {one.what}" for one in verify_lake(rest.store).damages)
+    missed = [path for path in damaged if str(path.relative_to(rest.lake)) not in told]
+    unchecked = not any("jobs" in path.parts for path in damaged) and not failed_checks(rest)
+    record(damages=len(damaged), undetected=len(missed) + unchecked)
+    assert not missed, told
+    assert not unchecked, "no files_intact check failed"
+
+
+def test_a_sound_lake_is_sound(rest: Rest) -> None:
+    assert verify_lake(rest.store).damages == []
+    assert failed_checks(rest) == []
+
+
+@pytest.mark.parametrize("kind", ["bytes", "manifest"])
+def test_only_the_damaged_partition_is_made_anew(rest: Rest, kind: str) -> None:
+    made = rest.made[0]
+    folder = rest.lake / made.job(1).output
+    victim = next(folder.glob("part-*.parquet")) if kind == "bytes" else folder / "_manifest.json"
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in rest.files()}
+    content = victim.read_bytes()
+    victim.write_bytes(content[:-9] + b"123456789")
+    driver = Driver(made.resource, kit.InProcess(), [Plan(made.job(i).partition, made.job(i)) for i in range(3)])
+    outcomes = [outcome for outcome in driver.run() if isinstance(outcome, Committed)]
+    assert {outcome.key: outcome.adopted for outcome in outcomes} == {
+        "a-00000": True,
+        "a-00001": False,
+        "a-00002": True,
+    }
+    assert verify_lake(rest.store).damages == []
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
+    assert {path.parent for path in before if before[path] != after[path]} == {folder}
+
+
+def test_damaged_strides_are_written_anew_and_the_others_stay(rest: Rest) -> None:
+    made = rest.made[0]
+    folder = rest.lake / f"stride_partitions/a/{made.partitioning.name}"
+    before = {path: path.stat().st_mtime_ns for path in rest.files()}
+    victim = folder / "00001" / "part-00000.parquet"
+    victim.write_bytes(victim.read_bytes()[:-1])
+    (folder / "_manifest.json").unlink()  # as the asset does once it has found the fault
+    write_strides(made.store, made.raw, made.partitioning)
+    assert verify_lake(rest.store).damages == []
+    changed = {path for path in before if path.stat().st_mtime_ns != before[path]}
+    assert changed == {victim, folder / "_manifest.json"}
+
+
+def test_a_seal_holds_bytes_and_place() -> None:
+    data = sealed("a/m.json", {"rows": 10, "empty": {}})
+    assert unsealed("a/m.json", data) == {"rows": 10, "empty": {}}
+    assert unsealed("a/m.json", b'{"rows": 10}') == {"rows": 10}, "files of before format 1 had digests"
+    for path, changed in [
+        ("b/m.json", data), ("a/m.json", data.replace(b"10", b"11")), ("a/m.json", data + b"\n"),
+        ("a/m.json", data.replace(b": 10", b":  10")), ("a/m.json", data[:-2]),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError):
+            unsealed(path, changed)
+
+
+def test_a_damaged_job_file_is_put_right_when_it_is_written_again(rest: Rest) -> None:
+    job = rest.made[0].job(0)
+    path = rest.lake / job.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    rest.made[0].resource.write_job(job)
+    assert path.read_bytes() == whole
+
+
+def test_a_shard_copied_to_another_partition_is_refused(rest: Rest) -> None:
+    a, b = (rest.lake / made.job(0).output for made in rest.made)
+    shutil.rmtree(b)
+    shutil.copytree(a, b)
+    assert any("not here" in one.what for one in verify_lake(rest.store).damages)
