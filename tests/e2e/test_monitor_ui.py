@@ -252,15 +252,7 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_thousand_partitions_are_drawn_at_once_and_then_left_alone(thousand: Path) -> None:
     with monitor(thousand) as url, watched_page(url) as page:
-        metrics = page.context.new_cdp_session(page)
-        metrics.send("Performance.enable")
-        page.reload()
-        page.wait_for_selector("html[data-revision]")
-        page.wait_for_timeout(500)  # the task that drew is counted when it is over
-        measured = {m["name"]: m["value"] for m in metrics.send("Performance.getMetrics")["metrics"]}
-        keep({"partitions": 1000, "script_seconds": measured["ScriptDuration"],
-              "layout_seconds": measured["LayoutDuration"] + measured["RecalcStyleDuration"],
-              "draw_ms": float(page.evaluate("document.documentElement.dataset.renderMs"))})  # fmt: skip
+        keep({"partitions": 1000, "draw_ms": float(page.evaluate("document.documentElement.dataset.renderMs"))})
         assert page.locator("#grid .cell").count() == 1000
         assert counts(page)["committed"] == 420 and sum(counts(page).values()) == 1000
         box = page.locator("#grid .cell").first.bounding_box()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embed_assets.costs import JobCost, write_cost
 from embed_assets.monitor.facts import beat_of, cost_of, run_of, shard_of, strides_of
 from embed_assets.monitor.lake import ReadOnlyLake
 from embed_assets.monitor.models import State
@@ -148,6 +149,21 @@ def test_it_reads_what_the_real_worker_writes_and_writes_nothing(lake: Path, sou
     assert progress.counts[State.COMMITTED] == 1 and progress.counts[State.WAITING] == 2
     assert progress.spend.usd is None and progress.spend.unknown_jobs == 1
     assert {path: path.stat().st_mtime_ns for path in lake.rglob("*")} == before
+
+
+def test_costs_are_read_as_the_driver_writes_them(
+    lake: Path, source: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKYPILOT_MANAGED_JOB_ID", "7")
+    made = Prepared(lake, str(source))
+    made.embed(0)
+    spec_id = made.pipeline.embedding.spec_id
+    cost = JobCost(pipeline="p", dataset="d", partition="d-00000", spec_id=spec_id, job="7", rows=7, committed=True,
+                   usd=0.25, on_demand_usd=0.75)  # fmt: skip
+    write_cost(made.store, cost)
+    watch = Watch(ReadOnlyLake(str(lake)), clock=clock)
+    watch.look()
+    assert (watch.progress.spend.usd, watch.progress.spend.on_demand_usd) == (0.25, 0.75)
 
 
 def test_a_lake_that_fails_is_told_and_the_last_answers_stay(lake: Path, clock: Clock) -> None:

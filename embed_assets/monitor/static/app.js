@@ -42,7 +42,7 @@ async function poll() {
         if (history) for (const chart of charts) chart.update(history.samples);
         scriptMs = performance.now() - begun;
         document.documentElement.dataset.renderMs ??= scriptMs.toFixed(1);
-        document.documentElement.dataset.revision = last.revision;
+        document.documentElement.dataset.revision = last?.revision ?? "";
       }
       live(null);
     } catch (error) {
