@@ -209,9 +209,10 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
         becomes(page, 0, " %")  # rows in checkpoints
         expect(page.locator("#workers tbody tr")).to_have_count(3)
         expect(page.locator("#workers")).to_contain_text("us-east4-a")
-        fleet.set_pace(0.02)
+        fleet.set_pace(0.05)
+        wait_until(lambda: len(list(fleet.lake.glob("embedding_shards/*/*/*/*/_manifest.json"))) >= 2, "two manifests")
+        fleet.set_pace(0.5)  # at once: the page is some seconds behind, and there must be work left to interrupt
         wait_until(lambda: counts(page)["committed"] >= 2, "the first commits on the page")
-        fleet.set_pace(0.5)
         expect(page.locator("#eta")).not_to_have_text("unknown")
         shoot(page, "monitor")
 
