@@ -49,6 +49,20 @@ def status(
     commands.status(partitions, as_json)
 
 
+@app.command(epilog="Example: `embed-assets monitor --lake s3://bucket/lake`, then http://127.0.0.1:8000")
+@friendly_errors
+def monitor(
+    lake: Annotated[str | None, typer.Option(help="Root of the lake, any fsspec URL; default: EMBED_LAKE.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback asks for a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    interval: Annotated[float, typer.Option(min=1, help="Seconds between two looks at the lake.")] = 5.0,
+) -> None:
+    """Serve a live page, a JSON API and Prometheus metrics from the lake alone, which is only read."""
+    from embed_assets.cli import monitor as monitoring
+
+    monitoring.monitor(lake, host, port, interval)
+
+
 @app.command(epilog="Example: `embed-assets plan --rows 29500000 --tokens-per-row 100 --accelerators L4,H100`")
 @friendly_errors
 def plan(

@@ -6,6 +6,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from embed_worker.place import place
+
 SKYPILOT = {"SKYPILOT_TASK_ID": "skypilot_task_id", "SKYPILOT_MANAGED_JOB_ID": "skypilot_job_id"}
 
 
@@ -34,7 +36,7 @@ def gpus() -> list[str]:
 
 
 def attempt_facts() -> dict[str, Any]:
-    """Who makes this attempt."""
+    """Who makes this attempt, and where."""
     facts: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
     facts |= {key: os.environ[name] for name, key in SKYPILOT.items() if name in os.environ}
-    return facts
+    return facts | place()

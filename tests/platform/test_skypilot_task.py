@@ -27,9 +27,11 @@ GPUS = ["L4", "A10G", "L40S", "A100", "A100-80GB", "H100"]
 READ = """
 import json, sys, yaml
 import sky
-tasks = {}
+tasks, given = {}, {"EMBED_JOB": "s3://x/job.json", "EMBED_LAKE": "s3://x/lake"}
 for name, path in json.loads(sys.argv[1]).items():
-    task = sky.Task.from_yaml_config(yaml.safe_load(open(path)), env_overrides=[("EMBED_JOB", "s3://x/job.json")])
+    value = yaml.safe_load(open(path))
+    wanted = [(key, given[key]) for key in value.get("envs") or {} if key in given]
+    task = sky.Task.from_yaml_config(value, env_overrides=wanted)
     tasks[name] = {
         "order": type(task.resources).__name__,
         "resources": [
@@ -68,6 +70,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "task": str(ROOT / "sky/embed_partition.yaml"),
         "pool": str(ROOT / "sky/pool.yaml"),
         "slurm": str(home / "cpu.yaml"),
+        "monitor": str(ROOT / "sky/monitor.yaml"),
     }
     env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     done = subprocess.run(
@@ -99,6 +102,13 @@ def test_the_pool_is_one(parsed: dict[str, Any]) -> None:
     assert pool["pool"] == [True, 2]
     assert {r["spot"] for r in pool["resources"]} == {True, False}
     assert pool["setup"] == parsed["task"]["setup"]
+
+
+def test_the_monitors_cluster_is_small_and_opens_no_port(parsed: dict[str, Any]) -> None:
+    (only,) = parsed["monitor"]["resources"]
+    assert only["gpus"] is None and only["ports"] is None and (only["cpus"], only["memory"]) == ("2+", "4+")
+    assert parsed["monitor"]["envs"] == {"EMBED_LAKE": "s3://x/lake", "EMBED_MONITOR_HOST": "127.0.0.1"}
+    assert parsed["monitor"]["secrets"] == ["EMBED_MONITOR_TOKEN"] and parsed["monitor"]["workdir"] == "."
 
 
 def test_overrides_for_slurm_leave_one_plain_request(parsed: dict[str, Any]) -> None:

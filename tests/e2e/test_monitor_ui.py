@@ -1,0 +1,376 @@
+"""The monitor's page in a real browser, against lakes that real workers are writing and a lake of a thousand partitions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+
+import uvicorn  # noqa: E402
+from playwright.sync_api import Page, expect  # noqa: E402
+
+from embed_assets.monitor import state  # noqa: E402
+from embed_assets.monitor.app import build_app  # noqa: E402
+from embed_assets.monitor.lake import ReadOnlyLake  # noqa: E402
+from embed_assets.monitor.watch import Watch  # noqa: E402
+from tests.e2e.browser import CHROMIUM, chromium_page, free_port  # noqa: E402
+from tests.e2e.conftest import ROOT, wait_until  # noqa: E402
+from tests.platform import kit  # noqa: E402
+from tests.platform.kit import Prepared  # noqa: E402
+from tests.platform.monitor_lake import FakeLake, large  # noqa: E402
+
+pytestmark = [
+    pytest.mark.ui,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here (Debian: apt install chromium)"),
+]
+STRIDES = 24
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import embed_worker.__main__ as worker
+from embed_worker.hash_engine import HashEngine
+
+pace = Path(sys.argv[1])
+quick = HashEngine.embed
+def slow(self, source):
+    for result in quick(self, source):
+        yield result
+        time.sleep(float(pace.read_text()))
+HashEngine.embed = slow
+sys.argv = ["embed_worker", *sys.argv[2:]]
+code = worker.main()
+sys.stderr.flush()
+import os
+os._exit(code)
+"""
+"""The real worker with the hash engine; a row takes as long as a file says, so that a test can hold and let go."""
+
+
+class Fleet:
+    """A dataset in a lake and worker processes on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pace = folder, folder / "pace"
+        self.set_pace(0.2)
+        source = kit.write_jsonl(folder / "source.jsonl", kit.texts(STRIDES * 40))
+        self.prepared = Prepared(folder / "lake", str(source), name="reviews", strides=STRIDES)
+        self.lake = folder / "lake"
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def set_pace(self, seconds: float) -> None:
+        temporary = self.folder / "pace.tmp"
+        temporary.write_text(str(seconds))
+        temporary.replace(self.pace)
+
+    def start(self, *strides: int, **env: str) -> subprocess.Popen[bytes]:
+        urls = [
+            self.prepared.resource.write_job(self.prepared.job(s, heartbeat_seconds=0.3, checkpoint_rows=4))
+            for s in strides
+        ]
+        log = (self.folder / "workers.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(self.pace), *urls], stdout=log, stderr=log, cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "sky")} | env,
+        )  # fmt: skip
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def in_hand(self, *strides: int) -> int:
+        """The one of these partitions that is being embedded; holds a worker's pace long enough to act on it."""
+        found: list[int] = []
+
+        def one() -> bool:
+            beats = [
+                (stride, json.loads(path.read_bytes()))
+                for stride in strides
+                for path in (self.lake / f"progress/reviews-{stride:05d}").glob("*.json")
+            ]
+            found[:] = [n for n, beat in beats if beat["phase"] == "embedding" and 0 < beat["rows_done"] < 32]
+            return len(found) == 1
+
+        wait_until(one, f"one of {strides} in its middle")
+        return found[0]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    with tempfile.TemporaryDirectory(prefix="reviews-") as folder:  # a short name, for the pictures
+        made = Fleet(Path(folder))
+        yield made
+        made.stop()
+
+
+@contextmanager
+def monitor(lake: Path, interval: float = 0.5) -> Iterator[str]:
+    """The server on a lake, by its URL."""
+    watch = Watch(ReadOnlyLake(str(lake)), interval)
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(build_app(watch, None), host="127.0.0.1", port=port, log_level="warning")  # type: ignore[arg-type]
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    watch.start()
+    thread.start()
+    wait_until(lambda: server.started, "the monitor's start", 30)
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.should_exit = True
+        watch.stop()
+        thread.join(10)
+
+
+@contextmanager
+def watched_page(url: str) -> Iterator[Page]:
+    """The page; fails where it reports an error or asks another host for anything."""
+    with chromium_page() as page:
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: None if request.url.startswith(url) else wrong.append(request.url))
+        page.goto(url)
+        page.wait_for_selector("html[data-revision]")
+        yield page
+        assert wrong == []
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keeps a screenshot where EMBED_SCREENSHOTS says; the docs' pictures are made so."""
+    if folder := os.environ.get("EMBED_SCREENSHOTS"):
+        page.wait_for_timeout(600)
+        used = min(900, page.evaluate("Math.ceil(document.querySelector('main').getBoundingClientRect().bottom)"))
+        clip = {"x": 0, "y": 0, "width": 1400, "height": used}
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), clip=clip)  # type: ignore[arg-type]
+
+
+def cell(page: Page, stride: int, dataset: str = "reviews") -> Any:
+    return page.locator(f'[data-key="{dataset}-{stride:05d}"]')
+
+
+def becomes(page: Page, stride: int, what: str) -> None:
+    """Without a reload: the cell's label is what a screen reader says."""
+    found = page.locator(f'[data-key="reviews-{stride:05d}"][aria-label*="{what}"]')
+    found.wait_for(timeout=90_000)
+
+
+def counts(page: Page) -> dict[str, int]:
+    buttons = page.locator("#legend button")
+    return {b.get_attribute("data-state") or "": int(b.locator("b").inner_text()) for b in buttons.all()}
+
+
+def test_a_person_watches_partitions_start_stall_recover_and_commit(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "SILENT_SECONDS", 4.0)
+    place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}
+    fleet.prepared.resource.write_job(fleet.prepared.job(0))
+    (fleet.lake / fleet.prepared.job(23).input.path / fleet.prepared.job(23).input.files[0].path).unlink()
+    with monitor(fleet.lake) as url, watched_page(url) as page:
+        assert counts(page) == {
+            "committed": 0,
+            "running": 0,
+            "recovering": 0,
+            "stale": 0,
+            "failed": 0,
+            "waiting": STRIDES,
+        }
+        expect(page.locator("#eta")).to_have_text("unknown")
+        expect(page.locator("#spend")).to_have_text("unknown")
+
+        killed = fleet.start(0, 1, 2, 3, **place)
+        preempted = fleet.start(8, 9, 10, **place)
+        fleet.start(16, 17, EMBED_PRICE_PER_HOUR="0.25", EMBED_SPOT="1", **place)
+        fleet.start(23)
+        for stride in (0, 8, 16):
+            becomes(page, stride, "running")
+        becomes(page, 23, "failed")
+        cell(page, 23).click()
+        expect(page.locator("#detail")).to_contain_text("Re-materialize stride_partitions")
+        becomes(page, 0, " %")  # rows in checkpoints
+        expect(page.locator("#workers tbody tr")).to_have_count(3)
+        expect(page.locator("#workers")).to_contain_text("us-east4-a")
+        fleet.set_pace(0.05)
+        wait_until(lambda: len(list(fleet.lake.glob("embedding_shards/*/*/*/*/_manifest.json"))) >= 2, "two manifests")
+        fleet.set_pace(0.5)  # at once: the page is some seconds behind, and there must be work left to interrupt
+        wait_until(lambda: counts(page)["committed"] >= 2, "the first commits on the page")
+        expect(page.locator("#eta")).not_to_have_text("unknown")
+        shoot(page, "monitor")
+
+        at_kill, at_term = fleet.in_hand(0, 1, 2, 3), fleet.in_hand(8, 9, 10)
+        killed.send_signal(signal.SIGKILL)
+        preempted.send_signal(signal.SIGTERM)
+        becomes(page, at_term, "recovering")
+        becomes(page, at_kill, "stale")
+        expect(page.locator("#workers .tag.silent")).to_have_count(1)
+
+        fleet.start(*range(at_kill, 4), **place)
+        fleet.start(*range(at_term, 11), **place)
+        becomes(page, at_kill, "running")
+        becomes(page, at_kill, "recovered 1×")
+        expect(page.locator("#workers .tag.silent")).to_have_count(0)
+        fleet.set_pace(0.005)
+        becomes(page, at_kill, "committed, recovered 1×")
+        becomes(page, at_term, "committed, recovered 1×")
+        cell(page, at_kill).click()
+        expect(page.locator("#detail")).to_contain_text("recovered 1×")
+        shoot(page, "monitor_recovered")
+
+        fleet.start(*(n for n in range(STRIDES) if n not in (0, 1, 2, 3, 8, 9, 10, 16, 17, 23)), **place)
+        wait_until(lambda: counts(page)["committed"] == STRIDES - 1, "all but the failed one committed")
+        assert counts(page)["failed"] == 1
+        expect(page.locator("#workers")).to_contain_text("No worker is at work.")
+        expect(page.locator("#spend-sub")).to_contain_text("unknown for")  # two of the partitions had a price
+        shoot(page, "monitor_end")
+    assert len(kit.manifests(fleet.lake)) == STRIDES - 1 + 3  # and _latest, snapshot, strides: the page wrote nothing
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("thousand")
+    large(root, time.time(), every=3600.0)
+    return root
+
+
+def test_a_thousand_partitions_are_drawn_at_once_and_then_left_alone(thousand: Path) -> None:
+    with monitor(thousand) as url, watched_page(url) as page:
+        keep({"partitions": 1000, "draw_ms": float(page.evaluate("document.documentElement.dataset.renderMs"))})
+        assert page.locator("#grid .cell").count() == 1000
+        assert counts(page)["committed"] == 420 and sum(counts(page).values()) == 1000
+        box = page.locator("#grid .cell").first.bounding_box()
+        assert box is not None and box["width"] >= 14
+        grid = page.locator("#grid").bounding_box()
+        assert grid is not None and grid["height"] < 520  # all on one screen
+        expect(page.locator("#workers tbody tr")).to_have_count(345)
+        expect(page.locator("#regions tbody tr")).to_have_count(5)
+        expect(page.locator("#workers .tag.straggler")).to_have_count(1)
+        page.evaluate(
+            """() => { window.touched = 0; new MutationObserver((all) => { window.touched += all.length; })
+               .observe(document.getElementById("grid"), { childList: true, subtree: true, attributes: true }); }"""
+        )
+        revision = int(page.evaluate("document.documentElement.dataset.revision"))
+        wait_until(lambda: int(page.evaluate("document.documentElement.dataset.revision")) > revision, "two more looks")
+        assert page.evaluate("window.touched") == 0
+        cell(page, 171, "books").click()
+        shoot(page, "monitor_1000")
+
+
+def keep(figures: dict[str, float]) -> None:
+    if folder := os.environ.get("EMBED_BENCH_RESULTS"):
+        (Path(folder) / "monitor.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def test_the_grid_is_usable_from_the_keyboard(thousand: Path) -> None:
+    with monitor(thousand) as url, watched_page(url) as page:
+        focused: Callable[[], str] = lambda: page.evaluate("document.activeElement.dataset.key ?? ''")  # noqa: E731
+        assert page.locator('#grid [tabindex="0"]').count() == 1
+        page.locator('#grid [tabindex="0"]').focus()
+        assert focused() == "books-00000"
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        assert focused() == "books-00002"
+        below = page.evaluate(
+            """() => { const a = document.activeElement;
+               return [...document.querySelectorAll("#grid .cell")].find((c) =>
+                 c.offsetTop > a.offsetTop && c.offsetLeft === a.offsetLeft).dataset.key; }"""
+        )
+        page.keyboard.press("ArrowDown")
+        assert focused() == below
+        expect(page.locator("#detail")).to_contain_text(below)
+        page.keyboard.press("ArrowUp")
+        assert focused() == "books-00002"
+        page.keyboard.press("End")
+        assert focused() == "books-00999"
+        assert page.locator('#grid [tabindex="0"]').count() == 1
+        labels = page.locator("#grid .cell").evaluate_all(
+            "all => all.filter((c) => !c.getAttribute('aria-label')).length"
+        )
+        assert labels == 0
+        page.get_by_role("button", name="failed").press("Enter")
+        assert page.locator("#grid .cell:not(.dim)").count() == 3
+        page.get_by_role("button", name="failed").press("Enter")
+        assert page.locator("#grid .cell.dim").count() == 0
+        page.get_by_role("button", name="rows/s").press("Enter")
+        expect(page.locator('#workers th[aria-sort="ascending"]')).to_have_text("rows/s")
+
+
+def test_no_state_is_told_by_colour_alone(thousand: Path) -> None:
+    with monitor(thousand) as url, watched_page(url) as page:
+        looks = page.evaluate(
+            """() => { const found = {}; for (const c of document.querySelectorAll("#grid .cell")) {
+                 const state = c.className.split(" ")[1]; const s = getComputedStyle(c);
+                 found[state] ??= [c.textContent, s.backgroundImage === "none" ? "" : "part",
+                   s.backgroundColor === "rgba(0, 0, 0, 0)" ? "hollow" : "full"].join("/"); } return found; }"""
+        )
+    assert len(set(looks.values())) == len(looks) == 6, looks
+
+
+def test_light_and_dark_by_system_and_by_choice(thousand: Path) -> None:
+    with monitor(thousand) as url, watched_page(url) as page:
+        ground: Callable[[], str] = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
+        light = ground()
+        page.emulate_media(color_scheme="dark")
+        dark = ground()
+        assert light != dark
+        shoot(page, "monitor_dark")
+        page.get_by_role("button", name="Colours: as the system").click()
+        assert ground() == light
+        page.get_by_role("button", name="Colours: light").click()
+        assert ground() == dark
+        page.emulate_media(color_scheme="light")
+        page.reload()
+        assert ground() == dark  # the choice is kept
+        page.get_by_role("button", name="Colours: dark").click()
+        assert ground() == light
+
+
+def test_hostile_texts_are_shown_as_text(tmp_path: Path) -> None:
+    made = FakeLake(tmp_path, 2)
+    made.beat(0, time.time(), host=HOSTILE, region=HOSTILE, phase=HOSTILE, hardware={"gpus": [HOSTILE]})
+    made.beat(1, time.time(), phase="stopped", ending="refused", error=HOSTILE, region=HOSTILE)
+    with monitor(tmp_path) as url, watched_page(url) as page:
+        cell(page, 1, "books").click()
+        expect(page.locator("#detail .error")).to_have_text(HOSTILE)
+        expect(page.locator("#workers")).to_contain_text(HOSTILE)
+        expect(page.locator("#regions")).to_contain_text(HOSTILE)
+        assert page.locator("img").count() == 0 and "owned" not in page.title()
+
+
+def test_it_says_so_when_the_server_is_gone_and_the_api_page_needs_no_internet(thousand: Path) -> None:
+    with monitor(thousand) as url:
+        with watched_page(url) as page:
+            page.goto(f"{url}api")
+            page.get_by_role("button", name="ask").first.click()
+            expect(page.locator("pre").first).to_contain_text('"rows_done"')
+            expect(page.get_by_text("/api/history")).to_be_visible()
+        with chromium_page() as page:
+            page.goto(url)
+            expect(page.locator("#live")).to_have_text("live")
+            page.context.set_offline(True)
+            expect(page.locator("#live")).to_contain_text("the server does not answer")
+            page.context.set_offline(False)
+            expect(page.locator("#live")).to_have_text("live")
+
+
+def test_screenshots_of_the_docs_exist() -> None:
+    for name in ("monitor", "monitor_1000"):
+        assert 10_000 < (ROOT / f"docs/images/{name}.png").stat().st_size < 200_000
