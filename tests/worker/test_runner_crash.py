@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embed_worker.checkpoints import Checkpoints
 from embed_worker.runner import UNWRITTEN
 from embed_worker.store import Store
 
@@ -250,6 +251,10 @@ def test_twins_share_the_work(lake: str) -> None:
     class Second(CountingEngine):
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
             if len(self.seen) == 30:
+                deadline = time.monotonic() + 60
+                while len(Checkpoints(Store(lake), job).committed()) < 7:  # written in a thread of its own
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
                 ahead.set()
             return vector
 
