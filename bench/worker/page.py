@@ -46,7 +46,7 @@ the model's own matrix shapes in torch at the same thread count, the best batch 
         _growth(result.get("growth", {})),
         _checks(result.get("checks")),
         f"""\
-datatrove's inference runner and Ray Data LLM were left out: each wants an environment with a vLLM of its own.
+datatrove's inference runner and Ray Data LLM were not tried.
 
 `make bench-worker` · {result["date"]} · {box["cpu"]}, {box["cores"]} cores, {box["memory_gb"]:.0f} GB, load {rounds[0]["load_at_start"]} at the start ·
 {", ".join(f"{name} {version}" for name, version in result["versions"].items())} · worker at {result["commit"]} ·
