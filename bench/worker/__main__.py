@@ -35,21 +35,15 @@ QUICK_PARTS = ["rounds", "resume", "growth", "checks"]
 
 
 def field(machine: Machine, texts: inputs.Texts, names: list[str]) -> dict[str, Contestant]:
-    """The contestants by name. vLLM alone runs twice where the worker preloads libraries: with them and without."""
-    preload = machine.preloaded()
-    all_: dict[str, Contestant] = {
+    """The contestants by name."""
+    every: dict[str, Contestant] = {
         "worker": partial(contestants.worker, machine, texts),
         "bare": partial(contestants.bare, machine, texts),
         "sentence_transformers": partial(contestants.sentence_transformers, machine, texts),
         "seed_loop": partial(contestants.seed_loop, machine, texts),
         "gemm": partial(contestants.gemm, machine),
     }
-    chosen: dict[str, Contestant] = {}
-    for name in names:
-        chosen[name] = all_[name]
-        if preload and name in ("bare", "gemm"):
-            chosen[f"{name}_preloaded"] = partial(all_[name], **preload)
-    return chosen
+    return {name: every[name] for name in names}
 
 
 def arguments() -> argparse.Namespace:
@@ -117,7 +111,6 @@ def main() -> None:
         "tokens": texts.tokens,
         "flops_per_token": round(cost),
         "gemm_tokens": contestants.GEMM_TOKENS,
-        "preloaded": machine.preloaded(),
         "rounds": rounds,
         "left_out": ["datatrove", "Ray Data LLM"],
         "machine": machine_facts(),

@@ -25,7 +25,6 @@ WORKER_PATH = Path(embed_worker.__file__).parents[1]
 """Folder of the checkout whose worker is measured: the one that PYTHONPATH gives this process."""
 SEED_BATCH = 32
 GEMM_TOKENS = [512, 2048, 4096, 8192]
-FIND_LIBRARIES = "from embed_worker import preload; print(':'.join(map(str, preload.libraries())))"
 
 Figures = dict[str, Any]
 
@@ -61,16 +60,6 @@ class Machine:
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         }
         return {**vllm, **os.environ, "PYTHONPATH": str(WORKER_PATH), **more}
-
-    def preloaded(self) -> dict[str, str]:
-        """The LD_PRELOAD that the worker gives itself, so that vLLM alone can be measured with it too."""
-        if os.environ.get("LD_PRELOAD"):
-            return {}
-        found = subprocess.run(
-            [self.python, "-c", FIND_LIBRARIES], env=self.environment(), capture_output=True, text=True, check=False
-        )
-        libraries = found.stdout.strip() if found.returncode == 0 else ""
-        return {"LD_PRELOAD": libraries} if libraries else {}
 
 
 def run_program(command: list[Any], environment: dict[str, str], log: Path) -> float:
@@ -116,11 +105,11 @@ def worker(machine: Machine, texts: Texts) -> Figures:
     return figures
 
 
-def bare(machine: Machine, texts: Texts, **environment: str) -> Figures:
+def bare(machine: Machine, texts: Texts) -> Figures:
     """vLLM alone on the same token ids."""
     folder = machine.fresh("bare")
     folder.mkdir()
-    return _program(machine, [machine.python, PROGRAMS / "bare.py", machine.model], texts, folder, environment)
+    return _program(machine, [machine.python, PROGRAMS / "bare.py", machine.model], texts, folder)
 
 
 def sentence_transformers(machine: Machine, texts: Texts) -> Figures:
@@ -129,12 +118,12 @@ def sentence_transformers(machine: Machine, texts: Texts) -> Figures:
     folder.mkdir()
     sizes = [machine.batch_size] if machine.batch_size else [8, 16, 32, 64, 128]
     command = [machine.rival_python, PROGRAMS / "sentence.py", machine.model]
-    figures = _program(machine, command, texts, folder, {}, list(map(str, sizes)))
+    figures = _program(machine, command, texts, folder, list(map(str, sizes)))
     machine.batch_size = figures["batch_size"]
     return figures
 
 
-def gemm(machine: Machine, **environment: str) -> Figures:
+def gemm(machine: Machine) -> Figures:
     """FLOP/s of the model's own matrix products."""
     folder = machine.fresh("gemm")
     folder.mkdir()
@@ -142,7 +131,7 @@ def gemm(machine: Machine, **environment: str) -> Figures:
     shapes = layer_shapes(config_of(machine.model))
     request.write_text(json.dumps({"shapes": shapes, "tokens": GEMM_TOKENS, "seconds": machine.gemm_seconds}))
     command = [machine.python, PROGRAMS / "gemm.py", request, out]
-    run_program(command, machine.environment(**environment), folder / "log")
+    run_program(command, machine.environment(), folder / "log")
     found: Figures = json.loads(out.read_text())
     return found
 
@@ -152,11 +141,10 @@ def _program(
     command: list[Any],
     texts: Texts,
     folder: Path,
-    environment: dict[str, str],
     more: list[str] | None = None,
 ) -> Figures:
     source, out = texts.save(folder / "input.json"), folder / "out.json"
-    process = run_program([*command, source, out, *(more or [])], machine.environment(**environment), folder / "log")
+    process = run_program([*command, source, out, *(more or [])], machine.environment(), folder / "log")
     found: Figures = json.loads(out.read_text())
     return {**found, **rates(found["tokens"], found["seconds"]), "process_seconds": process}
 

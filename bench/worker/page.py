@@ -6,7 +6,6 @@ from bench.worker.rounds import median
 
 NAMES = {
     "worker": "embed_worker, from engine start to last checkpoint",
-    "bare_preloaded": "vLLM alone, same ids, same preloaded libraries",
     "bare": "vLLM alone, same ids",
     "seed_loop": "the seed's loop (HTTP, one batch of 32 at a time)",
     "sentence_transformers": "sentence-transformers bf16, best batch size",
@@ -30,8 +29,8 @@ loading is in none of the rates, and in all of the process times.
 
 | | |
 |---|---|
-| steady state over vLLM alone | **{_(result["steady_over_bare"])}** (without preloaded libraries {_(result["steady_over_plain_bare"])}) |
-| whole process over vLLM alone | **{_(result["process_over_bare"])}** (without preloaded libraries {_(result["process_over_plain_bare"])}) |
+| steady state over vLLM alone | **{_(result["steady_over_bare"])}** |
+| whole process over vLLM alone | **{_(result["process_over_bare"])}** |
 | over the seed's loop | {_(result["over_seed_loop"])} × |
 | over sentence-transformers bf16 | {_(result["over_sentence_transformers"])} × |
 | share of the bare GEMM ceiling | {_(result["share_of_gemm"])} |

@@ -38,21 +38,15 @@ def ratio(above: float | None, below: float | None) -> float | None:
 
 
 def ratios(rounds: list[Round], flops_per_token: float) -> dict[str, float | None]:
-    """The figures that the page tells; the ceiling is the better of the GEMM's two environments."""
+    """The figures that the page tells."""
     steady = median(rounds, "worker")
-    # The strict rival where there is one: vLLM alone under the same preloaded libraries as the worker.
-    rival = "bare_preloaded" if median(rounds, "bare_preloaded") else "bare"
     process = median(rounds, "worker", "process_seconds")
-    ceilings = [median(rounds, name, "flops") for name in ("gemm", "gemm_preloaded")]
-    ceiling = max((one for one in ceilings if one is not None), default=None)
     busy = median(rounds, "worker", "busy")
     return {
-        "steady_over_bare": ratio(steady, median(rounds, rival)),
-        "process_over_bare": ratio(median(rounds, rival, "process_seconds"), process),
-        "steady_over_plain_bare": ratio(steady, median(rounds, "bare")),
-        "process_over_plain_bare": ratio(median(rounds, "bare", "process_seconds"), process),
+        "steady_over_bare": ratio(steady, median(rounds, "bare")),
+        "process_over_bare": ratio(median(rounds, "bare", "process_seconds"), process),
         "over_seed_loop": ratio(steady, median(rounds, "seed_loop")),
         "over_sentence_transformers": ratio(steady, median(rounds, "sentence_transformers")),
-        "share_of_gemm": ratio(steady * flops_per_token if steady else None, ceiling),
+        "share_of_gemm": ratio(steady * flops_per_token if steady else None, median(rounds, "gemm", "flops")),
         "engine_busy": None if busy is None else round(busy, 4),
     }

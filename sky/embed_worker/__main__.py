@@ -21,7 +21,6 @@ from embed_worker.job import load_job
 from embed_worker.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.models import LoadedModel, load_model, load_tokenizer
-from embed_worker.preload import with_preloaded_libraries
 from embed_worker.runner import run_job
 from embed_worker.tokens import TextTokenizer
 
@@ -141,7 +140,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.serve == bool(arguments.jobs):
         parser.error("give job files, or --serve")
-    with_preloaded_libraries()
     # Libraries print to stdout as they like: keep it for our answers alone.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -177,6 +175,9 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
+    except WorkerError as error:
+        log.error("%s", error)
+        code = error.exit_code
     except Exception:
         log.exception("the worker failed")
         code = ExitCode.RETRY

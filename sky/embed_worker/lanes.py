@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embed_worker.errors import BadJob
+
 LANE = "EMBED_LANE"
 """Of a lane's process: `index/count:fd,fd,…`, a pipe a job. The first lane reads them, the others hold them open."""
 ENGINES = "EMBED_ENGINES"
@@ -81,6 +83,8 @@ def engine_groups(size: int = 1) -> list[str]:
     else:
         devices = [str(i) for i in range(sum(1 for _ in NVIDIA.iterdir()))] if NVIDIA.is_dir() else []
     wanted = os.environ.get(ENGINES)
+    if wanted and not (wanted.isdigit() and int(wanted)):
+        raise BadJob(f"{ENGINES}={wanted!r}: it takes the number of engines of this node, 1 or more")
     if not devices:
         return [""] * (int(wanted) if wanted else 1)
     count = max(1, len(devices) // size)
@@ -93,7 +97,15 @@ def run_lanes(groups: Sequence[str], jobs: Sequence[str]) -> int:
     """Runs the jobs with an engine a group; returns the first lane's exit code, which stands for all."""
     count = len(groups)
     pipes = [os.pipe() for _ in jobs]
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _: object) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
     cores = sorted(os.sched_getaffinity(0))
     for index, devices in enumerate(groups):
         ends = [read if index == 0 else write for read, write in pipes]
@@ -112,13 +124,6 @@ def run_lanes(groups: Sequence[str], jobs: Sequence[str]) -> int:
     for pipe in (end for pair in pipes for end in pair):
         os.close(pipe)
 
-    def forward(number: int, _: object) -> None:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
     code = processes[0].wait()
     for process in processes[1:]:
         if process.poll() is None:

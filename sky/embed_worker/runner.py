@@ -125,7 +125,7 @@ class _Attempt:
                 self.over.set()
                 feeder.stop()
             if not self.lane.commits:
-                log.info("%s: lane %d of %d is done", self.job.partition, self.lane.index, self.lane.count)
+                log.info("%s: lane %s is done", self.job.partition, self.lane.facts["lane"])
                 return False
             self.heartbeat.update(phase="committing")
             seconds = {**self.seconds, "total": time.monotonic() - started}

@@ -14,6 +14,8 @@ import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.chaos.record import record
+
 from .fault_proxy import FaultProxy
 
 settings.register_profile(
@@ -116,10 +118,7 @@ def record_faults() -> Callable[[FaultProxy], None]:
     """Adds a proxy's faults to the figures of `make chaos`, where it runs."""
 
     def add(proxy: FaultProxy) -> None:
-        if os.environ.get("EMBED_CHAOS_RESULTS"):
-            from tests.chaos.record import record
-
-            record(s3_faults=sum(proxy.faults.values()))
+        record(s3_faults=sum(proxy.faults.values()))
 
     return add
 

@@ -9,6 +9,7 @@ import pytest
 
 from embed_worker import lanes
 from embed_worker.checkpoints import Checkpoints
+from embed_worker.errors import BadJob
 from embed_worker.job import EmbedJob
 from embed_worker.lanes import Lane, engine_groups, lanes_of
 from embed_worker.runner import run_job
@@ -114,3 +115,10 @@ def test_an_engine_for_each_gpu(
         for index in range(gpus):
             (tmp_path / f"gpus/0000:{index:02d}:00.0").mkdir(parents=True)
     assert engine_groups(size) == groups
+
+
+@pytest.mark.parametrize("wanted", ["0", "-1", "two"])
+def test_a_wrong_number_of_engines_is_a_bad_job(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    monkeypatch.setenv(lanes.ENGINES, wanted)
+    with pytest.raises(BadJob, match="EMBED_ENGINES"):
+        engine_groups()
