@@ -1,12 +1,16 @@
 """`budget_usd`: what was spent, what runs and what waits, held against the pipeline's limit before each launch."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from embed_assets.costs import JobCost, Spent, cost_of, read_costs, total_of, write_cost
 from embed_assets.outcomes import Plan
+from embed_worker.errors import WorkerError
 from resources.compute import JobHandle, JobStatus
 from resources.lake import LakeResource
+
+log = logging.getLogger(__name__)
 
 READ_SECONDS = 120.0
 
@@ -41,7 +45,10 @@ class CostWatch:
             return
         self.of_run.append(cost)
         self._costs[cost.partition, cost.job] = cost
-        write_cost(self._lake.store, cost)
+        try:
+            write_cost(self._lake.store, cost)
+        except WorkerError as error:  # a cost is never worth a run that drives a hundred partitions
+            log.warning("the cost of %s is not kept in the lake: %s", cost.partition, error)
 
     def refuse(self, waiting: Sequence[Plan], running: Sequence[tuple[Plan, JobStatus]]) -> tuple[str, str] | None:
         limit = self._limit

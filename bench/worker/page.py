@@ -20,7 +20,8 @@ def section(result: dict[str, Any]) -> str:
 ## The worker
 
 {result["texts"]:,} of the demo's texts, {result["tokens"]:,} tokens (each text once, none longer than a window), all-MiniLM-L6-v2
-in bfloat16. {len(rounds)} rounds, each contestant a new process in each, the order reversed every other round; medians. Model
+in bfloat16. {len(rounds)} rounds, each contestant a new process in each, the order reversed every other round; medians, of
+the rates and of the ratios within a round. Model
 loading is in none of the rates, and in all of the process times.
 
 | | tokens/s | process, start to end |

@@ -1,4 +1,4 @@
-"""The contestants in turn, the order reversed in every other round, and the ratios of their medians."""
+"""The contestants in turn, the order reversed in every other round, and the medians of their ratios."""
 
 import os
 import statistics
@@ -33,20 +33,27 @@ def median(rounds: list[Round], name: str, key: str = "tokens_per_second") -> fl
     return statistics.median(values) if values else None
 
 
-def ratio(above: float | None, below: float | None) -> float | None:
-    return None if above is None or below is None else round(above / below, 3)
+def ratio(rounds: list[Round], above: str, below: str, key: str = "tokens_per_second") -> float | None:
+    """Median of the ratios within each round: a machine that slows down between rounds is in none of them."""
+    found = [
+        one[above][key] / one[below][key] for one in rounds if key in one.get(above, {}) and key in one.get(below, {})
+    ]
+    return round(statistics.median(found), 3) if found else None
 
 
 def ratios(rounds: list[Round], flops_per_token: float) -> dict[str, float | None]:
     """The figures that the page tells."""
-    steady = median(rounds, "worker")
-    process = median(rounds, "worker", "process_seconds")
     busy = median(rounds, "worker", "busy")
+    shares = [
+        one["worker"]["tokens_per_second"] * flops_per_token / one["gemm"]["flops"]
+        for one in rounds
+        if "worker" in one and "gemm" in one
+    ]
     return {
-        "steady_over_bare": ratio(steady, median(rounds, "bare")),
-        "process_over_bare": ratio(median(rounds, "bare", "process_seconds"), process),
-        "over_seed_loop": ratio(steady, median(rounds, "seed_loop")),
-        "over_sentence_transformers": ratio(steady, median(rounds, "sentence_transformers")),
-        "share_of_gemm": ratio(steady * flops_per_token if steady else None, median(rounds, "gemm", "flops")),
+        "steady_over_bare": ratio(rounds, "worker", "bare"),
+        "process_over_bare": ratio(rounds, "bare", "worker", "process_seconds"),
+        "over_seed_loop": ratio(rounds, "worker", "seed_loop"),
+        "over_sentence_transformers": ratio(rounds, "worker", "sentence_transformers"),
+        "share_of_gemm": round(statistics.median(shares), 3) if shares else None,
         "engine_busy": None if busy is None else round(busy, 4),
     }

@@ -12,6 +12,7 @@ import fsspec
 import orjson
 
 from embed_worker.errors import StoreUnavailable
+from embed_worker.secrets import check_address
 
 READS = 16
 """Files read at the same time."""
@@ -34,9 +35,10 @@ class ReadOnlyLake:
         if "://" not in root:
             root = str(Path(root).expanduser().absolute())
         try:
+            check_address(root)  # it is shown on the page
             self._fs, base = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **storage_options})
         except (ImportError, ValueError) as error:
-            raise StoreUnavailable(f"lake {root}: {error}") from error
+            raise StoreUnavailable(f"the lake cannot be opened: {error}") from None
         self._one_get = {"max_concurrency": 1} if root.startswith(("s3://", "s3a://")) else {}
         """s3fs asks for a file's size before it reads, to read it in pieces: twice the requests for small files."""
         self.root = root.rstrip("/")

@@ -32,7 +32,7 @@ class Model:
 
 def describe(pipeline: EmbeddingPipeline) -> Model:
     spec, assumed = pipeline.embedding, pipeline.plan
-    dimension = getattr(spec, "dimensions", None) or assumed.dimension
+    dimension = spec.dimensions or assumed.dimension
     if spec.model == HASH_MODEL:
         return Model(None, dimension or DIMENSION, 0.0, "the hash engine has no parameters")
     parameters: Figure | None = None

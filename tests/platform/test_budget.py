@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from embed_assets.budget import CostWatch
 from embed_assets.costs import JobCost, read_costs, total_of, write_cost
 from embed_assets.driver import Committed, Failed, Note
+from embed_worker.errors import StoreUnavailable
 from embed_worker.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
 from tests.platform.test_driver import Bench
@@ -58,6 +59,19 @@ def test_a_run_within_its_budget_is_not_touched(tmp_path: Path) -> None:
     paid(made, 1.0)
     committed, failed, _ = run(made, watch(made, 4.0, per_row=0.01))
     assert len(committed) == 4 and not failed
+
+
+def test_a_cost_that_cannot_be_kept_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(tmp_path, 4, slots=2)
+    paid(made, 1.0)
+
+    def full(*_: Any) -> None:
+        raise StoreUnavailable("no space left")
+
+    monkeypatch.setattr("embed_assets.budget.write_cost", full)
+    of = watch(made, 4.0, per_row=0.01)
+    committed, failed, _ = run(made, of)
+    assert len(committed) == 4 and not failed and of.spent.usd == 4.0
 
 
 def test_a_projection_above_the_budget_launches_nothing(tmp_path: Path) -> None:

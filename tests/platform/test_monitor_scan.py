@@ -277,3 +277,9 @@ def test_a_large_lake_shows_every_state(lake: Path, clock: Clock) -> None:
     assert len(watch.progress.regions) == 5
     samples = json.loads(watch.answer("history").body)["samples"]
     assert len(samples) > 100 and min(sample["rows_per_second"] for sample in samples[5:]) > 0
+
+
+def test_a_secret_in_the_lake_s_address_is_refused_without_repeating_it() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        ReadOnlyLake("s3://user:hunter2@bucket/lake")
+    assert "password" in str(caught.value) and "hunter2" not in str(caught.value)
