@@ -1,0 +1,1 @@
+"""Storms that kill, freeze and starve real workers, drivers and Dagster runs."""
