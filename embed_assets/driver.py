@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from embed_assets.integrity import shard_fault
 from embed_assets.outcomes import Committed, Failed, Note, Outcome
+from embed_worker import failpoints
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
@@ -118,9 +119,11 @@ class Driver:
                 manifest, fault = None, str(error)
             if fault:
                 self._lake.retire(plan.job.output)
+                failpoints.reach("driver.retired")
                 yield Note(f"{plan.key}: {fault}; its manifest is retired and the partition is made anew", warning=True)
             elif manifest is not None:
                 self._committed += 1
+                failpoints.reach("driver.adopted")
                 yield Committed(plan.key, manifest, None, 0)
                 continue
             self._waiting.append((0.0, plan))
@@ -153,7 +156,10 @@ class Driver:
                 handle = self._compute.find([plan.name]).get(plan.name) if plan.name in self._unsure else None
                 if handle is None:
                     self._unsure.add(plan.name)  # until the answer is here, the job may exist
-                    handle = self._compute.submit(plan.name, plan.job, self._lake.write_job(plan.job))
+                    url = self._lake.write_job(plan.job)
+                    failpoints.reach("driver.job_file")
+                    handle = self._compute.submit(plan.name, plan.job, url)
+                    failpoints.reach("driver.submitted")
             except ComputeUnavailable as error:
                 yield from self._unavailable("submit", error)
                 return
@@ -178,12 +184,14 @@ class Driver:
             if entry.status.notice and entry.status.notice != entry.told:
                 entry.told = entry.status.notice
                 yield Note(f"{entry.plan.key}: {entry.told}", warning=True)
+        failpoints.reach("driver.polled")
         looked = self._look_for_manifests()
         begun = self._clock()
         for entry, manifest in looked:
             if self._clock() - begun > self._compute.poll_seconds:
                 return  # many were committed at once: new jobs and the next poll do not wait until all are recorded
             if manifest is not None:
+                failpoints.reach("driver.seen")
                 del self._open[entry.plan.key]
                 self._committed += 1
                 elapsed = self._clock() - entry.since

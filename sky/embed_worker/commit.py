@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embed_worker import files, layout
+from embed_worker import failpoints, files, layout
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.errors import BadJob
 from embed_worker.files import FileRef
@@ -44,6 +44,7 @@ def commit_shard(
         local = scratch / layout.REJECTS
         pq.write_table(table, local)
         rejects_file = files.publish(store, job.output, local, layout.REJECTS, len(rejected))
+        failpoints.reach("rejects.published")
     by_reason: dict[str, int] = {}
     for reject in rejected:
         by_reason[reject.reason] = by_reason.get(reject.reason, 0) + 1
@@ -74,7 +75,10 @@ def commit_shard(
         attempts=checkpoints.attempts(),
         seconds={**seconds, "engine": round(sum(r.engine_seconds for r in records), 3)},
     )
-    return store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+    failpoints.reach("manifest.ready")
+    first = store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+    failpoints.reach("manifest.created")
+    return first
 
 
 def _write_parts(
@@ -105,8 +109,10 @@ def _write_parts(
             if pending:
                 writer.write_table(pa.concat_tables(pending))
         rows = sum(record.chunks for record in group)
+        failpoints.reach("part.written")
         parts.append(files.publish(store, job.output, local, layout.part_name(index), rows))
         local.unlink(missing_ok=True)
+        failpoints.reach("part.published")
     return parts
 
 

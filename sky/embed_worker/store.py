@@ -15,6 +15,7 @@ import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
+from embed_worker import failpoints
 from embed_worker.errors import StoreUnavailable
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
@@ -151,6 +152,7 @@ class Store:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+                failpoints.reach("store.replacing")
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -208,6 +210,7 @@ class Store:
         for wait in (*CONFLICT_WAITS, None):
             try:
                 put()
+                failpoints.reach("store.put")
                 return True
             except FileExistsError:
                 return False
@@ -235,10 +238,12 @@ class Store:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            failpoints.reach("store.temporary")
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
+            failpoints.reach("store.linked")
             _fsync_folder(target.parent)
             return True
         finally:
