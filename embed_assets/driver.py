@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from embed_assets.integrity import shard_fault
 from embed_assets.outcomes import Committed, Failed, Note, Outcome, Plan, Watch
 from embed_assets.progress import ProgressLine
+from embed_worker import failpoints
 from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
@@ -119,10 +120,12 @@ class Driver:
                 manifest, fault = None, str(error)
             if fault:
                 self._lake.retire(plan.job.output)
+                failpoints.reach("driver.retired")
                 yield Note(f"{plan.key}: {fault}; its manifest is retired and the partition is made anew", warning=True)
             elif manifest is not None:
                 self._committed += 1
                 self._progress.adopted(plan.job.input.rows)
+                failpoints.reach("driver.adopted")
                 yield Committed(plan.key, manifest, None, 0)
                 continue
             self._waiting.append((0.0, plan))
@@ -163,7 +166,10 @@ class Driver:
                 handle = self._compute.find([plan.name]).get(plan.name) if plan.name in self._unsure else None
                 if handle is None:
                     self._unsure.add(plan.name)  # until the answer is here, the job may exist
-                    handle = self._compute.submit(plan.name, plan.job, self._lake.write_job(plan.job))
+                    url = self._lake.write_job(plan.job)
+                    failpoints.reach("driver.job_file")
+                    handle = self._compute.submit(plan.name, plan.job, url)
+                    failpoints.reach("driver.submitted")
             except ComputeUnavailable as error:
                 yield from self._unavailable("submit", error)
                 return
@@ -200,12 +206,14 @@ class Driver:
         if notices:
             more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
             yield Note("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
+        failpoints.reach("driver.polled")
         looked = self._look_for_manifests()
         begun = self._clock()
         for entry, manifest in looked:
             if self._clock() - begun > self._compute.poll_seconds:
                 return  # many were committed at once: new jobs and the next poll do not wait until all are recorded
             if manifest is not None:
+                failpoints.reach("driver.seen")
                 del self._open[entry.plan.key]
                 self._committed += 1
                 self._progress.done(entry.plan.job.input.rows)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embed_worker import files
+from embed_worker import failpoints, files
 from embed_worker.files import FileRef
 from embed_worker.manifests import ShardManifest
 from embed_worker.model_spec import digest_of
@@ -79,6 +79,7 @@ def build_table(lake: LakeResource, spec_id: str, dataset: str, shards: list[Sha
         table = lancedb.connect(uri).create_table(dataset, data=iter(batches), schema=schema, mode="overwrite")
     except Exception as error:
         raise batches.failure or error from error  # LanceDB wraps what went wrong while it was reading
+    failpoints.reach("index.created")
     if table.count_rows() >= ANN_ROWS:
         table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ")
     table.optimize(cleanup_older_than=timedelta(days=1))
@@ -141,4 +142,5 @@ class _Batches:
                 passages = pa.array([texts[row] for row in batch.column("row_id").to_pylist()], pa.string())
                 columns = [batch.column(name) for name in schema.names[:5]]
                 vectors = batch.column("embedding").cast(schema.field("vector").type)
+                failpoints.reach("index.batch")
                 yield pa.RecordBatch.from_arrays([*columns, passages, vectors], schema=schema)

@@ -16,6 +16,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from embed_assets.checks.outcome import CheckOutcome
+from embed_worker import failpoints
 
 LOGS_SHOWN = 3
 """Failed partitions whose logs stand in the run's failure event; all stand in the run's log."""
@@ -82,7 +83,9 @@ class PartitionRun:
             self.key, partition=partition, metadata=metadata, tags=self._version_tags(data_version, inputs)
         )
         self.context.log_event(event)
+        failpoints.reach("record.materialized")
         self.checked(partition, checks(self.selected_checks))
+        failpoints.reach("record.checked")
 
     def checked(self, partition: str, outcomes: Mapping[str, CheckOutcome]) -> None:
         """Records checks on the partition's latest materialization. A failed check is an error, not a failed run."""

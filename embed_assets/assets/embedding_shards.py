@@ -34,7 +34,7 @@ from embed_assets.plan.prior import cost_watch
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.summary import tokens_per_second
-from embed_worker import layout
+from embed_worker import failpoints, layout
 from embed_worker.errors import WorkerError
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
@@ -280,6 +280,7 @@ class _Recorder:
             self.run.context.log_event(
                 dg.AssetObservation(self._digest_key, partition=plan.job.dataset, tags={DATA_VERSION: digest})
             )
+            failpoints.reach("record.observed")
 
     def _versions(self, keys: list[str]) -> dict[str, str]:
         """Data versions of the partitions among `keys` that are materialized."""

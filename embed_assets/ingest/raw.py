@@ -17,7 +17,7 @@ from embed_assets.ingest.source import SourceFile, find_files
 from embed_assets.ingest.writers import PartWriter, RejectWriter
 from embed_assets.spec.pipeline import DatasetSpec, RowRange
 from embed_assets.spec.template import Template
-from embed_worker import layout
+from embed_worker import failpoints, layout
 from embed_worker.manifests import BadManifest, Latest, RawManifest, read_manifest, write_manifest
 from embed_worker.model_spec import digest_of
 from embed_worker.seal import sealed
@@ -69,13 +69,16 @@ def ingest(store: Store, dataset: DatasetSpec, progress: Progress = lambda _: No
             manifest = _Ingest(store, dataset, sources, scratch, progress).run(snapshot, identity)
         if _identify(sources, again=True)[0] != stamps:
             raise SourceError(f"dataset {dataset.name}: the source changed while it was read; materialize it again")
+        failpoints.reach("raw.written")
         manifest.seconds = round(time.monotonic() - begun, 3)
         write_manifest(store, f"{folder}/{layout.MANIFEST}", manifest)
         manifest = read_manifest(store, f"{folder}/{layout.MANIFEST}", RawManifest) or manifest
+    failpoints.reach("raw.committed")
     path = layout.raw_latest(dataset.name)
     latest = sealed(path, Latest(snapshot=snapshot).model_dump())
     if not store.exists(path) or store.read(path) != latest:
         store.replace(path, latest)
+    failpoints.reach("raw.latest")
     return Ingested(manifest, created)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embed_worker import files, layout
+from embed_worker import failpoints, files, layout
 from embed_worker.files import FileRef
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import RawManifest, StrideEntry, StridesManifest, read_manifest, write_manifest
@@ -53,6 +53,7 @@ def write_strides(
     begun = time.monotonic()
     with store.scratch() as scratch:
         runs = list(_sorted_runs(store, raw, partitioning, scratch))
+        failpoints.reach("strides.cut")
 
         def write(stride: int) -> StrideEntry:
             return _write_stride(store, folder, runs, stride, scratch)
@@ -61,6 +62,7 @@ def write_strides(
         with ThreadPoolExecutor(PUTS) as pool:
             for entry in pool.map(write, range(partitioning.count)):
                 entries.append(entry)
+                failpoints.reach("strides.stride")
                 progress(len(entries))
         for run in runs:
             run.close()
@@ -74,7 +76,9 @@ def write_strides(
         strides=entries,
         seconds=round(time.monotonic() - begun, 3),
     )
+    failpoints.reach("strides.ready")
     write_manifest(store, manifest_path, manifest)
+    failpoints.reach("strides.committed")
     return Strided(read_manifest(store, manifest_path, StridesManifest) or manifest, created=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from embed_worker import files
+from embed_worker import failpoints, files
 from embed_worker.errors import BadJob, DamagedData
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
@@ -95,13 +95,17 @@ class Checkpoints:
             write_table(local, table)
             data = files.describe(local, name, table.num_rows)
             data_path = f"{self._job.output}/{name}"
+            failpoints.reach("checkpoint.written")
             self._store.create_file(data_path, local)
             local.unlink()
             record = record.model_copy(update={"data": data})
+            failpoints.reach("checkpoint.data")
         if write_manifest(self._store, self._record(record.index), record):
+            failpoints.reach("checkpoint.record")
             return True
         if self.record(record.index).attempt == record.attempt:
             return True  # a put was sent twice because its first answer got lost: the record is ours
+        failpoints.reach("checkpoint.lost")
         if data_path is not None:
             self._store.delete(data_path)
         return False
@@ -138,7 +142,9 @@ class Checkpoints:
 
     def sweep(self, manifest: ShardManifest) -> None:
         """Removes all checkpoints, and parts that the manifest does not list. Only after it is there."""
+        failpoints.reach("sweep.begun")
         self._store.delete(self.root)
+        failpoints.reach("sweep.checkpoints")
         listed = {file.path for file in [*manifest.files, *([manifest.rejects] if manifest.rejects else [])]}
         for name in self._store.list(self._job.output):
             if name not in listed and ORPHAN.fullmatch(name):

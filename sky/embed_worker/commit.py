@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embed_worker import files, layout
+from embed_worker import failpoints, files, layout
 from embed_worker.checkpoints import Checkpoints
 from embed_worker.errors import BadJob
 from embed_worker.job import EmbedJob
@@ -40,6 +40,7 @@ def commit_shard(
         local = scratch / layout.REJECTS
         pq.write_table(table, local)
         rejects_file = files.publish(store, job.output, local, layout.REJECTS, len(rejected))
+        failpoints.reach("rejects.published")
     by_reason: dict[str, int] = {}
     for reject in rejected:
         by_reason[reject.reason] = by_reason.get(reject.reason, 0) + 1
@@ -71,4 +72,7 @@ def commit_shard(
         seconds={**seconds, "engine": round(sum(r.engine_seconds for r in records), 3)},
     )
     ensure_space(store, manifest)  # first: a committed shard always has something to be held against
-    return write_manifest(store, job.manifest_path, manifest)
+    failpoints.reach("manifest.ready")
+    first = write_manifest(store, job.manifest_path, manifest)
+    failpoints.reach("manifest.created")
+    return first

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from embed_worker import failpoints
 from embed_worker.errors import DamagedData
 from embed_worker.layout import MANIFEST
 from embed_worker.store import Store
@@ -114,6 +115,7 @@ def publish(store: Store, folder: str, local: Path, name: str, rows: int) -> Fil
             return theirs
         if store.exists(f"{folder}/{MANIFEST}"):
             return mine  # too late: another attempt has committed
+        failpoints.reach("part.taken")
         store.delete(path)
     raise DamagedData(f"{store.url(path)} is written by others again and again with other rows")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embed_worker import files, layout
+from embed_worker import failpoints, files, layout
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
@@ -78,5 +78,7 @@ class Parts:
             if pending:
                 writer.write_table(pa.concat_tables(pending))
         rows = sum(record.chunks for record in self._group)
+        failpoints.reach("part.written")
         self.written.append(files.publish(self._store, self._job.output, local, name, rows))
+        failpoints.reach("part.published")
         local.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embed_worker import files
+from embed_worker import failpoints, files
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.commit import commit_shard
 from embed_worker.errors import BadJob, DamagedData, Preempted
@@ -107,18 +107,21 @@ class _Attempt:
     def run(self) -> bool:
         started = time.monotonic()
         self.checkpoints.register(self.name, {"started_at": now(), **self.about})
+        failpoints.reach("attempt.registered")
         if self.lane.commits:
             check_starts(self.checkpoints, self.about.get(JOB))
         log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
+            failpoints.reach("attempt.fetched")
             self.parts = Parts(self.store, self.job, self.checkpoints, scratch)
             self.heartbeat.update(phase="loading model")
             tokenizer = self.load_tokenizer(self.job.spec)
             feeder = self._feeder(tokenizer, inputs)  # decodes and tokenises while the model is loaded
             try:
                 model = self._timed("load_model", self.load)
+                failpoints.reach("attempt.loaded")
                 self.heartbeat.update(phase="embedding", hardware=hardware(), engine=model.engine.versions())
                 self._embed(model, feeder, scratch)
             finally:
@@ -128,6 +131,7 @@ class _Attempt:
                 log.info("%s: lane %s is done", self.job.partition, self.lane.facts["lane"])
                 return False
             self.heartbeat.update(phase="committing")
+            failpoints.reach("attempt.embedded")
             seconds = {**self.seconds, "total": time.monotonic() - started}
             won = commit_shard(
                 self.store,
@@ -141,6 +145,7 @@ class _Attempt:
                 seconds={phase: round(value, 3) for phase, value in seconds.items()},
             )
             self.heartbeat.update(phase="committed")
+        failpoints.reach("attempt.committed")
         if manifest := _committed(self.store, self.job):
             self.checkpoints.sweep(manifest)
         log.info("%s: %s", self.job.partition, "committed" if won else "committed by another attempt first")

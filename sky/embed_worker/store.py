@@ -15,7 +15,7 @@ import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
-from embed_worker import store_errors
+from embed_worker import failpoints, store_errors
 from embed_worker.errors import StoreUnavailable
 from embed_worker.secrets import check_address
 from embed_worker.store_errors import CONFLICT, FULL, LOST, NO_UPLOAD, server_code
@@ -164,6 +164,7 @@ class Store:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+                failpoints.reach("store.replacing")
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -229,6 +230,7 @@ class Store:
         for wait in (*CONFLICT_WAITS, None):
             try:
                 put(mode="create", timeout=_deadline(size), **options)
+                failpoints.reach("store.put")
                 return True
             except FileExistsError:
                 return self._made_by(path, put_id)
@@ -265,10 +267,12 @@ class Store:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            failpoints.reach("store.temporary")
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
+            failpoints.reach("store.linked")
             _fsync_folder(target.parent)
             return True
         finally:
