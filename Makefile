@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-gpu chaos docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-gpu chaos docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -63,6 +63,10 @@ bench-control-plane: ## what it costs Dagster to drive 1,000 partitions in one r
 bench-worker: setup-test ## the worker against vLLM alone, others and the GEMM ceiling (about 15 minutes; BENCH=--quick: 4)
 	@scripts/setup_bench.sh
 	.venv/bin/python -m bench.worker $(BENCH)
+
+bench-plan: demo ## what the plan says of the demo, against what the demo took
+	@scripts/setup_platform.sh dev
+	.venv/bin/python -m bench.plan
 
 bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where there is none
 	.venv/bin/python -m bench.worker.gpu
