@@ -97,6 +97,7 @@ def main() -> None:
             grown["hash"] = costs.growth(machine, every.texts, inputs.hash_spec(), given.hash_rows, 512)
         if "growth-vllm" in given.parts:
             grown["vllm"] = costs.growth(machine, every.texts, spec, given.vllm_rows, 64)
+            grown["vLLM alone"] = costs.bare_growth(machine, every, given.vllm_rows)
         print("growth:", json.dumps(grown), flush=True)
         if "checks" in given.parts:
             result["checks"] = costs.checks(machine, every.texts, given.check_rows)
