@@ -75,4 +75,4 @@ docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema
 
 clean: ## remove environments and the demo's data
-	rm -rf .venv .venv-worker .venv-bench .demo build dist
+	rm -rf .venv .venv-worker .venv-bench .venv-bench-ray .demo build dist
