@@ -1,0 +1,161 @@
+"""One partition under fire: attempts on it, killed or frozen, and the proof of what they leave."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from embed_assets.lake import gc
+from embed_worker import layout
+from embed_worker.errors import ExitCode
+from embed_worker.runner import UNWRITTEN
+from embed_worker.store import Store
+from tests.chaos.attempt import KILLED, Orders, carry_out, diary_of, state_of
+from tests.chaos.record import record
+from tests.worker.kit import Text, leftovers, make_job, make_texts, manifest_of, prove, shard_table, write_job
+
+TEXTS: list[Text] = [*make_texts(17), None]
+REJECTED = {173: "null text"}
+ROWS = 3
+PATIENCE = 120.0
+"""Seconds; only a broken test waits that long."""
+
+SERVER = multiprocessing.get_context("forkserver")
+LATE = ("_strptime", "numpy.ma", "numpy.random", "pandas", "s3fs")
+"""What an attempt imports as it goes."""
+SERVER.set_forkserver_preload(["pytest", *LATE, "tests.chaos.attempt"])
+
+
+class Partition:
+    """A job of a few texts in a lake of its own. Every process it starts is gone when the `with` ends."""
+
+    def __init__(self, root: str, folder: Path, texts: Sequence[Text] = TEXTS, **job: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.texts = folder, texts
+        self.job = make_job(root, texts, **{"checkpoint_rows": ROWS, "heartbeat_seconds": 0.5, **job})
+        self.url = write_job(self.job)
+        self.store = Store(root)
+        self.kept = {path for path, _ in self.store.walk("stride_partitions")}
+        self.kills = 0
+        self._processes: list[ForkServerProcess] = []
+
+    def __enter__(self) -> "Partition":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()  # also where it is stopped
+            process.join()
+
+    # -- attempts --------------------------------------------------------------------------------
+
+    def start(self, armed: str = "", url: str | None = None, **orders: Any) -> ForkServerProcess:
+        process = SERVER.Process(
+            target=carry_out, args=(Orders(url or self.url, str(self.folder), armed, **orders),)
+        )
+        process.start()
+        self._processes.append(process)
+        return process
+
+    def end_of(self, process: ForkServerProcess) -> int:
+        """The exit code, once it is over. A kill is counted; any other end than DONE is a fault of the worker."""
+        process.join(PATIENCE)
+        assert process.exitcode is not None, f"an attempt does not end\n{self.log()}"
+        assert process.exitcode in (ExitCode.DONE, KILLED), f"exit code {process.exitcode}\n{self.log()}"
+        self.kills += process.exitcode == KILLED
+        return process.exitcode
+
+    def run(self, armed: str = "", **orders: Any) -> int:
+        return self.end_of(self.start(armed, **orders))
+
+    def run_and_kill(self, seconds: float, **orders: Any) -> int:
+        process = self.start(**orders)
+        process.join(seconds)
+        if process.is_alive():
+            process.kill()
+        return self.end_of(process)
+
+    def start_and_freeze(self, armed: str, **orders: Any) -> ForkServerProcess:
+        """An attempt that stands at a failpoint, or has ended without getting there."""
+        process = self.start(f"{armed}:stop", **orders)
+        end = time.monotonic() + PATIENCE
+        while process.is_alive() and state_of(process.pid or 0) != "T":
+            assert time.monotonic() < end, f"neither at {armed} nor over\n{self.log()}"
+            time.sleep(0.005)
+        return process
+
+    def take_part_names(self) -> None:
+        """Puts other content where the parts would go, as a damaged file or one of another worker's cut."""
+        for index in range(2):
+            self.store.create(f"{self.job.output}/{layout.part_name(index)}", b"not what you think")
+
+    @property
+    def committed(self) -> bool:
+        return self.store.exists(self.job.manifest_path)
+
+    def manifest(self) -> bytes:
+        return self.store.read(self.job.manifest_path)
+
+    def log(self) -> str:
+        """What the last attempts said, for a test that fails."""
+        return (self.folder / "log").read_text()[-8_000:]
+
+    # -- proof -----------------------------------------------------------------------------------
+
+    def prove(self, undisturbed: pa.Table | None = None) -> None:
+        """Every row once and the vectors right; nothing left over, nothing done again but what a kill may cost."""
+        assert self.run() == ExitCode.DONE, "the next start sweeps what the last did not live to"
+        table = shard_table(self.job, _new(self.folder / "count"))
+        wanted = {10 * row + 3 for row in range(len(self.texts))} - REJECTED.keys()
+        found = Counter(zip(*(table.column(name).to_pylist() for name in ("row_id", "chunk")), strict=True))
+        lost = len(wanted - {row for row, _ in found})
+        doubled = sum(count - 1 for count in found.values())
+        orphans = leftovers(self.job) + self._orphans_after_gc()
+        record(kills=self.kills, lost=lost, doubled=doubled, orphans=len(orphans))
+        assert (lost, doubled) == (0, 0), self.log()
+        assert orphans == [], self.log()
+        proved = prove(self.job, self.texts, _new(self.folder / "prove"), REJECTED)
+        assert undisturbed is None or proved.equals(undisturbed)
+        self._no_work_twice()
+
+    def _orphans_after_gc(self) -> list[str]:
+        """What gc leaves in the lake that no manifest accounts for, when everything is old."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gc, "LIVE_SECONDS", 0.0)
+            patch.setattr(gc, "SCRATCH_SECONDS", 0.0)
+            for item in list(gc.find_garbage(self.store)):
+                self.store.delete(item.path)
+        manifest = manifest_of(self.job)
+        accounted = {
+            *self.kept,
+            self.job.manifest_path,
+            f"embedding_spaces/{self.job.spec.spec_id}.json",
+            *(f"{self.job.output}/{file.path}" for file in manifest.listed),
+        }
+        found = {path for path, _ in self.store.walk("")}
+        assert accounted <= found, f"gone: {sorted(accounted - found)}"
+        return sorted(found - accounted)
+
+    def _no_work_twice(self) -> None:
+        """A kill can cost the checkpoint in the engine and those that were not written yet."""
+        begun = len(diary_of(str(self.folder)).read_text().splitlines())
+        count = -(-len(self.texts) // self.job.checkpoint_rows)
+        assert begun <= count + self.kills * (1 + UNWRITTEN), self.log()
+
+
+def thaw(process: ForkServerProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGCONT)
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
