@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,16 @@ class Partition:
     # -- attempts --------------------------------------------------------------------------------
 
     def start(self, armed: str = "", url: str | None = None, **orders: Any) -> ForkServerProcess:
-        process = SERVER.Process(
-            target=carry_out, args=(Orders(url or self.url, str(self.folder), armed, **orders),)
-        )
+        process = SERVER.Process(target=carry_out, args=(Orders(url or self.url, str(self.folder), armed, **orders),))
         process.start()
         self._processes.append(process)
         return process
 
-    def end_of(self, process: ForkServerProcess) -> int:
-        """The exit code, once it is over. A kill is counted; any other end than DONE is a fault of the worker."""
+    def end_of(self, process: ForkServerProcess, allowed: Sequence[int] = (ExitCode.DONE, KILLED)) -> int:
+        """The exit code, once it is over. Kills are counted."""
         process.join(PATIENCE)
         assert process.exitcode is not None, f"an attempt does not end\n{self.log()}"
-        assert process.exitcode in (ExitCode.DONE, KILLED), f"exit code {process.exitcode}\n{self.log()}"
+        assert process.exitcode in allowed, f"exit code {process.exitcode}\n{self.log()}"
         self.kills += process.exitcode == KILLED
         return process.exitcode
 
@@ -84,12 +83,12 @@ class Partition:
             process.kill()
         return self.end_of(process)
 
-    def start_and_freeze(self, armed: str, **orders: Any) -> ForkServerProcess:
+    def start_and_freeze(self, name: str, count: int = 1, **orders: Any) -> ForkServerProcess:
         """An attempt that stands at a failpoint, or has ended without getting there."""
-        process = self.start(f"{armed}:stop", **orders)
+        process = self.start(f"{name}:{count}:stop", **orders)
         end = time.monotonic() + PATIENCE
-        while process.is_alive() and state_of(process.pid or 0) != "T":
-            assert time.monotonic() < end, f"neither at {armed} nor over\n{self.log()}"
+        while process.is_alive() and not is_frozen(process):
+            assert time.monotonic() < end, f"neither at {name} nor over\n{self.log()}"
             time.sleep(0.005)
         return process
 
@@ -111,8 +110,11 @@ class Partition:
 
     # -- proof -----------------------------------------------------------------------------------
 
-    def prove(self, undisturbed: pa.Table | None = None) -> None:
-        """Every row once and the vectors right; nothing left over, nothing done again but what a kill may cost."""
+    def prove(self, undisturbed: pa.Table | None = None, *, alone: bool = True, zombies: int = 0) -> None:
+        """Every row once and the vectors right; nothing left over.
+
+        Where no attempt had a twin, nothing was done again but what a kill may cost.
+        """
         assert self.run() == ExitCode.DONE, "the next start sweeps what the last did not live to"
         table = shard_table(self.job, _new(self.folder / "count"))
         wanted = {10 * row + 3 for row in range(len(self.texts))} - REJECTED.keys()
@@ -120,12 +122,13 @@ class Partition:
         lost = len(wanted - {row for row, _ in found})
         doubled = sum(count - 1 for count in found.values())
         orphans = leftovers(self.job) + self._orphans_after_gc()
-        record(kills=self.kills, lost=lost, doubled=doubled, orphans=len(orphans))
+        record(kills=self.kills, zombies=zombies, lost=lost, doubled=doubled, orphans=len(orphans))
         assert (lost, doubled) == (0, 0), self.log()
         assert orphans == [], self.log()
         proved = prove(self.job, self.texts, _new(self.folder / "prove"), REJECTED)
         assert undisturbed is None or proved.equals(undisturbed)
-        self._no_work_twice()
+        if alone:
+            self._no_work_twice()
 
     def _orphans_after_gc(self) -> list[str]:
         """What gc leaves in the lake that no manifest accounts for, when everything is old."""
@@ -152,8 +155,23 @@ class Partition:
         assert begun <= count + self.kills * (1 + UNWRITTEN), self.log()
 
 
+def is_frozen(process: ForkServerProcess) -> bool:
+    return process.pid is not None and state_of(process.pid) == "T"
+
+
+def freeze(process: ForkServerProcess) -> None:
+    _signal(process, signal.SIGSTOP)
+
+
 def thaw(process: ForkServerProcess) -> None:
-    os.kill(process.pid or 0, signal.SIGCONT)
+    _signal(process, signal.SIGCONT)
+
+
+def _signal(process: ForkServerProcess, number: int) -> None:
+    assert process.pid is not None
+    if process.is_alive():
+        with suppress(ProcessLookupError):  # it has ended just now
+            os.kill(process.pid, number)
 
 
 def _new(folder: Path) -> Path:

@@ -84,7 +84,9 @@ def test_killed_at_random(
             armed = f"{chance.choice(names)}:{chance.choice((1, 1, 2, 3, 5))}"
             rival, moment, pace = chance.random() < 0.1, chance.random(), chance.choice((0.0, 0.003))
             if chance.random() < 0.5:
-                attempts.append(lambda armed=armed, rival=rival, pace=pace: partition.run(armed, rival=rival, pace=pace))  # type: ignore[misc]
+                attempts.append(
+                    lambda armed=armed, rival=rival, pace=pace: partition.run(armed, rival=rival, pace=pace)
+                )  # type: ignore[misc]
             else:
                 attempts.append(lambda moment=moment, pace=pace: partition.run_and_kill(moment * whole, pace=pace))  # type: ignore[misc]
         for attempt in attempts:
