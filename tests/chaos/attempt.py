@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -42,6 +43,16 @@ class Orders:
     """Seconds a vector."""
     rival: bool = False
     """Another attempt commits the first checkpoints while this one's engine makes them."""
+    scratch: str = ""
+    """Where temporary files go, where not into `folder`."""
+    file_bytes: int = 0
+    """Limit on the size of a file."""
+    spare_bytes: int = 0
+    """Limit on the address space: so much more than the process has when it starts."""
+    cgroup: str = ""
+    """Folder of a memory cgroup to run in."""
+    eats: int = 0
+    """Bytes that the engine takes when it has begun its fourth checkpoint: one at least is written by then."""
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     fsspec: dict[str, Any] = field(default_factory=lambda: dict(fsspec.config.conf))
 
@@ -51,7 +62,7 @@ def carry_out(orders: Orders) -> None:
     os.environ.clear()
     os.environ.update(orders.environment)
     fsspec.config.conf.update(orders.fsspec)
-    tempfile.tempdir = orders.folder
+    tempfile.tempdir = orders.scratch or orders.folder
     logging.basicConfig(
         level=logging.INFO,
         filename=f"{orders.folder}/log",
@@ -59,11 +70,22 @@ def carry_out(orders: Orders) -> None:
     )
     parts.PART_BYTES = PART_BYTES
     failpoints.arm(orders.armed)
-    logging.info("attempt with %s", orders)
+    limit(orders)
     code, _ = DiaryWorker(orders).run(orders.url)
     logging.info("exit code %d", code)
     sys.stderr.flush()
     os._exit(code)
+
+
+def limit(orders: Orders) -> None:
+    if orders.file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (orders.file_bytes, orders.file_bytes))
+    if orders.spare_bytes:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        whole = pages * resource.getpagesize() + orders.spare_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (whole, whole))
+    if orders.cgroup:
+        Path(orders.cgroup, "cgroup.procs").write_text(str(os.getpid()))
 
 
 class DiaryWorker(Worker):
@@ -89,13 +111,15 @@ class DiaryEngine(HashEngine):
         self._diary = os.open(diary_of(orders.folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def embed(self, source: RequestSource) -> Generator[Result, None, None]:
-        begun = -1
+        begun, count = -1, 0
         for (index, sequence), vector in super().embed(source):
             if index != begun:
                 os.write(self._diary, f"{os.getpid()} {index}\n".encode())
                 if begun == -1 and self._orders.rival:
                     be_the_rival(self._orders.url)
-                begun = index
+                begun, count = index, count + 1
+                if self._orders.eats and count == 4:
+                    bytearray(b"x" * self._orders.eats)
             time.sleep(self._orders.pace)
             yield (index, sequence), vector
 
