@@ -16,6 +16,7 @@ import pytest
 
 from embed_assets.lake import gc
 from embed_worker import layout
+from embed_worker.checkpoints import Checkpoints
 from embed_worker.errors import ExitCode
 from embed_worker.runner import UNWRITTEN
 from embed_worker.store import Store
@@ -53,7 +54,7 @@ class Partition:
         self.url = write_job(self.job)
         self.store = Store(root)
         self.kept = {path for path, _ in self.store.walk("stride_partitions")}
-        self.kills = self.cut_short = 0
+        self.kills = 0
         self._processes: list[ForkServerProcess] = []
 
     def __enter__(self) -> "Partition":
@@ -79,18 +80,42 @@ class Partition:
         assert process.exitcode is not None, f"an attempt does not end\n{self.log()}"
         assert process.exitcode in allowed, f"exit code {process.exitcode}\n{self.log()}"
         self.kills += process.exitcode == KILLED
-        self.cut_short += process.exitcode != ExitCode.DONE
         return process.exitcode
 
-    def run(self, armed: str = "", **orders: Any) -> int:
-        return self.end_of(self.start(armed, **orders))
+    def run(
+        self,
+        armed: str = "",
+        allowed: Sequence[int] = (ExitCode.DONE, KILLED),
+        kill_after: float | None = None,
+        **orders: Any,
+    ) -> int:
+        """The exit code of an attempt that has no twin.
 
-    def run_and_kill(self, seconds: float, **orders: Any) -> int:
-        process = self.start(**orders)
-        process.join(seconds)
-        if process.is_alive():
-            process.kill()
-        return self.end_of(process)
+        It does nothing again that was done before, and loses no more than the docs say.
+        """
+        before = self.done()
+        process = self.start(armed, **orders)
+        if kill_after is not None:
+            process.join(kill_after)
+            if process.is_alive():
+                process.kill()
+        code = self.end_of(process, allowed)
+        after, begun = self.done(), self._begun(process)
+        assert before <= after, f"gone: {before - after}\n{self.log()}"
+        assert not begun & before, f"embedded again: {begun & before}\n{self.log()}"
+        assert len(begun - after) <= 1 + UNWRITTEN, f"lost: {begun - after}\n{self.log()}"
+        return code
+
+    def done(self) -> set[int]:
+        """The checkpoints that are committed, with or without the partition."""
+        checkpoints = Checkpoints(self.store, self.job)
+        return checkpoints.committed() if not self.committed else set(range(checkpoints.count))
+
+    def _begun(self, process: ForkServerProcess) -> set[int]:
+        """The checkpoints that an attempt's engine has begun."""
+        path = diary_of(str(self.folder))
+        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return {int(index) for pid, index in lines if int(pid) == process.pid}
 
     def start_and_freeze(self, name: str, count: int = 1, **orders: Any) -> ForkServerProcess:
         """An attempt that stands at a failpoint, or has ended without getting there."""
@@ -123,11 +148,8 @@ class Partition:
 
     # -- proof -----------------------------------------------------------------------------------
 
-    def prove(self, undisturbed: pa.Table | None = None, *, alone: bool = True, zombies: int = 0) -> None:
-        """Every row once and the vectors right; nothing left over.
-
-        Where no attempt had a twin, nothing was done again but what an attempt that was cut short may cost.
-        """
+    def prove(self, undisturbed: pa.Table | None = None, zombies: int = 0) -> None:
+        """Every row once and the vectors right; nothing left over."""
         assert self.run() == ExitCode.DONE, "the next start sweeps what the last did not live to"
         table = shard_table(self.job, _new(self.folder / "count"))
         wanted = {10 * row + 3 for row in range(len(self.texts))} - REJECTED.keys()
@@ -140,8 +162,6 @@ class Partition:
         assert orphans == [], self.log()
         proved = prove(self.job, self.texts, _new(self.folder / "prove"), REJECTED)
         assert undisturbed is None or proved.equals(undisturbed)
-        if alone:
-            self._no_work_twice()
 
     def _orphans_after_gc(self) -> list[str]:
         """What gc leaves in the lake that no manifest accounts for, when everything is old."""
@@ -160,12 +180,6 @@ class Partition:
         found = {path for path, _ in self.store.walk("")}
         assert accounted <= found, f"gone: {sorted(accounted - found)}"
         return sorted(found - accounted)
-
-    def _no_work_twice(self) -> None:
-        """An end before the commit can cost the checkpoint in the engine and those that were not written yet."""
-        begun = len(diary_of(str(self.folder)).read_text().splitlines())
-        count = -(-len(self.texts) // self.job.checkpoint_rows)
-        assert begun <= count + self.cut_short * (1 + UNWRITTEN), self.log()
 
 
 def is_frozen(process: ForkServerProcess) -> bool:

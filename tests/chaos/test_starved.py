@@ -59,7 +59,7 @@ def starve(partition: Partition, disk: Path, step: int, path: str, **orders: str
     ballast = Ballast(disk)
     for failures in itertools.count():
         known = len(partition.whole_log())
-        if partition.end_of(partition.start(**orders), ENDS) == ExitCode.DONE:
+        if partition.run(allowed=ENDS, **orders) == ExitCode.DONE:
             return failures
         the_error_is_clear(partition.whole_log()[known:], path)
         nothing_is_half_committed(partition)
@@ -84,7 +84,7 @@ def test_a_scratch_disk_without_space(s3_root: str, small_disk: Path, tmp_path: 
 def test_a_limit_on_the_size_of_files(lake: str, tmp_path: Path) -> None:
     """EFBIG is told as a full disk is."""
     with Partition(lake, tmp_path / "attempts", some_texts(600), checkpoint_rows=400) as partition:
-        assert partition.end_of(partition.start(file_bytes=50_000), ENDS) == ExitCode.RETRY
+        assert partition.run(allowed=ENDS, file_bytes=50_000) == ExitCode.RETRY
         the_error_is_clear(partition.whole_log(), lake)
         nothing_is_half_committed(partition)
         partition.prove()
@@ -96,7 +96,7 @@ def test_an_address_space_that_is_too_small(lake: str, tmp_path: Path) -> None:
         ends = []
         for step in itertools.count(1):
             spare = int(2e6 * (1.3 if LONG else 2.0) ** step)
-            ends.append(partition.end_of(partition.start(spare_bytes=spare), (*ENDS, *CRASHES)))
+            ends.append(partition.run(allowed=(*ENDS, *CRASHES), spare_bytes=spare))
             if ends[-1] == ExitCode.DONE:
                 break
             nothing_is_half_committed(partition)
@@ -126,10 +126,9 @@ def memory_cgroup(size: int) -> Iterator[str]:
 def test_killed_for_its_memory(lake: str, tmp_path: Path) -> None:
     """By the kernel, as in a container with a limit; each attempt gets further."""
     with Partition(lake, tmp_path / "attempts", some_texts(48)) as partition, memory_cgroup(256 << 20) as cgroup:
-        done = 0
         for _ in range(3):
+            before = partition.done()
             assert partition.run(cgroup=cgroup, eats=1 << 30) == KILLED, partition.log()
             nothing_is_half_committed(partition)
-            before, done = done, len(Checkpoints(partition.store, partition.job).committed())
-            assert done > before
+            assert partition.done() > before
         partition.prove()

@@ -33,7 +33,7 @@ def wake(partition: Partition, zombies: list[ForkServerProcess], chance: random.
     for zombie in zombies:
         partition.end_of(zombie, DONE)
     assert partition.manifest() == before
-    partition.prove(alone=False, zombies=len(zombies))
+    partition.prove(zombies=len(zombies))
 
 
 @pytest.mark.parametrize("where", STORES)
@@ -140,7 +140,7 @@ def test_an_attempt_with_another_input_is_refused(
             partition.end_of(foreign, refused)
         partition.end_of(partition.start(url=url), refused)
         assert partition.manifest() == manifest
-        partition.prove(alone=False)
+        partition.prove()
 
 
 def contents(partition: Partition) -> dict[str, bytes]:
