@@ -116,7 +116,9 @@ class Witness:
         return found
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
-        assert len(set(handles)) == len(handles)
+        asked = {handle.name for handle in handles}
+        assert len(asked) == len(handles)
+        assert all(name in asked or self._committed(name) for name in self.open), "open jobs are not asked for"
         self._die("before poll")
         statuses = self._compute.poll(handles)
         for handle, status in statuses.items():

@@ -31,7 +31,16 @@ class Fleet(FakeCompute):
 
 
 class ModelWorld(World):
-    faults = ("submit lost after", "submit lost after", "submit lost before", "find", "poll", "logs", *LAKE_FAULTS)
+    faults = (
+        "submit lost after",
+        "submit lost after",
+        "submit lost after",
+        "submit lost before",
+        "find",
+        "poll",
+        "logs",
+        *LAKE_FAULTS,
+    )
     moves = (
         *("starting", "running", "running", "recovering", "succeeded", "failed", "failed", "failed"),
         *("refused", "cancelled"),

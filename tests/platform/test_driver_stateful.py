@@ -27,7 +27,7 @@ from tests.platform.test_driver import commit
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
-    max_examples=1500 if LONG else 60,
+    max_examples=2000 if LONG else 100,
     stateful_step_count=60 if LONG else 30,
     derandomize=not LONG,
     deadline=None,
@@ -36,6 +36,7 @@ PROFILE = settings(
 )
 TURNS_TO_THE_END = 400
 HOPELESS = {JobState.REFUSED, JobState.CANCELLED}
+INTERRUPTS = ("cancel", "cancel", "crash", *(f"{when} {call}" for when in ("before", "after") for call in CALLS))
 picked = st.integers(0, 7)
 
 
@@ -70,26 +71,28 @@ class DriverMachine(RuleBasedStateMachine):
                 self.happens(data)
                 self.step()
 
-    @precondition(lambda self: self.run is not None)
-    @rule()
-    def crash(self) -> None:
-        """kill -9, while the driver sleeps."""
-        assert self.run is not None
-        self.run.crash = True
-        self.step()
-        self.run = None
+    @rule(data=st.data(), how=st.sampled_from(INTERRUPTS))
+    def interrupt(self, data: st.DataObject, how: str) -> None:
+        """Terminate in the UI, or kill -9: while the driver sleeps, or at a call that is to come."""
+        if self.run is None:
+            self.start()
+        self.happens(data)
+        if data.draw(st.booleans()):
+            self.step()
+        if self.run is None:
+            return
+        if how == "cancel":
+            self.cancel(self.run)
+        elif how == "crash":
+            self.run.crash = True
+            self.step()
+            self.run = None
+        else:
+            self.world.crash_at = how
 
-    @precondition(lambda self: self.run is not None)
-    @rule(when=st.sampled_from(["before", "after"]), call=st.sampled_from(CALLS))
-    def crash_in_a_call(self, when: str, call: str) -> None:
-        self.world.crash_at = f"{when} {call}"
-
-    @precondition(lambda self: self.run is not None)
-    @rule()
-    def cancel(self) -> None:
-        """Terminate in the UI: the run's jobs are stopped, those too whose submit was not answered."""
-        assert self.run is not None
-        self.run.wanted = False
+    def cancel(self, run: Run) -> None:
+        """The run's jobs are stopped, those too whose submit was not answered."""
+        run.wanted = False
         self.told_to_stop = self.world.witness.may_cancel = True
         self.step()
         if self.run is not None:  # it had not slept yet
@@ -111,7 +114,9 @@ class DriverMachine(RuleBasedStateMachine):
         name = self.world.name(job)
         state = data.draw(st.sampled_from(self.world.moves))
         commits = data.draw(st.sampled_from(["no", "no", "now", "late"]))
-        if commits == "now" or (state.lower() == "succeeded" and commits != "late"):
+        if state.lower() == "succeeded":
+            commits = {"no": "now", "now": "no"}.get(commits, commits)
+        if commits == "now":
             commit(self.world.lake, self.world.plan_of(name))
         elif commits == "late":
             self.late.append(name)
