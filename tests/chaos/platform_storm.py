@@ -135,12 +135,9 @@ class Proof:
         return found | {layout.canaries_file(m.spec_id) for m in self.shards().values() if m is not None}
 
     def files_of(self, path: str) -> list[files.FileRef]:
-        if path.startswith("stride_partitions/"):
-            strides = read_manifest(self.store, path, StridesManifest)
-            return [file for entry in strides.strides for file in entry.files] if strides else []
-        kind = RawManifest if path.startswith("raw_reviews/") else ShardManifest
-        manifest = read_manifest(self.store, path, kind)
-        return [file for file in [*manifest.files, manifest.rejects] if file is not None] if manifest else []
+        kinds = {"raw_reviews": RawManifest, "stride_partitions": StridesManifest, "embedding_shards": ShardManifest}
+        manifest = read_manifest(self.store, path, kinds[path.split("/", 1)[0]])
+        return list(manifest.listed) if manifest else []
 
     def dagster_says_so(self) -> None:
         """Each partition is materialized, and each check of its latest run has passed."""

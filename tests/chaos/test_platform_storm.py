@@ -88,7 +88,7 @@ def test_killed_at_a_step_of_the_platform(
     storm.jobs.failpoints.write_text(f"{WORKER[STEPS.index((asset, step)) % len(WORKER)]}\n")
     killed = storm.run(graph=GRAPH[: GRAPH.index(asset) + 1], failpoints={asset: step})
     assert killed.code is None, f"{step} is not reached\n{killed.log}"
-    storm.until_green(graph=GRAPH[: max(3, GRAPH.index(asset) + 1)])
+    storm.until_green(graph=GRAPH[GRAPH.index(asset) : max(3, GRAPH.index(asset) + 1)])
     Proof(storm, reference, tmp_path).hold(monkeypatch)
 
 
