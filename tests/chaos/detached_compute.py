@@ -69,7 +69,8 @@ class DetachedCompute:
             self._jobs.note(f"twice {name}")
         id_ = f"{len(list(self._jobs.folder.glob('*/*'))):04d}"
         self._jobs.note(f"{name} {id_}")
-        environment = {VARIABLE: self._jobs.next_failpoint()}
+        environment = {k: v for k, v in os.environ.items() if k.startswith(("AWS_", "EMBED_CHAOS_"))}
+        environment[VARIABLE] = self._jobs.next_failpoint()
         zygote.spawn(self._address, self._jobs.folder / name / id_, WORKER, environment, url)
         return JobHandle(name, id_)
 

@@ -1,5 +1,6 @@
 """One lake and one Dagster home under fire, and the proof of what is left at the end."""
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embed_assets.assets.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
+from embed_assets.assets.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, asset_key
 from embed_assets.lake import gc
 from embed_assets.lake.verify import verify_lake
 from embed_worker import files, layout
+from embed_worker.failpoints import VARIABLE
 from embed_worker.manifests import BadManifest, Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.store import Store
 from tests.chaos import zygote
@@ -42,7 +44,8 @@ class Storm:
 
     def start(self, *, worker: str = "", **changes: Any) -> Child:
         """`worker` is armed in every worker of a backend that ends with the driver."""
-        environment = {WAIT: "0.01", "EMBED_FAILPOINT": worker}
+        environment = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+        environment |= {WAIT: "0.01", VARIABLE: worker}
         deployment = self.deployment.model_copy(update=changes)
         folder = self.folder / f"run-{len(self.runs):03d}"
         self.runs.append(zygote.spawn(self.address, folder, RUN, environment, deployment.model_dump()))
@@ -174,6 +177,3 @@ def damage_a_shard(store: Store, rng: random.Random) -> None:
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-
-
-__all__ = ["VECTOR_INDEX", "Proof", "Storm", "damage_a_shard", "shard_table"]
