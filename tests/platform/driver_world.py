@@ -6,16 +6,14 @@ The driver runs in a thread that moves only while the test waits for it: from on
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from embed_assets.driver import Committed, Driver, Failed, Outcome, Plan, Stopped
-from embed_worker.errors import StoreUnavailable
 from embed_worker.job import EmbedJob
-from embed_worker.store import Store
 from resources.compute import Compute, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
+from tests.platform.kit import AwayLake
 from tests.platform.test_driver import plan
 
 LIMIT = 30.0
@@ -64,24 +62,6 @@ class Run:
             self.end = error
         self.over = True
         self._back.release()
-
-
-class AwayStore(Store):
-    """A lake that does not answer for some of its paths."""
-
-    away: str | None = None
-    """A part of the paths that do not answer; "" is in all of them."""
-
-    def _errors(self, path: str) -> Any:
-        if self.away is not None and self.away in path:
-            raise StoreUnavailable(f"{path}: the store cannot be reached")
-        return super()._errors(path)
-
-
-class AwayLake(LakeResource):
-    @cached_property
-    def store(self) -> AwayStore:  # type: ignore[override]
-        return AwayStore(self.root)
 
 
 class Witness:
