@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embed_assets.assets.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, asset_key
+from embed_assets.assets.common import EMBEDDING_SHARDS, asset_key
 from embed_assets.lake import gc
 from embed_assets.lake.verify import verify_lake
 from embed_worker import files, layout
@@ -19,7 +20,7 @@ from embed_worker.manifests import BadManifest, Latest, RawManifest, ShardManife
 from embed_worker.store import Store
 from tests.chaos import zygote
 from tests.chaos.detached_compute import Jobs
-from tests.chaos.platform_process import WAIT, Deployment
+from tests.chaos.platform_process import GRAPH, WAIT, Deployment
 from tests.chaos.record import record
 from tests.chaos.zygote import Child
 
@@ -82,7 +83,8 @@ class Proof:
         self.storm, self.store, self.folder, self.reference = storm, storm.store, folder, reference
         self.partitions = storm.deployment.partitions(EMBEDDING_SHARDS)
 
-    def hold(self, patch: pytest.MonkeyPatch) -> None:
+    def hold(self, patch: pytest.MonkeyPatch, assets: Sequence[str] = GRAPH[:3]) -> None:
+        """`assets` are those that were materialized."""
         storm = self.storm
         storm.calm()
         wrong = self.wrong_shards()
@@ -99,7 +101,7 @@ class Proof:
         assert not doubled, f"two live jobs of a partition: {doubled}"
         assert not orphans, f"nobody needs: {sorted(orphans)}"
         assert verify_lake(self.store).damages == [], "gc took too much"
-        self.dagster_says_so()
+        self.dagster_says_so(assets)
 
     def manifest_of(self, path: str) -> ShardManifest | None:
         try:
@@ -142,13 +144,13 @@ class Proof:
         manifest = read_manifest(self.store, path, kinds[path.split("/", 1)[0]])
         return list(manifest.listed) if manifest else []
 
-    def dagster_says_so(self) -> None:
+    def dagster_says_so(self, assets: Sequence[str]) -> None:
         """Each partition is materialized, and each check of its latest run has passed."""
         pipeline = self.storm.deployment.pipeline()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DAGSTER_HOME", self.storm.deployment.home)
             with dg.DagsterInstance.get() as instance:
-                for asset in (RAW_REVIEWS, STRIDE_PARTITIONS, EMBEDDING_SHARDS):
+                for asset in assets:
                     wanted = self.storm.deployment.partitions(asset)
                     key = asset_key(pipeline, asset)
                     assert instance.get_materialized_partitions(key) == set(wanted)

@@ -91,8 +91,9 @@ def test_killed_at_each_step_of_the_platform(
         killed = storm.run(graph=GRAPH[first : at + 1], failpoints={asset: step})
         assert killed.code is None, f"{step} is not reached\n{killed.log}"
         first = at
-    storm.until_green(graph=GRAPH[at : max(3, at + 1)])
-    Proof(storm, reference, tmp_path).hold(monkeypatch)
+    upto = max(3, at + 1)
+    storm.until_green(graph=GRAPH[at:upto])
+    Proof(storm, reference, tmp_path).hold(monkeypatch, GRAPH[:upto])
 
 
 @pytest.mark.parametrize("seed", range(STORMS))
