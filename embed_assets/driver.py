@@ -81,6 +81,10 @@ class Driver:
         self._compute.cancel(handles)
         return len(handles)
 
+    def until_answered(self, ask: Callable[[], object]) -> Iterator[Note]:
+        """For the caller's own questions to the lake: asks until there is an answer."""
+        return self._outages.until_answered("record", ask)
+
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
         yield from self._adopt_committed()
