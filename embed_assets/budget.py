@@ -131,6 +131,6 @@ class CostWatch:
         """Other runs of the pipeline spend too."""
         if time.monotonic() - self._read_at < READ_SECONDS:
             return
-        self._read_at = time.monotonic()
         for cost in read_costs(self._lake.store, self._pipeline):
             self._costs[cost.partition, cost.job] = cost
+        self._read_at = time.monotonic()

@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from embed_assets.integrity import shard_fault
+from embed_assets.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.outcomes import Committed, Failed, Note, Outcome, Plan, Watch
 from embed_assets.progress import ProgressLine
 from embed_worker import failpoints
+from embed_worker.errors import StoreUnavailable
 from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
@@ -21,13 +24,8 @@ __all__ = ["Committed", "Driver", "Failed", "Note", "Outcome", "Plan", "Stopped"
 
 LOOKS = 16
 """Manifests looked for at the same time."""
-MAX_BACKOFF = 60.0
 NOTICES_TOLD = 5
 """Of those that come with one poll."""
-
-
-class Stopped(BaseException):
-    """The run is not to go on; the caller decides what becomes of the open jobs."""
 
 
 @dataclass
@@ -38,15 +36,6 @@ class _Open:
     status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
     ended_uncommitted: bool = False
     told: str = ""
-
-
-@dataclass
-class _Outage:
-    """A question that the backend does not answer."""
-
-    since: float
-    backoff: float = 0.0
-    ask_again_at: float = 0.0
 
 
 class Driver:
@@ -67,12 +56,13 @@ class Driver:
         self._lake, self._compute, self._plans = lake, compute, plans
         self._watch = watch
         self._max_attempts, self._alive, self._clock, self._sleep = max_attempts, alive, clock, sleep
+        self._outages = Outages(compute.poll_seconds, alive, clock, sleep)
         self._open: dict[str, _Open] = {}
         self._waiting: list[tuple[float, Plan]] = []  # (not before, plan)
         self._attempts: dict[str, int] = {}
         self._committed = self._failed = 0
-        self._outages: dict[str, _Outage] = {}  # by what was asked: launching may fail while polling works
-        self._unsure: set[str] = set()  # names that may have a job of which this run does not know
+        # Names that may have a job of which this run does not know; at first, of an earlier run that died.
+        self._unsure = {plan.name for plan in plans} if compute.outlives_driver else set[str]()
         self._progress = ProgressLine(sum(plan.job.input.rows for plan in plans), clock())
 
     @property
@@ -91,6 +81,10 @@ class Driver:
         self._compute.cancel(handles)
         return len(handles)
 
+    def until_answered(self, ask: Callable[[], object]) -> Iterator[Note]:
+        """For the caller's own questions to the lake: asks until there is an answer."""
+        return self._outages.until_answered("record", ask)
+
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
         yield from self._adopt_committed()
@@ -103,7 +97,7 @@ class Driver:
         while self._waiting or self._open:
             yield from self._submit()
             asked = "poll" if self._open else "submit"
-            wait = max(self._compute.poll_seconds, self._backoff(asked))
+            wait = max(self._compute.poll_seconds, self._outages.backoff(asked))
             self._sleep(max(0.0, looked + wait - self._clock()))
             if not self._alive():
                 raise Stopped
@@ -113,22 +107,27 @@ class Driver:
 
     def _adopt_committed(self) -> Iterator[Outcome]:
         for plan in self._plans:
-            try:
-                manifest = self._lake.shard(plan.job.output)
-                fault = None if manifest is None else self._fault_of(plan, manifest)
-            except BadManifest as error:
-                manifest, fault = None, str(error)
+            manifest, fault = yield from self._outages.until_answered("look", partial(self._found, plan))
             if fault:
-                self._lake.retire(plan.job.output)
+                yield from self._outages.until_answered("look", partial(self._lake.retire, plan.job.output))
                 failpoints.reach("driver.retired")
                 yield Note(f"{plan.key}: {fault}; its manifest is retired and the partition is made anew", warning=True)
             elif manifest is not None:
+                self._unsure.discard(plan.name)
                 self._committed += 1
                 self._progress.adopted(plan.job.input.rows)
                 failpoints.reach("driver.adopted")
                 yield Committed(plan.key, manifest, None, 0)
                 continue
             self._waiting.append((0.0, plan))
+
+    def _found(self, plan: Plan) -> tuple[ShardManifest | None, str | None]:
+        """A partition's manifest, and what is wrong with it or its files."""
+        try:
+            manifest = self._lake.shard(plan.job.output)
+        except BadManifest as error:
+            return None, str(error)
+        return manifest, None if manifest is None else self._fault_of(plan, manifest)
 
     def _fault_of(self, plan: Plan, manifest: ShardManifest) -> str | None:
         if manifest.input.digest != plan.job.input.digest or manifest.spec_id != plan.job.spec.spec_id:
@@ -139,8 +138,7 @@ class Driver:
         if not self._compute.outlives_driver:
             return
         plans = {plan.name: plan for _, plan in self._waiting}
-        self._unsure = set(plans)  # of an earlier run that died
-        live = yield from self._until_answered(lambda: self._compute.find(list(plans)))
+        live = yield from self._outages.until_answered("poll", lambda: self._compute.find(list(plans)))
         self._unsure = set()
         for name, handle in live.items():
             plan = plans[name]
@@ -152,11 +150,15 @@ class Driver:
 
     def _submit(self) -> Iterator[Outcome]:
         now = self._clock()
-        if "submit" in self._outages and now < self._outages["submit"].ask_again_at:
+        if self._outages.not_yet("submit"):
             return
         if self._watch and self._waiting:
             running = [(entry.plan, entry.status) for entry in self._open.values()]
-            refusal = self._watch.refuse([plan for _, plan in self._waiting], running)
+            try:
+                refusal = self._watch.refuse([plan for _, plan in self._waiting], running)
+            except StoreUnavailable as error:
+                yield from self._outages.unanswered("submit", error)
+                return
             if refusal is not None:
                 yield from self._refuse(*refusal)
                 return
@@ -165,15 +167,15 @@ class Driver:
             try:
                 handle = self._compute.find([plan.name]).get(plan.name) if plan.name in self._unsure else None
                 if handle is None:
-                    self._unsure.add(plan.name)  # until the answer is here, the job may exist
                     url = self._lake.write_job(plan.job)
                     failpoints.reach("driver.job_file")
+                    self._unsure.add(plan.name)  # until the answer is here, the job may exist
                     handle = self._compute.submit(plan.name, plan.job, url)
                     failpoints.reach("driver.submitted")
-            except ComputeUnavailable as error:
-                yield from self._unavailable("submit", error)
+            except UNAVAILABLE as error:
+                yield from self._outages.unanswered("submit", error)
                 return
-            yield from self._available("submit")
+            yield from self._outages.answered("submit")
             self._unsure.discard(plan.name)
             self._attempts[plan.key] = self._attempts.get(plan.key, 0) + 1
             self._open[plan.key] = _Open(plan, handle, self._clock())
@@ -193,10 +195,10 @@ class Driver:
         try:
             statuses = self._compute.poll([entry.handle for entry in self._open.values()])
         except ComputeUnavailable as error:
-            yield from self._unavailable("poll", error)
+            yield from self._outages.unanswered("poll", error)
             statuses = {}
         else:
-            yield from self._available("poll")
+            yield from self._outages.answered("poll")
         notices = []
         for entry in self._open.values():
             entry.status = statuses.get(entry.handle, entry.status)
@@ -209,7 +211,7 @@ class Driver:
         if self._watch:
             self._watch.running([(entry.plan, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
-        looked = self._look_for_manifests()
+        looked = yield from self._look_for_manifests()
         begun = self._clock()
         for entry, manifest in looked:
             if self._clock() - begun > self._compute.poll_seconds:
@@ -226,20 +228,29 @@ class Driver:
             elif entry.status.state.final:
                 yield from self._ended(entry)
 
-    def _look_for_manifests(self) -> list[tuple[_Open, ShardManifest | None]]:
-        entries = list(self._open.values())
+    def _look_for_manifests(self) -> Generator[Outcome, None, list[tuple[_Open, ShardManifest | None]]]:
+        """Of the open jobs; without those of which the lake does not say whether they are committed."""
+        if self._outages.not_yet("look"):
+            return []
+        not_begun = (JobState.QUEUED, JobState.STARTING)
+        entries = [entry for entry in self._open.values() if entry.status.state not in not_begun]
+        if not entries:
+            return []
 
-        def look(entry: _Open) -> ShardManifest | None:
-            if entry.status.state in (JobState.QUEUED, JobState.STARTING):
-                return None
+        def look(entry: _Open) -> ShardManifest | StoreUnavailable | None:
             try:
                 return self._lake.shard(entry.plan.job.output)
             except BadManifest as error:
                 entry.status = JobStatus(JobState.REFUSED, str(error), entry.status.facts)
                 return None
+            except StoreUnavailable as error:
+                return error
 
         with ThreadPoolExecutor(LOOKS) as pool:
-            return list(zip(entries, pool.map(look, entries), strict=True))
+            answers = list(zip(entries, pool.map(look, entries), strict=True))
+        faults = [answer for _, answer in answers if isinstance(answer, StoreUnavailable)]
+        yield from self._outages.unanswered("look", faults[0]) if faults else self._outages.answered("look")
+        return [(entry, answer) for entry, answer in answers if not isinstance(answer, StoreUnavailable)]
 
     def _ended(self, entry: _Open) -> Iterator[Outcome]:
         """A job is over and there is no manifest."""
@@ -270,36 +281,6 @@ class Driver:
             return self._compute.logs(handle)
         except ComputeUnavailable as error:
             return f"(no log: {error})"
-
-    def _until_answered(
-        self, ask: Callable[[], dict[str, JobHandle]]
-    ) -> Generator[Outcome, None, dict[str, JobHandle]]:
-        while True:
-            try:
-                answer = ask()
-            except ComputeUnavailable as error:
-                yield from self._unavailable("poll", error)
-                self._sleep(self._backoff("poll"))
-                if not self._alive():
-                    raise Stopped from error
-            else:
-                yield from self._available("poll")
-                return answer
-
-    def _unavailable(self, asked: str, error: ComputeUnavailable) -> Iterator[Outcome]:
-        outage = self._outages.get(asked)
-        if outage is None:
-            outage = self._outages[asked] = _Outage(self._clock())
-            yield Note(f"the compute backend does not answer ({error}); jobs go on, asking again", warning=True)
-        outage.backoff = min(max(2 * outage.backoff, self._compute.poll_seconds, 1.0), MAX_BACKOFF)
-        outage.ask_again_at = self._clock() + outage.backoff
-
-    def _available(self, asked: str) -> Iterator[Outcome]:
-        if (outage := self._outages.pop(asked, None)) is not None:
-            yield Note(f"the compute backend answers again after {self._clock() - outage.since:.0f} s")
-
-    def _backoff(self, asked: str) -> float:
-        return self._outages[asked].backoff if asked in self._outages else 0.0
 
     def _summary(self) -> Iterator[Outcome]:
         states = Counter[str](committed=self._committed, waiting=len(self._waiting))

@@ -72,6 +72,8 @@ def build_table(lake: LakeResource, spec_id: str, dataset: str, shards: list[Sha
     digest = digest_of([shard.manifest.data_version for shard in shards], length=16)
     table = open_table(lake, spec_id, dataset)
     if table is not None and _holds(table, digest, sum(shard.manifest.chunks for shard in shards)):
+        if not table.list_indices():  # the process that made the table may have been killed before it got to this
+            _index(table)
         return BuiltTable(uri, digest, False, _ann(table), round(time.monotonic() - begun, 3))
     schema = _schema(shards, digest)
     batches = _Batches(lake, shards, schema)
@@ -80,10 +82,14 @@ def build_table(lake: LakeResource, spec_id: str, dataset: str, shards: list[Sha
     except Exception as error:
         raise batches.failure or error from error  # LanceDB wraps what went wrong while it was reading
     failpoints.reach("index.created")
-    if table.count_rows() >= ANN_ROWS:
-        table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ")
+    _index(table)
     table.optimize(cleanup_older_than=timedelta(days=1))
     return BuiltTable(uri, digest, True, _ann(table), round(time.monotonic() - begun, 3))
+
+
+def _index(table: Any) -> None:
+    if table.count_rows() >= ANN_ROWS:
+        table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ")
 
 
 def _holds(table: Any, digest: str, rows: int) -> bool:

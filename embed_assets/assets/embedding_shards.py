@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +130,21 @@ def _check(lake: LakeResource, planner: "_Planner", plan: Plan, checks: list[str
 
 def _drive(context: dg.AssetExecutionContext, driver: Driver, compute: Compute, recorder: "_Recorder") -> None:
     """Runs the driver to its end. Cancelling the run cancels its jobs; a mere death of this process leaves them."""
+
+    def tell(note: Note) -> None:
+        (context.log.warning if note.warning else context.log.info)(note.text)
+
     try:
         for outcome in driver.run():
             match outcome:
                 case Committed():
+                    for note in driver.until_answered(partial(recorder.restore, outcome)):
+                        tell(note)
                     recorder.committed(outcome)
                 case Failed():
                     recorder.run.failed(outcome.key, f"{outcome.error} (attempts: {outcome.attempts})", outcome.log)
                 case Note():
-                    (context.log.warning if outcome.warning else context.log.info)(outcome.text)
+                    tell(outcome)
     except INTERRUPTS as error:
         _leave(context, driver, compute)
         raise DagsterExecutionInterruptedError from error
@@ -246,13 +253,16 @@ class _Recorder:
         self._stride_key, self._digest_key, self._partitions = stride_key, digest_key, partitions
         self._witness: dict[str, str] = {}  # a partition of each dataset that had no materialization when last seen
 
+    def restore(self, outcome: Committed) -> None:
+        """All that recording a partition asks of the lake before there is an event of it."""
+        if fault := restore_space(self._lake.store, outcome.manifest):
+            self.run.context.log.warning(f"{outcome.key}: {fault}; restored from this partition's manifest")
+
     def committed(self, outcome: Committed) -> None:
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest)
         self._observe_set(plan, outcome.manifest)
         self._rates.append(tokens_per_second(outcome.manifest))
-        if fault := restore_space(self._lake.store, outcome.manifest):
-            self.run.context.log.warning(f"{outcome.key}: {fault}; restored from this partition's manifest")
         self.run.committed(
             outcome.key,
             data_version=outcome.manifest.data_version,

@@ -1,6 +1,5 @@
 """What of a lake nobody needs any more: old snapshots, leftovers of finished or dead attempts."""
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from embed_worker.store import Store
 LIVE_SECONDS = 15 * 60.0
 """A job that was heard of within this time still needs its snapshot and its checkpoints."""
 SCRATCH_SECONDS = 24 * 3600.0
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
-"""Name of a file that a put on a local disk was writing when it was killed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def _needless(store: Store) -> Iterator[Garbage]:
             yield _folder(store, path, "heartbeat of an attempt that is over")
     for partition in store.list("jobs"):
         for name in store.list(f"jobs/{partition}"):
-            if _is_over(store, f"jobs/{partition}/{name}", old):
+            if not census.is_temporary(name) and _is_over(store, f"jobs/{partition}/{name}", old):
                 yield _folder(store, f"jobs/{partition}/{name}", "job file of a committed partition or an old snapshot")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
@@ -115,7 +112,7 @@ def _temporaries(store: Store) -> Iterator[Garbage]:
     if not store.is_local:
         return
     for path, size in store.walk(""):
-        if TEMPORARY.fullmatch(path.rsplit("/", 1)[-1]) and _age(store, path) > SCRATCH_SECONDS:
+        if census.is_temporary(path) and _age(store, path) > SCRATCH_SECONDS:
             yield Garbage(path, "temporary file of a process that died", size)
 
 

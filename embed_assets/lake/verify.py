@@ -87,7 +87,8 @@ class _Verifier:
         for place in places:
             self._shard(place)
         for path, _ in list(self._store.walk("jobs")):
-            self._job(path)
+            if not census.is_temporary(path):
+                self._job(path)
         return self._report
 
     def _damage(self, where: str, what: str) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from embed_assets.ingest.raw import ingest
 from embed_assets.ingest.strides import write_strides
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker import layout
-from embed_worker.errors import ExitCode, WorkerError
+from embed_worker.errors import ExitCode, StoreUnavailable, WorkerError
 from embed_worker.job import EmbedJob, load_job
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
@@ -181,6 +182,27 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
     return found
+
+
+class AwayStore(Store):
+    """Does not answer for some of its paths."""
+
+    away: str | None = None
+    """A part of the paths that do not answer; "" is in all of them."""
+    asked = 0
+    """How often it did not answer."""
+
+    def _errors(self, path: str) -> Any:
+        if self.away is not None and self.away in path:
+            self.asked += 1
+            raise StoreUnavailable(f"{path}: the store cannot be reached")
+        return super()._errors(path)
+
+
+class AwayLake(LakeResource):
+    @cached_property
+    def store(self) -> AwayStore:  # type: ignore[override]
+        return AwayStore(self.root)
 
 
 class InProcess:

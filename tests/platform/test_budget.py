@@ -74,6 +74,22 @@ def test_a_cost_that_cannot_be_kept_stops_no_run(tmp_path: Path, monkeypatch: py
     assert len(committed) == 4 and not failed and of.spent.usd == 4.0
 
 
+def test_costs_that_could_not_be_read_are_read_before_anything_is_launched(tmp_path: Path) -> None:
+    made = bench(tmp_path, 1)
+    spent = JobCost(
+        pipeline="p", dataset="d", partition="d-00007", spec_id="s", job="1", rows=1, committed=True, usd=9.0,
+        on_demand_usd=None,
+    )  # fmt: skip
+    write_cost(made.lake.store, spent)
+    of = CostWatch(made.drivers_lake, "p", 5.0, lambda _: (0.001, "the plan"))
+    made.drivers_lake.store.away = "costs/"
+    with pytest.raises(StoreUnavailable):
+        of.refuse(made.plans, [])
+    made.drivers_lake.store.away = None
+    refusal = of.refuse(made.plans, [])
+    assert refusal is not None and "$9.00 spent by 1 jobs so far" in refusal[1]
+
+
 def test_a_projection_above_the_budget_launches_nothing(tmp_path: Path) -> None:
     made = bench(tmp_path, 4)
     committed, failed, notes = run(made, watch(made, 3.99, per_row=0.01))

@@ -27,8 +27,10 @@ from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.factory import build_definitions
 from embed_assets.index import open_table
+from embed_assets.integrity import restore_space
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
+from embed_worker.errors import StoreUnavailable
 from embed_worker.hash_engine import byte_tokenizer
 from embed_worker.job import EmbedJob
 from embed_worker.seal import sealed
@@ -514,6 +516,24 @@ def test_one_bad_dataset_does_not_stop_the_other(house: House) -> None:
 def test_a_lake_that_cannot_be_written_is_said_clearly(house: House) -> None:
     house.lake.write_text("a file where the lake should be")
     assert "EMBED_LAKE" in house.failure(house.run(RAW, "a", "b")).description
+
+
+def test_a_lake_that_is_away_while_a_partition_is_recorded_is_waited_for(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.prepare()
+    answers = iter([StoreUnavailable("s3://lake: the store cannot be reached")])
+
+    def restore(*arguments: Any) -> str | None:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return restore_space(*arguments)
+
+    monkeypatch.setattr("embed_assets.assets.embedding_shards.restore_space", restore)
+    run = house.embed()
+    assert run.success, house.log(run)
+    assert set(house.made(run)) == set(house.partitions())
+    assert house.log(run).count("the lake does not answer") == house.log(run).count("the lake answers again") == 1
 
 
 def test_a_full_disk_is_said_clearly(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from embed_assets.driver import Committed, Driver, Failed, Note, Outcome, Plan, Stopped
 from embed_worker import layout
+from embed_worker.errors import StoreUnavailable
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import Canaries, InputRef, ShardManifest
@@ -135,14 +136,14 @@ class Bench:
     """A lake, a backend, some plans and a driver."""
 
     def __init__(self, folder: Path, strides: int = 1, **options: Any) -> None:
-        self.lake = LakeResource(root=str(folder))
+        self.lake, self.drivers_lake = LakeResource(root=str(folder)), kit.AwayLake(root=str(folder))
         self.plans = [plan(self.lake, stride) for stride in range(strides)]
         self.compute = FakeCompute(self.lake, **options)
         self.clock = Clock()
 
     def driver(self, **options: Any) -> Driver:
         return Driver(
-            self.lake, self.compute, self.plans, clock=lambda: self.clock.now, sleep=self.clock.sleep, **options
+            self.drivers_lake, self.compute, self.plans, clock=lambda: self.clock.now, sleep=self.clock.sleep, **options
         )
 
     def run(self, **options: Any) -> list[Outcome]:
@@ -406,6 +407,88 @@ def test_a_manifest_made_during_a_poll_outage_is_seen(tmp_path: Path) -> None:
     (outcome,) = done(bench.run())
     assert isinstance(outcome, Committed)
     assert bench.compute.calls["poll"] == 2
+
+
+# -- a lake that does not answer ---------------------------------------------------------------------
+
+
+def lake_is_away(bench: Bench, path: str, at: int, until: int) -> None:
+    """From one sleep of the driver to another; nothing else of the bench notices."""
+    sleep = bench.clock.sleep
+
+    def sleeping(seconds: float) -> None:
+        sleep(seconds)
+        bench.drivers_lake.store.away = path if at <= len(bench.clock.sleeps) < until else None
+
+    bench.clock.sleep = sleeping  # type: ignore[method-assign]
+    bench.drivers_lake.store.away = path if at == 0 else None
+
+
+@pytest.mark.parametrize("path", ["", "embedding_shards/", "jobs/"])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_a_lake_outage_is_noted_and_ridden_out(tmp_path: Path, path: str, at: int) -> None:
+    bench = Bench(tmp_path, 4, slots=1)
+    commit(bench.lake, bench.plans[0])
+    bench.states("running", "commit")
+    lake_is_away(bench, path, at, until=at + 4)
+    outcomes = bench.run(max_attempts=1)
+    assert [type(o) for o in done(outcomes)] == [Committed] * 4
+    assert bench.compute.submitted == {p.name: 1 for p in bench.plans[1:]}
+    away = [line for line in notes(outcomes).splitlines() if "the lake does not answer" in line]
+    assert len(away) == notes(outcomes).count("the lake answers again") <= 2, "once for each thing that is asked of it"
+    assert bool(away) == bool(bench.drivers_lake.store.asked)
+
+
+@pytest.mark.parametrize("last", ["failed", "cancelled", "refused", "succeeded"])
+def test_what_a_lake_that_is_away_does_not_say_is_not_taken_for_a_no(tmp_path: Path, last: str) -> None:
+    bench = Bench(tmp_path)
+    bench.states("running", f"{last}+commit")
+    lake_is_away(bench, "", at=1, until=9)
+    outcomes = bench.run(max_attempts=2)
+    assert [(type(o), o.attempts) for o in done(outcomes)] == [(Committed, 1)]
+    assert bench.compute.calls["poll"] == len(bench.clock.sleeps), "the backend is polled meanwhile"
+    assert bench.drivers_lake.store.asked < 6, "with growing pauses"
+
+
+def test_a_damaged_shard_waits_for_the_lake_to_be_retired(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    commit(bench.lake, bench.plans[0], digest="another")
+    bench.states("commit")
+    lake_is_away(bench, "_retired", at=0, until=3)
+    (outcome,) = done(bench.run())
+    assert isinstance(outcome, Committed)
+    assert (outcome.adopted, outcome.manifest.input.digest) == (False, "in0")
+    assert len(list(tmp_path.rglob("_retired-*.json"))) == 1
+
+
+def test_a_driver_is_stopped_while_the_lake_is_away_and_cancels_what_an_earlier_one_left(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    left = bench.compute.start(bench.plans[0].name, JobState.RUNNING)
+    bench.drivers_lake.store.away = ""
+    alive = iter([True, False])
+    driver, cancelled = bench.driver(alive=lambda: next(alive)), list[JobHandle]()
+    with pytest.raises(Stopped):
+        list(driver.run())
+    bench.compute.cancel = cancelled.extend  # type: ignore[method-assign]
+    assert (driver.cancel(), cancelled) == (1, [left])
+
+
+def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 2)
+    bench.states("commit")
+    answers = iter([StoreUnavailable("away"), StoreUnavailable("away"), None])
+
+    class Costs:
+        def refuse(self, *_: Any) -> None:
+            if (error := next(answers, None)) is not None:
+                raise error
+
+        def ended(self, *_: Any, **__: Any) -> None:
+            pass
+
+    outcomes = bench.run(watch=Costs())
+    assert [type(o) for o in done(outcomes)] == [Committed] * 2
+    assert notes(outcomes).count("the lake does not answer") == 1
 
 
 def test_a_shard_of_another_input_is_retired_and_made_anew(tmp_path: Path) -> None:

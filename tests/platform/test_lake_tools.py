@@ -11,7 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from embed_assets.cli import app
-from embed_assets.index import ShardInput, build_table
+from embed_assets.index import ShardInput, build_table, open_table
+from embed_assets.lake.census import heartbeats
 from embed_assets.lake.gc import find_garbage
 from embed_assets.lake.status import PartitionState, pipeline_status
 from embed_assets.lake.verify import verify_lake
@@ -199,6 +200,31 @@ def test_gc_finds_the_temporaries_of_killed_puts_when_they_are_old(prepared: Pre
         os.utime(path, (0, 0))
     found = [item.path for item in find_garbage(prepared.store)]
     assert ".tmp/embed-dead" in found and f".tmp/embed-dead/{name}" not in found, "once is enough"
+
+
+def test_a_table_without_its_index_gets_it(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process was killed between the two."""
+    index(prepared)
+    spec_id = prepared.pipeline.embedding.spec_id
+    table = open_table(prepared.resource, spec_id, "d")
+    assert table.list_indices() == []
+    monkeypatch.setattr("embed_assets.index.ANN_ROWS", 1)
+    index(prepared)
+    table = open_table(prepared.resource, spec_id, "d")
+    assert [str(found.index_type) for found in table.list_indices()] == ["IvfHnswSq"]
+    assert table.count_rows() == prepared.raw.rows
+
+
+def test_what_a_killed_put_was_writing_is_no_damage_and_no_job_or_heartbeat(prepared: Prepared, lake: Path) -> None:
+    prepared.resource.write_job(prepared.job(2))
+    job, beat = lake / prepared.job(2).path, lake / "progress/d-00002/a.json"
+    beat.parent.mkdir()
+    beat.write_text(json.dumps({"partitioning": prepared.partitioning.name, "partition": "d-00002", "at": now()}))
+    before = [item.path for item in find_garbage(prepared.store)], list(heartbeats(prepared.store))
+    for path in (job, beat):
+        shutil.copy(path, path.parent / f".{path.name}.{'0123456789abcdef' * 2}.tmp")
+    assert verify_lake(prepared.store).damages == []
+    assert ([item.path for item in find_garbage(prepared.store)], list(heartbeats(prepared.store))) == before
 
 
 def test_search_finds_the_very_text(prepared: Prepared) -> None:

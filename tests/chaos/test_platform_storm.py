@@ -1,0 +1,135 @@
+"""Dagster, driver and workers under fire together: killed at each step and at any moment, run again until green.
+
+Every row is there once, its vectors are those of an undisturbed lake, Dagster shows what the lake has, and nothing
+is left over.
+"""
+
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from embed_assets.assets.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
+from embed_worker.failpoints import PLATFORM, WORKER
+from tests.chaos import zygote
+from tests.chaos.platform_process import GRAPH
+from tests.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
+from tests.platform import kit
+from tests.worker.conftest import s3_server
+
+pytestmark = pytest.mark.e2e
+
+__all__ = ["s3_server"]
+
+KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "6"))
+"""Kills at random; `make chaos` asks for hundreds."""
+KINDS = ("outliving", "local", "s3", "outliving")
+IMPORTED = (
+    "s3fs",
+    "pandas",
+    "alembic.command",
+    "dagster._core.storage.sqlite_storage",
+    "dagster._core.workspace.context",
+)
+"""What a Dagster process imports late, and every one of them anew."""
+KILLS_A_STORM = 10
+STORMS = max(3, KILLS // KILLS_A_STORM)
+CHAINS = [
+    (RAW_REVIEWS, ["raw.written", "store.temporary", "raw.committed", "store.replacing", "raw.latest"]),
+    (STRIDE_PARTITIONS, ["strides.cut", "strides.stride", "strides.ready", "store.temporary", "strides.committed"]),
+    (EMBEDDING_SHARDS, ["driver.job_file", "store.temporary", "store.linked", "driver.submitted", "driver.polled"]),
+    (EMBEDDING_SHARDS, ["driver.seen", "record.materialized", "record.checked", "record.observed"]),
+    (EMBEDDING_SHARDS, ["driver.adopted", "driver.retired"]),
+    (VECTOR_INDEX, ["index.batch", "index.created"]),
+]
+"""On one lake each, in an order in which each can be reached after the one before."""
+STEPS = [(asset, step) for asset, steps in CHAINS for step in steps]
+
+
+def test_no_step_is_left_out() -> None:
+    assert set(PLATFORM) <= {step for _, step in STEPS}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with zygote.zygote("tests.chaos.platform_process", *IMPORTED) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    records = [*kit.texts(32), {"key": "x", "text": ""}, *kit.texts(4, 100)]
+    return kit.write_jsonl(tmp_path_factory.mktemp("source") / "a.jsonl", records)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, source: Path) -> dict[int, pa.Table]:
+    """The shards of a lake that nobody disturbed, by stride."""
+    made = kit.Prepared(tmp_path_factory.mktemp("undisturbed") / "lake", str(source), name="a")
+    folder = tmp_path_factory.mktemp("fetched")
+    return {i: shard_table(made.store, made.job(i).output, made.embed(i), folder) for i in range(3)}
+
+
+@pytest.mark.parametrize(("asset", "steps"), CHAINS, ids=[f"{asset}-{steps[0]}" for asset, steps in CHAINS])
+def test_killed_at_each_step_of_the_platform(
+    asset: str, steps: list[str], address: str, source: Path, reference: dict[int, pa.Table],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    storm = Storm(tmp_path, str(tmp_path / "lake"), source, address)
+    at = GRAPH.index(asset)
+    first = 0
+    if steps[0] == "driver.adopted":
+        storm.until_green()
+    for step in steps:
+        if step == "driver.retired":
+            damage_a_shard(storm.store, random.Random(step))
+        storm.jobs.failpoints.write_text(f"{WORKER[STEPS.index((asset, step)) % len(WORKER)]}\n")
+        killed = storm.run(graph=GRAPH[first : at + 1], failpoints={asset: step})
+        assert killed.code is None, f"{step} is not reached\n{killed.log}"
+        first = at
+    upto = max(3, at + 1)
+    storm.until_green(graph=GRAPH[at:upto])
+    Proof(storm, reference, tmp_path).hold(monkeypatch, GRAPH[:upto])
+
+
+@pytest.mark.parametrize("seed", range(STORMS))
+def test_killed_at_random(
+    seed: int, request: pytest.FixtureRequest, address: str, source: Path, reference: dict[int, pa.Table],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    kind, rng = KINDS[seed % len(KINDS)], random.Random(seed)
+    lake = str(tmp_path / "lake")
+    if kind == "s3":
+        request.getfixturevalue("s3_server")
+        lake = f"s3://lake/{uuid.uuid4().hex}"
+    storm = Storm(tmp_path, lake, source, address, local=kind == "local")
+    kills = -(-KILLS // STORMS)
+    for _ in range(5 * kills):
+        if storm.kills() >= kills:
+            break
+        fire(storm, rng)
+    assert storm.kills(), "nothing was hit"
+    storm.until_green()
+    Proof(storm, reference, tmp_path).hold(monkeypatch)
+
+
+def fire(storm: Storm, rng: random.Random) -> None:
+    """One run: workers are killed at their steps or at any moment, and so is Dagster, or it is not."""
+    points = [f"{rng.choice(WORKER)}:{rng.randint(1, 2)}" for _ in range(rng.randint(0, 2))]
+    storm.jobs.failpoints.write_text("".join(f"{point}\n" for point in points))
+    asset, step = rng.choice(STEPS)
+    armed = {asset: f"{step}:{rng.randint(1, 3)}"} if rng.random() < 0.5 else {}
+    run = storm.start(failpoints=armed, worker=points[0] if points and storm.deployment.local else "")
+    while not run.wait(rng.uniform(0.05, 1.5)):
+        live = list(storm.jobs.live().items())
+        victim = rng.choice(["driver", "worker", "nobody"])
+        if victim == "driver":
+            run.kill()
+        elif victim == "worker" and live:
+            storm.jobs.child(*rng.choice(live)).kill()
+    if rng.random() < 0.3:
+        storm.calm()
