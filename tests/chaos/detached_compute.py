@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,10 +28,10 @@ class Jobs:
         self.failpoints = folder / "failpoints"
         folder.mkdir(parents=True, exist_ok=True)
 
-    def live(self) -> dict[str, str]:
-        """Name → id."""
+    def live(self) -> list[tuple[str, str]]:
+        """(name, id) of each."""
         found = sorted(path for path in self.folder.glob("*/*") if path.is_dir())
-        return {path.parent.name: path.name for path in found if Child(path).alive}
+        return [(path.parent.name, path.name) for path in found if Child(path).alive]
 
     def child(self, name: str, id_: str) -> Child:
         return Child(self.folder / name / id_)
@@ -65,7 +66,7 @@ class DetachedCompute:
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         zygote.ask(self._address)  # what a driver that died has asked for is there now
-        if name in self._jobs.live():
+        if name in dict(self._jobs.live()):
             self._jobs.note(f"twice {name}")
         id_ = f"{len(list(self._jobs.folder.glob('*/*'))):04d}"
         self._jobs.note(f"{name} {id_}")
@@ -76,14 +77,14 @@ class DetachedCompute:
 
     def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
         zygote.ask(self._address)
-        return {name: JobHandle(name, id_) for name, id_ in self._jobs.live().items() if name in names}
+        return {name: JobHandle(name, id_) for name, id_ in self._jobs.live() if name in names}
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
         return {handle: self._status(handle) for handle in handles}
 
     def cancel(self, handles: Sequence[JobHandle]) -> None:
         for handle in handles:
-            self._jobs.child(handle.name, handle.id).kill()
+            self._jobs.child(handle.name, handle.id).send(signal.SIGKILL)
 
     def logs(self, handle: JobHandle, lines: int = 100) -> str:
         return tail_of(self._jobs.child(handle.name, handle.id).log, lines)

@@ -79,13 +79,16 @@ class Deployment(BaseModel):
 
     def materialize(self, asset: str, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
         keys = self.partitions(asset)
+        ends = {ASSET_PARTITION_RANGE_START_TAG: keys[0], ASSET_PARTITION_RANGE_END_TAG: keys[-1]}
+        one = len(keys) == 1
         return (
             self.definitions()
             .resolve_implicit_global_asset_job_def()
             .execute_in_process(
                 instance=instance,
                 asset_selection=[asset_key(self.pipeline(), asset)],
-                tags={ASSET_PARTITION_RANGE_START_TAG: keys[0], ASSET_PARTITION_RANGE_END_TAG: keys[-1]},
+                partition_key=keys[0] if one else None,
+                tags=None if one else ends,
                 run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
                 raise_on_error=False,
             )

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,10 @@ class Storm:
         self.store, self.jobs = Store(lake), Jobs(folder / "jobs")
         self.runs: list[Child] = []
 
-    def start(self, *, worker: str = "", **changes: Any) -> Child:
-        """`worker` is armed in every worker of a backend that ends with the driver."""
+    def start(self, *, worker: str = "", wait: float = 0.01, **changes: Any) -> Child:
+        """`worker` is armed in every worker of a backend that ends with the driver; `wait` is for the others."""
         environment = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
-        environment |= {WAIT: "0.01", VARIABLE: worker}
+        environment |= {WAIT: str(wait), VARIABLE: worker}
         deployment = self.deployment.model_copy(update=changes)
         folder = self.folder / f"run-{len(self.runs):03d}"
         self.runs.append(zygote.spawn(self.address, folder, RUN, environment, deployment.model_dump()))
@@ -58,9 +59,14 @@ class Storm:
         assert child.wait(SECONDS), f"the run hangs\n{child.log}"
         return child
 
+    def wake(self) -> None:
+        """The workers that were frozen go on."""
+        for name, id_ in self.jobs.live():
+            self.jobs.child(name, id_).send(signal.SIGCONT)
+
     def calm(self) -> None:
         """Waits for the workers that outlived their driver."""
-        for name, id_ in self.jobs.live().items():
+        for name, id_ in self.jobs.live():
             assert self.jobs.child(name, id_).wait(SECONDS), "a worker hangs"
 
     def kills(self) -> int:

@@ -6,6 +6,7 @@ is left over.
 
 import os
 import random
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,10 +88,15 @@ def test_killed_at_each_step_of_the_platform(
     for step in steps:
         if step == "driver.retired":
             damage_a_shard(storm.store, random.Random(step))
-        storm.jobs.failpoints.write_text(f"{WORKER[STEPS.index((asset, step)) % len(WORKER)]}\n")
+        worker = (
+            "attempt.loaded:1:stop" if step == "driver.submitted" else WORKER[STEPS.index((asset, step)) % len(WORKER)]
+        )
+        storm.jobs.failpoints.write_text(f"{worker}\n")
         killed = storm.run(graph=GRAPH[first : at + 1], failpoints={asset: step})
         assert killed.code is None, f"{step} is not reached\n{killed.log}"
         first = at
+        if step != "driver.submitted":  # the next driver finds that job alive
+            storm.wake()
     upto = max(3, at + 1)
     storm.until_green(graph=GRAPH[at:upto])
     Proof(storm, reference, tmp_path).hold(monkeypatch, GRAPH[:upto])
@@ -123,13 +129,14 @@ def fire(storm: Storm, rng: random.Random) -> None:
     storm.jobs.failpoints.write_text("".join(f"{point}\n" for point in points))
     asset, step = rng.choice(STEPS)
     armed = {asset: f"{step}:{rng.randint(1, 3)}"} if rng.random() < 0.5 else {}
-    run = storm.start(failpoints=armed, worker=points[0] if points and storm.deployment.local else "")
+    wait = rng.choice([0.0, 0.02, 0.1])
+    run = storm.start(failpoints=armed, wait=wait, worker=points[0] if points and storm.deployment.local else "")
     while not run.wait(rng.uniform(0.05, 1.5)):
-        live = list(storm.jobs.live().items())
+        live = storm.jobs.live()
         victim = rng.choice(["driver", "worker", "nobody"])
         if victim == "driver":
-            run.kill()
+            run.send(signal.SIGKILL)
         elif victim == "worker" and live:
-            storm.jobs.child(*rng.choice(live)).kill()
+            storm.jobs.child(*rng.choice(live)).send(signal.SIGKILL)
     if rng.random() < 0.3:
         storm.calm()

@@ -53,10 +53,10 @@ class Child:
         path = self.folder / "log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def kill(self) -> None:
+    def send(self, number: signal.Signals) -> None:
         if self.alive:
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
-                os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
+                os.kill(int((self.folder / "pid").read_text()), number)
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended by then."""
