@@ -7,7 +7,6 @@ is left over.
 import os
 import random
 import signal
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +19,8 @@ from tests.chaos import zygote
 from tests.chaos.platform_process import GRAPH
 from tests.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
 from tests.platform import kit
-from tests.worker.conftest import s3_server
 
 pytestmark = pytest.mark.e2e
-
-__all__ = ["s3_server"]
 
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "6"))
 """Kills at random; `make chaos` asks for hundreds."""
@@ -110,8 +106,7 @@ def test_killed_at_random(
     kind, rng = KINDS[seed % len(KINDS)], random.Random(seed)
     lake = str(tmp_path / "lake")
     if kind == "s3":
-        request.getfixturevalue("s3_server")
-        lake = f"s3://lake/{uuid.uuid4().hex}"
+        lake = request.getfixturevalue("s3_root")
     storm = Storm(tmp_path, lake, source, address, local=kind == "local")
     kills = -(-KILLS // STORMS)
     for _ in range(5 * kills):
