@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-gpu chaos docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-gpu chaos docs clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -66,6 +66,10 @@ bench-worker: setup-test ## the worker against vLLM alone, others and the GEMM c
 	@scripts/setup_bench.sh
 	.venv/bin/python -m bench.worker $(BENCH)
 
+bench-plan: demo ## what the plan says of the demo, against what the demo took
+	@scripts/setup_platform.sh dev
+	.venv/bin/python -m bench.plan
+
 bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where there is none
 	.venv/bin/python -m bench.worker.gpu
 
@@ -73,4 +77,4 @@ docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema
 
 clean: ## remove environments and the demo's data
-	rm -rf .venv .venv-worker .venv-bench .demo build dist
+	rm -rf .venv .venv-worker .venv-bench .venv-bench-ray .demo build dist

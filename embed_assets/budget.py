@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from embed_assets.costs import JobCost, Spent, cost_of, read_costs, total_of, write_cost
 from embed_assets.outcomes import Plan
@@ -13,6 +14,9 @@ from resources.lake import LakeResource
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 120.0
+KEEP_SECONDS = 300.0
+"""Between two notes of what a running job has cost so far."""
+WRITES = 16
 
 Prior = Callable[[str], tuple[float | None, str]]
 """Dollars a row of a dataset as `embed-assets plan` projects them, or None with the reason."""
@@ -23,7 +27,7 @@ class CostWatch:
 
     The projection of a run is: spent by the pipeline so far, by any run and model, plus what runs, plus what waits.
     Dollars a row are measured over the committed jobs of this very spec, or projected before there is one. Jobs
-    that other runs have open are not in it until they end.
+    that other runs have open are in it with what they have cost so far.
     """
 
     def __init__(self, lake: LakeResource, pipeline: str, limit: float | None, prior: Prior) -> None:
@@ -31,6 +35,7 @@ class CostWatch:
         self._costs: dict[tuple[str, str], JobCost] = {}
         self._priors: dict[str, tuple[float | None, str]] = {}
         self._read_at = float("-inf")
+        self._kept_at: dict[tuple[str, str], float] = {}
         self.of_run: list[JobCost] = []
         """Of the jobs that ended in this run."""
 
@@ -38,13 +43,29 @@ class CostWatch:
     def spent(self) -> Spent:
         return total_of(self.of_run)
 
+    def running(self, jobs: Sequence[tuple[Plan, JobStatus]]) -> None:
+        """Keeps what each job has cost so far, now and then: what is spent is seen while it is spent."""
+        now, due = time.monotonic(), []
+        for plan, status in jobs:
+            cost = None if status.state.final else cost_of(plan, status, committed=False, over=False)
+            if cost is None or cost.usd is None:
+                continue
+            if now - self._kept_at.get((cost.partition, cost.job), float("-inf")) >= KEEP_SECONDS:
+                self._kept_at[cost.partition, cost.job] = now
+                due.append(cost)
+        if due:
+            with ThreadPoolExecutor(WRITES) as pool:
+                list(pool.map(self._keep, due))
+
     def ended(self, plan: Plan, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
-        job = plan.job
-        cost = cost_of(job.pipeline, job.dataset, plan.key, job.spec.spec_id, job.input.rows, status, committed)
+        cost = cost_of(plan, status, committed=committed)
         if cost is None:
             return
         self.of_run.append(cost)
         self._costs[cost.partition, cost.job] = cost
+        self._keep(cost)
+
+    def _keep(self, cost: JobCost) -> None:
         try:
             write_cost(self._lake.store, cost)
         except WorkerError as error:  # a cost is never worth a run that drives a hundred partitions
@@ -55,7 +76,9 @@ class CostWatch:
         if limit is None:
             return None
         self._read()
-        spent = total_of(self._costs.values())
+        mine = {(plan.key, str(status.facts.get("id"))) for plan, status in running}
+        counted = [cost for key, cost in self._costs.items() if key not in mine]  # mine are counted as they run
+        spent = total_of(counted)
         going = waits = 0.0
         source = ""
         for plan, status in running:
@@ -71,7 +94,7 @@ class CostWatch:
                     "launched: state plan.usd_per_hour and plan.tokens_per_second, or take budget_usd away",
                 )
             waits += rate * plan.job.input.rows
-        for cost in self._costs.values():
+        for cost in counted:
             if cost.usd is None:  # not known, but not free either
                 going += self._rate_of(cost) * cost.rows
         projected = spent.usd + going + waits

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from embed_assets.outcomes import Plan
 from embed_worker.store import Store, to_json
 from resources.compute import JobStatus
 
@@ -16,7 +17,7 @@ READS = 16
 
 
 class JobCost(BaseModel):
-    """A job that is over. Dollars are None where they are not known; then `reason` says why."""
+    """A job, over or still running. Dollars are None where they are not known; then `reason` says why."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -33,22 +34,24 @@ class JobCost(BaseModel):
     spot: bool | None = None
     accelerators: str | None = None
     region: str | None = None
+    over: bool = True
+    """False: dollars are those up to the time the file was written."""
+    dollars_per_hour: float | None = None
+    """Of the machine that the job had last."""
 
 
-def cost_of(
-    pipeline: str, dataset: str, partition: str, spec_id: str, rows: int, status: JobStatus, committed: bool
-) -> JobCost | None:
+def cost_of(plan: Plan, status: JobStatus, *, committed: bool, over: bool = True) -> JobCost | None:
     """None where the backend has no prices at all: jobs on this machine."""
-    facts = status.facts
+    facts, job = status.facts, plan.job
     if "cost_dollars" not in facts:
         return None
     return JobCost(
-        pipeline=pipeline,
-        dataset=dataset,
-        partition=partition,
-        spec_id=spec_id,
+        pipeline=job.pipeline,
+        dataset=job.dataset,
+        partition=plan.key,
+        spec_id=job.spec.spec_id,
         job=str(facts.get("id")),
-        rows=rows,
+        rows=job.input.rows,
         committed=committed,
         usd=facts["cost_dollars"],
         on_demand_usd=facts.get("on_demand_dollars"),
@@ -56,14 +59,19 @@ def cost_of(
         spot=facts.get("spot"),
         accelerators=facts.get("accelerators"),
         region=facts.get("region"),
+        over=over,
+        dollars_per_hour=facts.get("dollars_per_hour"),
     )
 
 
 def write_cost(store: Store, cost: JobCost) -> None:
-    """A job that was attached to by a later run is the same file: the later word counts, unless it knows less."""
+    """A job that was attached to by a later run is the same file: the later word counts, unless it knows less.
+
+    What was known of a job while it ran is no cost of it once it is over.
+    """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{cost.partition}.{cost.job}")
     path = f"costs/{cost.pipeline}/{name}.json"
-    if cost.usd is None and store.exists(path):
+    if cost.usd is None and (known := _read(store, path)) is not None and known.over:
         return
     store.replace(path, to_json(cost.model_dump(mode="json")))
 
@@ -73,15 +81,17 @@ def read_costs(store: Store, pipeline: str) -> list[JobCost]:
     folder = f"costs/{pipeline}"
     names = [name for name in store.list(folder) if name.endswith(".json")]
 
-    def read(name: str) -> JobCost | None:
-        try:
-            value: Any = store.read_json(f"{folder}/{name}")
-            return JobCost.model_validate(value)
-        except (FileNotFoundError, ValidationError, ValueError):
-            return None
-
     with ThreadPoolExecutor(READS) as pool:
-        return [cost for cost in pool.map(read, names) if cost is not None]
+        found = pool.map(lambda name: _read(store, f"{folder}/{name}"), names)
+        return [cost for cost in found if cost is not None]
+
+
+def _read(store: Store, path: str) -> JobCost | None:
+    try:
+        value: Any = store.read_json(path)
+        return JobCost.model_validate(value)
+    except (FileNotFoundError, ValidationError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,8 @@ class Driver:
         if notices:
             more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
             yield Note("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
+        if self._watch:
+            self._watch.running([(entry.plan, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
         looked = yield from self._look_for_manifests()
         begun = self._clock()

@@ -31,6 +31,9 @@ class Watch(Protocol):
     def refuse(self, waiting: Sequence[Plan], running: Sequence[tuple[Plan, JobStatus]]) -> tuple[str, str] | None:
         """Why nothing of what waits is to be launched any more: in a few words, and with all figures."""
 
+    def running(self, jobs: Sequence[tuple[Plan, JobStatus]]) -> None:
+        """After each poll: the jobs that are open, with the last that is known of each."""
+
     def ended(self, plan: Plan, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
         """A job is over; `status` is the last that is known of it."""
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "worker.json"
 PLOT = ROOT / "docs" / "images" / "engine_busy.svg"
 PARTS = ["rounds", "resume", "growth", "growth-vllm", "checks"]
-CONTESTANTS = ["worker", "bare", "sentence_transformers", "seed_loop", "gemm"]
+CONTESTANTS = ["worker", "bare", "sentence_transformers", "seed_loop", "ray_data", "gemm"]
 FULL = {"rounds": 3, "rows": 6000, "hash_rows": 5000, "vllm_rows": 500, "check_rows": 200_000, "gemm_seconds": 4.0}
 QUICK = {"rounds": 2, "rows": 1000, "hash_rows": 1000, "vllm_rows": 200, "check_rows": 30_000, "gemm_seconds": 1.0}
 QUICK_PARTS = ["rounds", "resume", "growth", "checks"]
@@ -41,6 +41,7 @@ def field(machine: Machine, texts: inputs.Texts, names: list[str]) -> dict[str, 
         "bare": partial(contestants.bare, machine, texts),
         "sentence_transformers": partial(contestants.sentence_transformers, machine, texts),
         "seed_loop": partial(contestants.seed_loop, machine, texts),
+        "ray_data": partial(contestants.ray_data, machine, texts),
         "gemm": partial(contestants.gemm, machine),
     }
     return {name: every[name] for name in names}
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=ROOT / ".demo/models/all-MiniLM-L6-v2")
     parser.add_argument("--worker-python", type=Path, default=ROOT / ".venv-worker/bin/python")
     parser.add_argument("--bench-python", type=Path, default=ROOT / ".venv-bench/bin/python")
+    parser.add_argument("--ray-python", type=Path, default=ROOT / ".venv-bench-ray/bin/python")
     parser.add_argument("--out", type=Path, help="where to write; without it, the results folder (not with --quick)")
     found = parser.parse_args()
     defaults = {**(QUICK if found.quick else FULL), "parts": QUICK_PARTS if found.quick else PARTS}
@@ -82,8 +84,8 @@ def main() -> None:
     cost = flops.flops_per_token(flops.config_of(given.model), [len(ids) for ids in texts.ids])
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-worker-") as folder:
-        machine = Machine(given.worker_python, given.bench_python, given.model.absolute(), Path(folder),
-                          given.checkpoint_rows, given.gemm_seconds)  # fmt: skip
+        pythons = (given.worker_python, given.bench_python, given.ray_python)
+        machine = Machine(*pythons, given.model.absolute(), Path(folder), given.checkpoint_rows, given.gemm_seconds)
         spec = inputs.model_spec(given.model)
         rounds = []
         if "rounds" in given.parts:
@@ -97,6 +99,7 @@ def main() -> None:
             grown["hash"] = costs.growth(machine, every.texts, inputs.hash_spec(), given.hash_rows, 512)
         if "growth-vllm" in given.parts:
             grown["vllm"] = costs.growth(machine, every.texts, spec, given.vllm_rows, 64)
+            grown["vLLM alone"] = costs.bare_growth(machine, every, given.vllm_rows)
         print("growth:", json.dumps(grown), flush=True)
         if "checks" in given.parts:
             result["checks"] = costs.checks(machine, every.texts, given.check_rows)
@@ -112,7 +115,6 @@ def main() -> None:
         "flops_per_token": round(cost),
         "gemm_tokens": contestants.GEMM_TOKENS,
         "rounds": rounds,
-        "left_out": ["datatrove", "Ray Data LLM"],
         "machine": machine_facts(),
         "versions": _versions(rounds),
         "commit": commit_of_worker(),
@@ -139,6 +141,7 @@ def _versions(rounds: list[dict[str, Any]]) -> dict[str, str]:
         found |= {k: v for k, v in one.get("worker", {}).get("engine", {}).items() if k not in ("engine", "device")}
         rival = one.get("sentence_transformers", {}).get("versions", {})
         found |= {k: v for k, v in rival.items() if k == "sentence-transformers"}
+        found |= one.get("ray_data", {}).get("versions", {})
     return found
 
 

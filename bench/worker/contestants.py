@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Machine:
     """Python of the worker's environment."""
     rival_python: Path
     """Python of the environment with sentence-transformers."""
+    ray_python: Path
+    """Python of the environment with Ray, over the worker's."""
     model: Path
     folder: Path
     checkpoint_rows: int
@@ -123,6 +125,15 @@ def sentence_transformers(machine: Machine, texts: Texts) -> Figures:
     return figures
 
 
+def ray_data(machine: Machine, texts: Texts) -> Figures:
+    """Ray Data LLM, which runs vLLM in an actor, on the same token ids."""
+    folder = machine.fresh("ray")
+    folder.mkdir()
+    # As with the seed's loop: its engine is a process of its own.
+    more = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return _program(machine, [machine.ray_python, PROGRAMS / "ray_data.py", machine.model], texts, folder, **more)
+
+
 def gemm(machine: Machine) -> Figures:
     """FLOP/s of the model's own matrix products."""
     folder = machine.fresh("gemm")
@@ -141,10 +152,11 @@ def _program(
     command: list[Any],
     texts: Texts,
     folder: Path,
-    more: list[str] | None = None,
+    arguments: Sequence[str] = (),
+    **environment: str,
 ) -> Figures:
     source, out = texts.save(folder / "input.json"), folder / "out.json"
-    process = run_program([*command, source, out, *(more or [])], machine.environment(), folder / "log")
+    process = run_program([*command, source, out, *arguments], machine.environment(**environment), folder / "log")
     found: Figures = json.loads(out.read_text())
     return {**found, **rates(found["tokens"], found["seconds"]), "process_seconds": process}
 

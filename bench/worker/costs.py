@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.memory import watch
 from bench.worker.contestants import PROGRAMS, WORKER_PATH, Machine, job_url, manifest_of
-from bench.worker.inputs import hash_spec, make_job
+from bench.worker.inputs import Texts, hash_spec, make_job
 from embed_worker.model_spec import EmbeddingSpec
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +31,28 @@ def growth(machine: Machine, texts: list[str], spec: EmbeddingSpec, small: int, 
             raise RuntimeError(f"the worker ended with {process.returncode}:\n{(folder / 'log').read_text()[-3000:]}")
         assert manifest_of(job).rows_embedded == rows
         peaks[rows] = memory.peak
-    before, after = peaks[small], peaks[small * TIMES]
-    return {
-        "rows": [small, small * TIMES],
-        "checkpoint_rows": checkpoint_rows,
-        "rss_peak_mb": [round(before, 1), round(after, 1)],
-        "ratio": after / before,
-    }
+    return {**_peaks(peaks), "checkpoint_rows": checkpoint_rows}
+
+
+def bare_growth(machine: Machine, texts: Texts, small: int) -> dict[str, Any]:
+    """The same of vLLM alone, which keeps its inputs and its vectors: how much of the worker's growth is vLLM's."""
+    peaks = {}
+    for rows in (small, small * TIMES):
+        folder = machine.fresh("bare-growth")
+        folder.mkdir()
+        source = texts.some(rows).save(folder / "input.json")
+        command = [str(machine.python), str(PROGRAMS / "bare.py"), str(machine.model), str(source), str(folder / "out")]
+        with (folder / "log").open("wb") as sink:
+            process = subprocess.Popen(command, env=machine.environment(), stdout=sink, stderr=sink)
+            peaks[rows] = watch([process], every=0.1)[0].peak
+        if process.returncode:
+            raise RuntimeError(f"vLLM ended with {process.returncode}:\n{(folder / 'log').read_text()[-3000:]}")
+    return _peaks(peaks)
+
+
+def _peaks(peaks: dict[int, float]) -> dict[str, Any]:
+    before, after = peaks.values()
+    return {"rows": list(peaks), "rss_peak_mb": [round(before, 1), round(after, 1)], "ratio": after / before}
 
 
 def checks(machine: Machine, texts: list[str], rows: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ NAMES = {
     "bare": "vLLM alone, same ids",
     "seed_loop": "the seed's loop (HTTP, one batch of 32 at a time)",
     "sentence_transformers": "sentence-transformers bf16, best batch size",
+    "ray_data": "Ray Data LLM (vLLM in an actor), same ids",
 }
 
 
@@ -34,6 +35,7 @@ loading is in none of the rates, and in all of the process times.
 | whole process over vLLM alone | **{_(result["process_over_bare"])}** |
 | over the seed's loop | {_(result["over_seed_loop"])} × |
 | over sentence-transformers bf16 | {_(result["over_sentence_transformers"])} × |
+| over Ray Data LLM, steady / whole process | {_(result["over_ray_data"])} × / {_(result["process_over_ray_data"])} × |
 | share of the bare GEMM ceiling | {_(result["share_of_gemm"])} |
 | engine busy | {_(result["engine_busy"])} |
 
@@ -46,7 +48,7 @@ the model's own matrix shapes in torch at the same thread count, the best batch 
         _growth(result.get("growth", {})),
         _checks(result.get("checks")),
         f"""\
-datatrove's inference runner and Ray Data LLM were not tried.
+datatrove's inference runner is not here: it asks its servers for completions, not for embeddings.
 
 `make bench-worker` · {result["date"]} · {box["cpu"]}, {box["cores"]} cores, {box["memory_gb"]:.0f} GB, load {rounds[0]["load_at_start"]} at the start ·
 {", ".join(f"{name} {version}" for name, version in result["versions"].items())} · worker at {result["commit"]} ·

@@ -54,6 +54,8 @@ def ratios(rounds: list[Round], flops_per_token: float) -> dict[str, float | Non
         "process_over_bare": ratio(rounds, "bare", "worker", "process_seconds"),
         "over_seed_loop": ratio(rounds, "worker", "seed_loop"),
         "over_sentence_transformers": ratio(rounds, "worker", "sentence_transformers"),
+        "over_ray_data": ratio(rounds, "worker", "ray_data"),
+        "process_over_ray_data": ratio(rounds, "ray_data", "worker", "process_seconds"),
         "share_of_gemm": round(statistics.median(shares), 3) if shares else None,
         "engine_busy": None if busy is None else round(busy, 4),
     }

@@ -81,7 +81,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Cost:
-    """A job that is over. `usd` None: not known."""
+    """A job, over or still running. `usd` None: not known."""
 
     dataset: str
     spec_id: str
@@ -89,6 +89,8 @@ class Cost:
     job: str
     usd: float | None
     on_demand_usd: float | None
+    spot: bool | None = None
+    per_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,9 @@ def cost_of(value: Any) -> Cost | None:
     if None in names:
         return None
     dataset, spec_id, partition, job = (str(name) for name in names)
-    return Cost(dataset, spec_id, partition, job, number(value.get("usd")), number(value.get("on_demand_usd")))
+    usd, on_demand = number(value.get("usd")), number(value.get("on_demand_usd"))
+    spot = value.get("spot") if isinstance(value.get("spot"), bool) else None
+    return Cost(dataset, spec_id, partition, job, usd, on_demand, spot, price(value.get("dollars_per_hour")))
 
 
 def strides_of(dataset: str, partitioning: str, value: Any) -> Strides | None:

@@ -56,7 +56,7 @@ def view_of(found: Found, rates: Rates, now: float) -> View:
             one = _partition(run, stride, rows, shard, beats, mine, key in found.submitted, rates, slow, now)
             partitions.append(one)
             if shard is None:
-                workers += _workers(beats, rates, slow, now)
+                workers += _workers(beats, mine, rates, slow, now)
                 if one.state is State.RUNNING and one.rows_per_second:
                     in_hand.append((float(rows - one.rows_done), one.rows_per_second))
                 elif rows:
@@ -163,7 +163,7 @@ def rows_done(beats: Sequence[Seen], living: Sequence[Seen]) -> int:
 
 
 def cost_so_far(shard: Shard | None, beats: Sequence[Seen], costs: Sequence[Cost]) -> float | None:
-    """Dollars of a partition's jobs: as written when each was over, else price times seconds. None: not all known."""
+    """Dollars of a partition's jobs: as the driver has noted, else price times seconds. None: not all known."""
     told = {cost.job: cost.usd for cost in costs}
     total, known = 0.0, bool(costs)
     for usd in told.values():
@@ -184,25 +184,32 @@ def cost_so_far(shard: Shard | None, beats: Sequence[Seen], costs: Sequence[Cost
     return total if known else None
 
 
-def _workers(beats: list[Seen], rates: Rates, slow: set[str], now: float) -> list[Worker]:
-    """Attempts that have not ended, but for those that a later start has replaced."""
+def _workers(beats: list[Seen], costs: list[Cost], rates: Rates, slow: set[str], now: float) -> list[Worker]:
+    """Attempts that have not ended, but for those that a later start has replaced.
+
+    What a worker does not know of its machine, the note of its job's cost may.
+    """
+    told = {cost.job: cost for cost in costs}
     living = [seen for seen in beats if alive(seen, now)]
     shown = living or [seen for seen in beats[-1:] if not seen.beat.over]
     workers = []
     for seen in shown:
         beat = seen.beat
         rate: Rate | None = rates.of(beat) if seen in living else None
+        cost = told.get(beat.job or "")
         number = starts([s for s in beats if (s.beat.at or 0) - s.beat.seconds <= (beat.at or 0) - beat.seconds]) or 1
         workers.append(
             Worker(
                 attempt=beat.attempt, partition=beat.partition, dataset=beat.run.dataset,
                 state="silent" if seen not in living else "loading" if beat.phase in FINDING else "working",
                 phase=beat.phase, host=beat.host, lane=beat.lane, job=beat.job, cloud=beat.cloud,
-                region=beat.region, zone=beat.zone, accelerator=beat.accelerator, spot=beat.spot,
+                region=beat.region, zone=beat.zone, accelerator=beat.accelerator,
+                spot=cost.spot if beat.spot is None and cost else beat.spot,
                 rows=beat.rows, rows_done=beat.rows_done,
                 rows_per_second=rate.rows if rate else None, tokens_per_second=rate.tokens if rate else None,
                 age_seconds=seen.age(now), seconds=beat.seconds, recoveries=number - 1, number=number,
-                straggler=beat.attempt in slow, price_per_hour=beat.price_per_hour,
+                straggler=beat.attempt in slow,
+                price_per_hour=cost.per_hour if beat.price_per_hour is None and cost else beat.price_per_hour,
             )
         )  # fmt: skip
     return workers

@@ -1,5 +1,6 @@
 """Puts a plan together: samples, counts, asks for prices, and says what each figure rests on."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +100,7 @@ def make_plan(
     *,
     sample_rows: int = SAMPLE_ROWS,
     local: bool = False,
+    measured_shards: int = MEASURED_SHARDS,
 ) -> Plan:
     """`local`: jobs run on this machine, whose workers load the model once for all their jobs.
 
@@ -107,7 +109,7 @@ def make_plan(
     raw = lake.latest_snapshot(dataset.name)
     rows, counts, notes = _counts(lake, pipeline, dataset, raw, sample_rows)
     model = describe(pipeline)
-    shards = list(_shards(lake, pipeline, dataset, raw))
+    shards = list(itertools.islice(_shards(lake, pipeline, dataset, raw), measured_shards))
     speeds = {name: Figure.exact(rate, How.STATED) for name, rate in given.tokens_per_second.items()}
     seen = speed.measured(shards)
     loads = [m.seconds["load_model"] for m in shards if m.seconds.get("load_model", 0.0) > 1.0]
@@ -163,20 +165,17 @@ def _counts(
 def _shards(
     lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec, raw: RawManifest | None
 ) -> Iterable[ShardManifest]:
-    """Some committed shards of this very spec, of any snapshot: speed does not depend on it."""
+    """The committed shards of this very spec and snapshot."""
     if raw is None:
         return
-    spec_id, found = pipeline.embedding.spec_id, 0
+    spec_id = pipeline.embedding.spec_id
     folder = layout.shards_folder(dataset.name, spec_id, partitioning_of(dataset, raw))
     for name in lake.store.list(folder):
-        if found >= MEASURED_SHARDS:
-            return
         try:
             manifest = lake.shard(f"{folder}/{name}") if name.isdigit() else None
         except BadManifest:
             continue
         if manifest is not None:
-            found += 1
             yield manifest
 
 

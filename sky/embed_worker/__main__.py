@@ -61,7 +61,7 @@ class Worker:
         except WorkerError as error:
             log.error("%s: %s", url, error)
             return error.exit_code, str(error)
-        except Exception as error:
+        except BaseException as error:  # also a panic in a Rust library, which is no Exception
             log.exception("%s: failed", url)
             return ExitCode.RETRY, f"{type(error).__name__}: {error}"
         finally:

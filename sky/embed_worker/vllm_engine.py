@@ -14,6 +14,7 @@ from embed_worker.clock import EngineClock
 from embed_worker.engine import Key, RequestSource, Result
 from embed_worker.errors import BadJob
 from embed_worker.model_spec import EmbeddingSpec
+from embed_worker.vllm_requests import Preparation
 
 ATTENTION = {"encoder_only": "bidirectional", "decoder": "causal"}
 """vLLM's resolved attention type → the spec's word for it."""
@@ -118,25 +119,28 @@ class VllmEngine:
     def embed(self, source: RequestSource) -> Generator[Result, None, None]:
         call = next(self._calls)  # a result of an earlier call can never pass for one of this
         waiting: dict[str, Key] = {}
+        coming = Preparation(self._engine, self._params, self._refusals)
         try:
             while True:
-                while len(waiting) < self._in_flight and not source.exhausted:
-                    begun = time.monotonic()
-                    request = source.take(block=not waiting)
-                    if not waiting:
-                        self.clock.add("wait", begun)
+                begun, idle = time.monotonic(), not waiting
+                while coming.size < self._in_flight and not source.exhausted:
+                    request = source.take(block=idle and not coming.size)
                     if request is None:
                         break
                     key, ids = request
-                    name = f"{call}.{key[0]}.{key[1]}"
-                    try:
-                        self._engine.add_request(name, {"prompt_token_ids": list(ids)}, self._params)
-                    except self._refusals as error:
-                        # The first sentence: the rest has figures in it, and reasons are counted by their text.
-                        yield key, f"engine: {str(error).split('. ')[0]}"
+                    coming.put(key, f"{call}.{key[0]}.{key[1]}", ids)
+                coming.hand_over()
+                for key, prepared in coming.take(self._in_flight - len(waiting), block=idle):
+                    if isinstance(prepared, str):
+                        yield key, prepared
                         continue
-                    waiting[name] = key
+                    waiting[prepared.request_id] = key
+                    self._engine.add_request(prepared.request_id, prepared, self._params)
+                if idle:
+                    self.clock.add("wait", begun)
                 if not waiting:
+                    if coming.size or not source.exhausted:
+                        continue
                     return
                 begun = time.monotonic()
                 outputs = self._engine.step()
@@ -146,6 +150,7 @@ class VllmEngine:
                         vector: np.ndarray = output.outputs.data.float().numpy()  # type: ignore[union-attr]
                         yield waiting.pop(output.request_id), vector
         finally:
+            coming.close()
             self.clock.flush()
             if waiting:
                 self._engine.abort_request(list(waiting))

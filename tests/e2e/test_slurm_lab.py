@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import textwrap
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import ROOT
 from tests.e2e.slurm_lab import SlurmLab
+from tests.platform.monitor_lake import Prepared
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -31,6 +35,17 @@ elif action == "queue":
     print(json.dumps([{**{k: row[k] for k in keys}, "status": row["status"].value} for row in rows]))
 elif action == "logs":
     sky.jobs.tail_logs(job_id=int(rest[0]), follow=False)
+elif action == "monitor":
+    file, folder, infra, *envs = rest
+    task = sky.Task.from_yaml(file)
+    task.workdir = folder
+    task.update_envs(dict(one.split("=", 1) for one in envs))
+    task.set_resources(sky.Resources(infra=infra, cpus=1))
+    sky.get(sky.launch(task, cluster_name="embed-monitor"))
+    print("{}")
+elif action == "down":
+    sky.get(sky.down(rest[0]))
+    print("{}")
 elif action == "price":
     spot = sky.Resources(infra="aws", accelerators="L4:1", use_spot=True)
     machines = spot.cloud.get_feasible_launchable_resources(spot, 1).resources_list
@@ -53,7 +68,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmLab]:
 def client(lab: SlurmLab, *arguments: str) -> Any:
     """Run the SDK in a process of its own: that is how Dagster's run worker sees the API server."""
     command = [str(lab.sky_python), "-c", CLIENT, *arguments]
-    done = subprocess.run(command, env=lab.env(), cwd=lab.folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=lab.env(), cwd=lab.folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{lab.logs()}"
     return done.stdout if arguments[0] == "logs" else json.loads(done.stdout.splitlines()[-1])
 
@@ -115,6 +130,40 @@ def test_job_succeeds_and_preempted_job_recovers(lab: SlurmLab) -> None:
     assert f"in job {preempted}" in client(lab, "logs", str(preempted))
     assert lab.outside_connections() == []
     assert lab.refused_connections() == []
+
+
+def test_the_monitor_runs_beside_the_data(lab: SlurmLab, tmp_path: Path) -> None:
+    """The shipped task as it is, but for the machine's size and the environment, which is there already."""
+    lake = tmp_path / "lake"
+    source = tmp_path / "source.jsonl"
+    source.write_text('{"id": "1", "text": "one"}\n{"id": "2", "text": "two"}\n')
+    Prepared(lake, str(source)).embed(0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    envs = {"EMBED_LAKE": lake, "EMBED_MONITOR_PORT": port, "EMBED_MONITOR_PYTHON": ROOT / ".venv/bin/python"}
+    given = [f"{name}={value}" for name, value in envs.items()]
+    client(lab, "monitor", str(ROOT / "sky/monitor.yaml"), str(ROOT), lab.infra(), *given)
+    try:
+        progress = fetch(f"http://127.0.0.1:{port}/api/progress", 180)
+        assert progress["rows_done"] == 1 and progress["lake"] == str(lake)
+        assert lab.outside_connections() == []
+    finally:
+        client(lab, "down", "embed-monitor")
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/api/progress", timeout=3)
+
+
+def fetch(url: str, seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+                return json.load(answer)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 @pytest.mark.parametrize("kill", [True, False], ids=["crash", "restart"])

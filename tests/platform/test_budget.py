@@ -144,6 +144,38 @@ def test_without_a_budget_costs_are_only_kept(tmp_path: Path) -> None:
     assert {(cost.usd, cost.on_demand_usd, cost.rows, cost.committed) for cost in kept} == {(0.5, 1.25, ROWS, True)}
 
 
+def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embed_assets.budget.KEEP_SECONDS", 0.0)
+    made = bench(tmp_path, 2)
+    of, (first, second) = watch(made, 10.0, per_row=0.01), made.plans
+    facts = {"id": 7, "cost_dollars": 3.0, "dollars_per_hour": 0.4, "spot": True}
+    running = JobStatus(JobState.RUNNING, facts=facts)
+    unknown = JobStatus(JobState.RUNNING, facts={"id": 8, "cost_dollars": None})
+    of.running([(first, running), (second, unknown)])
+    facts["cost_dollars"] = 8.5
+    of.running([(first, running)])
+    (kept,) = read_costs(made.lake.store, "p")
+    assert (kept.usd, kept.over, kept.committed, kept.dollars_per_hour, kept.spot) == (8.5, False, False, 0.4, True)
+    assert of.refuse([second], [(first, running)]) is None  # 8.5 + 1: its note is not counted beside it
+    assert watch(made, 9.0, per_row=0.01).refuse([second], []) is not None  # another run's job: 8.5 + 1
+    of.running([(first, JobStatus(JobState.SUCCEEDED, facts={**facts, "cost_dollars": 99.0}))])
+    assert [cost.usd for cost in read_costs(made.lake.store, "p")] == [8.5]
+    of.ended(first, JobHandle("7", first.name), JobStatus(JobState.SUCCEEDED, facts=facts), committed=True)
+    assert [(cost.usd, cost.over) for cost in read_costs(made.lake.store, "p")] == [(8.5, True)]
+
+
+def test_running_jobs_are_noted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, written = bench(tmp_path, 1), list[JobCost]()
+    monkeypatch.setattr("embed_assets.budget.write_cost", lambda _, cost: written.append(cost))
+    of = watch(made, None)
+    status = JobStatus(JobState.RUNNING, facts={"id": 7, "cost_dollars": 3.0})
+    for _ in range(5):
+        of.running([(made.plans[0], status)])
+    assert len(written) == 1
+
+
 def test_a_later_run_counts_what_earlier_ones_spent(tmp_path: Path) -> None:
     first = bench(tmp_path, 2)
     paid(first, 2.0)
@@ -193,6 +225,12 @@ def test_a_known_cost_is_not_forgotten_for_an_unknown_one(store: Store) -> None:
     write_cost(store, cost("7", 1.5))
     store.replace("costs/p/damaged.json", b"{")
     assert [c.usd for c in read_costs(store, "p")] == [1.5]
+
+
+def test_what_was_known_while_a_job_ran_gives_way_to_an_unknown_end(store: Store) -> None:
+    write_cost(store, cost("7", 1.0, over=False))
+    write_cost(store, cost("7", None, reason="a machine was never seen"))
+    assert [c.usd for c in read_costs(store, "p")] == [None]
 
 
 @given(st.lists(st.tuples(st.none() | st.floats(0, 1e3), st.none() | st.floats(0, 1e3)), max_size=20))

@@ -483,6 +483,9 @@ def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> No
             if (error := next(answers, None)) is not None:
                 raise error
 
+        def running(self, *_: Any) -> None:
+            pass
+
         def ended(self, *_: Any, **__: Any) -> None:
             pass
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embed_assets.costs import JobCost, write_cost
-from embed_assets.monitor.facts import beat_of, cost_of, run_of, shard_of, strides_of
+from embed_assets.monitor.facts import Cost, beat_of, cost_of, run_of, shard_of, strides_of
 from embed_assets.monitor.lake import ReadOnlyLake
 from embed_assets.monitor.models import State
 from embed_assets.monitor.scan import CENSUS_SECONDS, Scanner
@@ -159,11 +159,12 @@ def test_costs_are_read_as_the_driver_writes_them(
     made.embed(0)
     spec_id = made.pipeline.embedding.spec_id
     cost = JobCost(pipeline="p", dataset="d", partition="d-00000", spec_id=spec_id, job="7", rows=7, committed=True,
-                   usd=0.25, on_demand_usd=0.75)  # fmt: skip
+                   usd=0.25, on_demand_usd=0.75, spot=True, dollars_per_hour=0.4)  # fmt: skip
     write_cost(made.store, cost)
     watch = Watch(ReadOnlyLake(str(lake)), clock=clock)
     watch.look()
     assert (watch.progress.spend.usd, watch.progress.spend.on_demand_usd) == (0.25, 0.75)
+    assert cost_of(cost.model_dump()) == Cost("d", spec_id, "d-00000", "7", 0.25, 0.75, True, 0.4)
 
 
 def test_a_lake_that_fails_is_told_and_the_last_answers_stay(lake: Path, clock: Clock) -> None:

@@ -192,6 +192,16 @@ def test_spend_is_projected_and_compared_only_when_all_is_known() -> None:
     assert (some.usd, some.on_demand_usd, some.projected_usd, some.unknown_jobs) == (0.25, None, None, 1)
 
 
+def test_a_running_jobs_note_tells_what_its_worker_does_not_know() -> None:
+    note = Cost("books", SPEC, "books-00000", "7", 0.1, 0.3, spot=True, per_hour=0.4)
+    look = found({0: [seen(skypilot_job_id=7)], 1: [seen(1, "b", spot=False, price_per_hour=2.0)]}, costs=[note])
+    view = view_of(look, Rates(), NOW)
+    told, own = (worker for workers in view.workers.values() for worker in workers)
+    assert (told.spot, told.price_per_hour) == (True, 0.4)
+    assert (own.spot, own.price_per_hour) == (False, 2.0)
+    assert progress(look).spend.usd_per_hour == pytest.approx(2.4)
+
+
 # -- history -------------------------------------------------------------------------------------------------
 
 

@@ -72,12 +72,19 @@ def write_to(path: Path, job: EmbedJob) -> str:
     return str(path)
 
 
-def test_an_unforeseen_error_is_worth_a_retry(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+class Panic(BaseException):
+    """As pyo3's PanicException, which a Rust library raises."""
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+def test_an_unforeseen_error_is_worth_a_retry(
+    lake: str, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
     def fail(*_: Any) -> None:
-        raise ZeroDivisionError("unforeseen")
+        raise kind("unforeseen")
 
     monkeypatch.setattr("embed_worker.__main__.run_job", fail)
-    assert Worker().run(write_job(make_job(lake, TEXTS))) == (ExitCode.RETRY, "ZeroDivisionError: unforeseen")
+    assert Worker().run(write_job(make_job(lake, TEXTS))) == (ExitCode.RETRY, f"{kind.__name__}: unforeseen")
 
 
 def test_the_engine_is_loaded_once(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,17 @@ def test_a_disk_that_fills_while_scratch_is_in_use(small_disk: Path) -> None:
         raise OSError(errno.EIO, "other")
 
 
+def test_a_disk_without_room_for_the_scratch_folder_itself(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the inodes are used up."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(StoreUnavailable, match="no space left"), Store(lake).scratch():
+        pass
+
+
 def test_a_writer_killed_before_its_link_leaves_the_name_free(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass

@@ -1,0 +1,111 @@
+"""What `embed-assets plan` says after one committed partition, against what all of them then took.
+
+`python -m bench.plan` reads the demo's lake as `make demo` left it, and writes bench/results/plan.json.
+"""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.control_plane import machine as machine_facts
+from bench.report import write_section
+from embed_assets.assets.common import partitioning_of
+from embed_assets.plan import speed
+from embed_assets.plan.build import make_plan
+from embed_assets.plan.figures import Figure
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline, load_pipeline
+from embed_worker import layout
+from embed_worker.manifests import ShardManifest
+from resources.lake import LakeResource
+from resources.skypilot_prices import Quote
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results" / "plan.json"
+SAMPLE_ROWS = 1000
+
+
+def main() -> None:
+    os.chdir(ROOT)  # the demo's paths are relative to it
+    pipeline, lake = load_pipeline(Path("pipelines/demo.yaml")), LakeResource(root=".demo/lake")
+    datasets = {dataset.name: held(lake, pipeline, dataset) for dataset in pipeline.datasets}
+    result = {
+        "datasets": datasets,
+        "sample_rows": SAMPLE_ROWS,
+        "machine": machine_facts(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    write_section("plan", section(result))
+    print(section(result))
+
+
+def held(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> dict[str, Any]:
+    """By figure: what was planned (low, expected, high), what came, and planned over came."""
+    shards = committed(lake, pipeline, dataset)
+    free = Quote(None, None, reason="a machine without GPU has no price here")
+    plan = make_plan(
+        lake, pipeline, dataset, [speed.CPU], lambda names: dict.fromkeys(names, free),
+        sample_rows=SAMPLE_ROWS, local=True, measured_shards=1,
+    )  # fmt: skip
+    (here,) = (one for one in plan.offers if one.accelerator == speed.CPU)
+    assert here.engine_hours is not None and plan.todo.output_bytes is not None
+    engine = sum(shard.seconds["engine"] for shard in shards)
+    return {
+        "rows": _line(plan.todo.rows, sum(shard.rows_in for shard in shards)),
+        "tokens": _line(plan.todo.tokens, sum(shard.tokens for shard in shards)),
+        "vectors": _line(plan.todo.windows, sum(shard.chunks for shard in shards)),
+        "bytes of output": _line(plan.todo.output_bytes, sum(file.bytes for shard in shards for file in shard.files)),
+        "engine seconds": _line(here.engine_hours * 3600.0, engine),
+    }
+
+
+def committed(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> list[ShardManifest]:
+    raw = lake.latest_snapshot(dataset.name)
+    if raw is None:
+        sys.exit("the demo's lake is not there: run `make demo` first")
+    partitioning = partitioning_of(dataset, raw)
+    folders = [
+        layout.shard_folder(dataset.name, pipeline.embedding.spec_id, partitioning, stride)
+        for stride in range(dataset.strides)
+    ]
+    shards = [shard for folder in folders if (shard := lake.shard(folder)) is not None]
+    if len(shards) < dataset.strides:
+        sys.exit(f"{dataset.name}: {len(shards)} of {dataset.strides} partitions are committed: run `make demo` first")
+    return shards
+
+
+def _line(planned: Figure, came: float) -> dict[str, float]:
+    values = {"low": planned.low, "planned": planned.value, "high": planned.high, "came": came}
+    return {**{name: round(value, 3) for name, value in values.items()}, "ratio": round(planned.value / came, 4)}
+
+
+def section(result: dict[str, Any]) -> str:
+    box = result["machine"]
+    rows = [
+        f"| {dataset} | {name} | {one['planned']:,.0f} ({one['low']:,.0f} … {one['high']:,.0f}) | {one['came']:,.0f} "
+        f"| {one['ratio']:.3f} |"
+        for dataset, lines in result["datasets"].items()
+        for name, one in lines.items()
+    ]
+    return "\n".join(
+        [
+            "## The plan against the run",
+            "",
+            "The demo's datasets, planned after one committed partition (its speed) from a sample of "
+            f"{result['sample_rows']:,} rows, and what all partitions took.",
+            "",
+            "| dataset | figure | planned (range) | came | planned / came |",
+            "|---|---|---:|---:|---:|",
+            *rows,
+            "",
+            f"`make bench-plan` · {result['date']} · {box['cpu']}, {box['cores']} cores · "
+            "[plan.json](../bench/results/plan.json)",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
