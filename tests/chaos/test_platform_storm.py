@@ -20,11 +20,8 @@ from tests.chaos import zygote
 from tests.chaos.platform_process import GRAPH
 from tests.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
 from tests.platform import kit
-from tests.worker.conftest import s3_server
 
 pytestmark = pytest.mark.e2e
-
-__all__ = ["s3_server"]
 
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "6"))
 """Kills at random; `make chaos` asks for hundreds."""
