@@ -101,7 +101,7 @@ def _make(context: dg.AssetExecutionContext, lake: LakeResource, dataset: Datase
         context.log.warning(f"{dataset.name}: {error}; it is removed and the source read anew")
         lake.store.delete(error.path)
         made = ingest(lake.store, dataset, progress)
-    if not made.created and (faults := file_faults(lake.store, _folder(made.manifest), _files(made.manifest))):
+    if not made.created and (faults := file_faults(lake.store, _folder(made.manifest), made.manifest.listed)):
         context.log.warning(f"{dataset.name}: {faults[0]}; its manifest is retired and the source read anew")
         lake.store.delete(f"{_folder(made.manifest)}/{layout.MANIFEST}")
         made = ingest(lake.store, dataset, progress)
@@ -112,10 +112,6 @@ def _make(context: dg.AssetExecutionContext, lake: LakeResource, dataset: Datase
 
 def _folder(raw: RawManifest) -> str:
     return layout.raw_folder(raw.dataset, raw.snapshot)
-
-
-def _files(raw: RawManifest) -> list[Any]:
-    return [*raw.files, raw.rejects]
 
 
 def _view(lake: LakeResource, raw: RawManifest) -> RowsView:

@@ -183,8 +183,7 @@ def _make(
             lake.store.delete(f"{folder}/{layout.MANIFEST}")
             cut = write_strides(lake.store, raw, partitioning, progress)
         if not cut.created:
-            listed = [file for entry in cut.manifest.strides for file in entry.files]
-            if faults := file_faults(lake.store, folder, listed):
+            if faults := file_faults(lake.store, folder, cut.manifest.listed):
                 context.log.warning(f"{dataset.name}: {faults[0]}; the strides are written anew")
                 lake.store.delete(f"{folder}/{layout.MANIFEST}")
                 cut = write_strides(lake.store, raw, partitioning, progress)

@@ -138,7 +138,7 @@ def finite_and_normalised(view: ShardView) -> CheckOutcome:
 
 def files_intact(view: ShardView) -> CheckOutcome:
     """Each file has the size and sha256 that the manifest lists, and the spec's canary vectors are there and whole."""
-    listed = [file for file in [*view.manifest.files, view.manifest.rejects] if file is not None]
+    listed = view.manifest.listed
     faults = file_faults(view.store, view.folder, listed)
     if view.manifest.canaries is not None and (fault := space_fault(view.store, view.manifest.spec_id)):
         faults.append(fault)

@@ -1,5 +1,6 @@
 """What of a lake nobody needs any more: old snapshots, leftovers of finished or dead attempts."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +9,21 @@ from pathlib import Path
 from embed_assets.lake import census
 from embed_worker import layout
 from embed_worker.job import EmbedJob
-from embed_worker.manifests import BadManifest, Latest, read_manifest
+from embed_worker.manifests import (
+    BadManifest,
+    Latest,
+    RawManifest,
+    ShardManifest,
+    StridesManifest,
+    read_manifest,
+)
 from embed_worker.store import Store
 
 LIVE_SECONDS = 15 * 60.0
 """A job that was heard of within this time still needs its snapshot and its checkpoints."""
 SCRATCH_SECONDS = 24 * 3600.0
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+"""Name of a file that a put on a local disk was writing when it was killed."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,17 @@ class Garbage:
 
 
 def find_garbage(store: Store) -> Iterator[Garbage]:
-    """Nothing of a dataset's latest snapshot, and nothing that a live job reads or writes."""
+    """Nothing that a manifest of a latest snapshot lists, and nothing that a live job reads or writes."""
+    found = []
+    for item in _needless(store):
+        found.append(item.path)
+        yield item
+    for item in _temporaries(store):
+        if not any(item.path == path or item.path.startswith(f"{path}/") for path in found):
+            yield item
+
+
+def _needless(store: Store) -> Iterator[Garbage]:
     live: set[tuple[str, str]] = set()  # (partitioning name, partition)
     beats = list(census.heartbeats(store))
     for _, state in beats:
@@ -42,11 +62,15 @@ def find_garbage(store: Store) -> Iterator[Garbage]:
             if snapshot != latest and snapshot not in live_snapshots:
                 old.add((dataset, snapshot))
                 yield _folder(store, layout.raw_folder(dataset, snapshot), f"snapshot is not the latest ({latest})")
+            else:
+                yield from _unlisted(store, layout.raw_folder(dataset, snapshot), RawManifest)
     for dataset in census.datasets(store, "stride_partitions"):
         for partitioning in census.partitionings(store, dataset):
+            folder = layout.strides_folder(dataset, partitioning)
             if (dataset, partitioning.snapshot) in old:
-                folder = layout.strides_folder(dataset, partitioning)
                 yield _folder(store, folder, "strides of an old snapshot")
+            else:
+                yield from _unlisted(store, folder, StridesManifest)
     for place in census.shards(store):
         if (place.partitioning.name, place.partition) in live:
             continue
@@ -56,6 +80,7 @@ def find_garbage(store: Store) -> Iterator[Garbage]:
             for name in store.list(place.folder):
                 if name == "checkpoints" or name.startswith("_retired-"):
                     yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
+            yield from _unlisted(store, place.folder, ShardManifest)
     for path, state in beats:
         if census.age_seconds(state) >= LIVE_SECONDS:
             yield _folder(store, path, "heartbeat of an attempt that is over")
@@ -65,8 +90,41 @@ def find_garbage(store: Store) -> Iterator[Garbage]:
                 yield _folder(store, f"jobs/{partition}/{name}", "job file of a committed partition or an old snapshot")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
-            if time.time() - scratch.stat().st_mtime > SCRATCH_SECONDS:
+            if _age(store, f".tmp/{scratch.name}") > SCRATCH_SECONDS:
                 yield _folder(store, f".tmp/{scratch.name}", "scratch of a process that died")
+
+
+def _unlisted(
+    store: Store, folder: str, kind: type[RawManifest] | type[StridesManifest] | type[ShardManifest]
+) -> Iterator[Garbage]:
+    """Parquet files in a committed folder that its manifest does not list: an attempt that died wrote them."""
+    names = [(path, size) for path, size in store.walk(folder) if path.endswith(".parquet")]
+    try:
+        manifest = read_manifest(store, f"{folder}/{layout.MANIFEST}", kind)
+    except BadManifest:
+        return
+    if manifest is None:
+        return
+    listed = {f"{folder}/{file.path}" for file in manifest.listed}
+    for path, size in names:
+        if path not in listed and not path.startswith(f"{folder}/checkpoints/"):
+            yield Garbage(path, "its manifest does not list it", size)
+
+
+def _temporaries(store: Store) -> Iterator[Garbage]:
+    if not store.is_local:
+        return
+    for path, size in store.walk(""):
+        if TEMPORARY.fullmatch(path.rsplit("/", 1)[-1]) and _age(store, path) > SCRATCH_SECONDS:
+            yield Garbage(path, "temporary file of a process that died", size)
+
+
+def _age(store: Store, path: str) -> float:
+    """Seconds since a file or folder of a local lake was changed; 0 where it is gone."""
+    try:
+        return time.time() - Path(store.path(path)).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _latest(store: Store, dataset: str) -> str | None:

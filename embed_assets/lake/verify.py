@@ -111,7 +111,7 @@ class _Verifier:
             self._rows[dataset, snapshot] = raw.rows
             view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
             self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
-            self._report.bytes += sum(file.bytes for file in [*raw.files, raw.rejects] if file is not None)
+            self._report.bytes += sum(file.bytes for file in raw.listed)
         path = layout.raw_latest(dataset)
         latest = self._manifest(path, Latest)
         if latest is not None and (dataset, latest.snapshot) not in self._rows:

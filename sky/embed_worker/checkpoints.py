@@ -15,7 +15,7 @@ from embed_worker.manifests import BadManifest, ShardManifest, read_manifest, wr
 from embed_worker.store import Store
 from embed_worker.table import write_table
 
-ORPHAN = re.compile(r"part-\d+\.parquet|rejects\.parquet|\..*\.tmp")
+ORPHAN = re.compile(r"(part-\d+|rejects)(\.[0-9a-f]+)?\.parquet|\..*\.tmp")
 """Files of a shard's folder that dead attempts may have left."""
 
 
@@ -145,7 +145,7 @@ class Checkpoints:
         failpoints.reach("sweep.begun")
         self._store.delete(self.root)
         failpoints.reach("sweep.checkpoints")
-        listed = {file.path for file in [*manifest.files, *([manifest.rejects] if manifest.rejects else [])]}
+        listed = {file.path for file in manifest.listed}
         for name in self._store.list(self._job.output):
             if name not in listed and ORPHAN.fullmatch(name):
                 self._store.delete(f"{self._job.output}/{name}")

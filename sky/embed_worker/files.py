@@ -13,11 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from embed_worker import failpoints
 from embed_worker.errors import DamagedData
-from embed_worker.layout import MANIFEST
+from embed_worker.layout import own_name
 from embed_worker.store import Store
 
 CHUNK = 1 << 20
-PUBLISH_TRIES = 5
 NAMES = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 
 
@@ -101,23 +100,23 @@ def fault_of(store: Store, folder: str, file: FileRef) -> str | None:
 
 
 def publish(store: Store, folder: str, local: Path, name: str, rows: int) -> FileRef:
-    """Puts a Parquet file of a fixed name into a folder whose manifest is yet to come.
+    """Puts a Parquet file into a folder whose manifest is yet to come.
 
-    One that is there already, of an attempt that died or of a twin, is adopted if it holds the same rows and
-    replaced otherwise; once the manifest is there nothing is replaced any more.
+    One that is there already, of an attempt that died or of a twin, is adopted if it holds the same rows. Where the
+    name is taken by other content, the file gets a name of its own: nothing is deleted here, since another attempt
+    may commit what lies there at any moment.
     """
     path = f"{folder}/{name}"
     mine = describe(local, name, rows)
-    for _ in range(PUBLISH_TRIES):
-        if store.create_file(path, local) or fault_of(store, folder, mine) is None:
-            return mine
-        if (theirs := _adoptable(store, path, local, name, rows)) is not None:
-            return theirs
-        if store.exists(f"{folder}/{MANIFEST}"):
-            return mine  # too late: another attempt has committed
-        failpoints.reach("part.taken")
-        store.delete(path)
-    raise DamagedData(f"{store.url(path)} is written by others again and again with other rows")
+    if store.create_file(path, local) or fault_of(store, folder, mine) is None:
+        return mine
+    if (theirs := _adoptable(store, path, local, name, rows)) is not None:
+        return theirs
+    failpoints.reach("part.taken")
+    mine = mine.model_copy(update={"path": own_name(name)})
+    if not store.create_file(f"{folder}/{mine.path}", local) and (fault := fault_of(store, folder, mine)) is not None:
+        raise DamagedData(fault)
+    return mine
 
 
 def _adoptable(store: Store, path: str, local: Path, name: str, rows: int) -> FileRef | None:

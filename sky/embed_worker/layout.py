@@ -1,6 +1,7 @@
 """Where everything lies in the lake (format 1). Pure path arithmetic, relative to the lake's root."""
 
 import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -18,6 +19,12 @@ Method = Literal["stride", "contiguous"]
 
 def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
+
+
+def own_name(name: str) -> str:
+    """A name beside a fixed one that no other attempt has: `part-00000.3f2a91c07be4.parquet`."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.{uuid.uuid4().hex[:12]}{dot}{suffix}"
 
 
 def partition_key(dataset: str, stride: int) -> str:

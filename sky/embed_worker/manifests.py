@@ -61,6 +61,11 @@ class RawManifest(_Manifest):
     text_bytes: int = 0
     seconds: float = 0.0
 
+    @property
+    def listed(self) -> list[FileRef]:
+        """Every file that the manifest commits."""
+        return [*self.files, *([self.rejects] if self.rejects else [])]
+
     @model_validator(mode="after")
     def _adds_up(self) -> "RawManifest":
         if self.records != self.rows + sum(self.rejects_by_reason.values()):
@@ -90,6 +95,11 @@ class StridesManifest(_Manifest):
     input_digest: str
     strides: list[StrideEntry]
     seconds: float = 0.0
+
+    @property
+    def listed(self) -> list[FileRef]:
+        """Every file that the manifest commits."""
+        return [file for entry in self.strides for file in entry.files]
 
 
 class InputRef(BaseModel):
@@ -178,6 +188,11 @@ class ShardManifest(_Manifest):
         if self.rows_rejected != sum(self.rejects_by_reason.values()):
             raise ValueError("rows_rejected is not the sum of rejects_by_reason")
         return self
+
+    @property
+    def listed(self) -> list[FileRef]:
+        """Every file that the manifest commits."""
+        return [*self.files, *([self.rejects] if self.rejects else [])]
 
     @property
     def data_version(self) -> str:

@@ -207,14 +207,15 @@ class Store:
             parent = Path(self._base) / ".tmp"
             with self._errors(".tmp"):
                 parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="embed-", dir=parent, ignore_cleanup_errors=True) as folder:
-            try:
+        folder = str(parent or tempfile.gettempdir())
+        try:
+            with tempfile.TemporaryDirectory(prefix="embed-", dir=parent, ignore_cleanup_errors=True) as folder:
                 yield Path(folder)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                where = "or point EMBED_LAKE elsewhere" if self.is_local else "or point TMPDIR elsewhere"
-                raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            where = "or point EMBED_LAKE elsewhere" if self.is_local else "or point TMPDIR elsewhere"
+            raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 NO_UPLOAD = {"NoSuchUpload"}
 """What S3 answers to the end of a multipart upload that it has ended already: the first answer got lost."""
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""EFBIG is what a limit on the size of files (`ulimit -f`) gives."""
 
 
 @contextmanager

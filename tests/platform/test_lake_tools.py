@@ -1,6 +1,7 @@
 """verify, status, gc and search over small lakes; the CLI's exit codes and messages."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -157,6 +158,47 @@ def test_gc_keeps_the_job_file_of_a_job_that_waits_for_a_machine(prepared: Prepa
         prepared.resource.write_job(prepared.job(stride))
     jobs = [item.path for item in find_garbage(prepared.store) if item.path.startswith("jobs/")]
     assert jobs == [prepared.job(0).path]
+
+
+def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -> None:
+    folders = [
+        layout.raw_folder("d", prepared.raw.snapshot),
+        f"{layout.strides_folder('d', prepared.partitioning)}/00001",
+        prepared.job(0).output,
+    ]
+    orphans = {f"{folder}/part-00000.3f2a91c07be4.parquet" for folder in folders}
+    orphans.add(f"{prepared.job(0).output}/part-00007.parquet")
+    uncommitted = f"{prepared.job(2).output}/part-00000.parquet"
+    for path in [*orphans, uncommitted]:
+        prepared.store.create(path, b"of an attempt that died")
+    prepared.store.create(f"{folders[0]}/notes.txt", b"of a person")
+    found = {item.path for item in find_garbage(prepared.store) if not item.path.startswith(("progress/", "jobs/"))}
+    assert found == orphans
+    (lake / prepared.job(0).manifest_path).write_bytes(b"{")
+    found = {item.path for item in find_garbage(prepared.store)}
+    assert not any(prepared.job(0).output in path for path in found), "a damaged manifest condemns nothing"
+
+
+def test_gc_finds_the_temporaries_of_killed_puts_when_they_are_old(prepared: Prepared, lake: Path) -> None:
+    name = f".x.json.{'0123456789abcdef' * 2}.tmp"
+    folders = ["jobs/d-00002", "embedding_spaces", prepared.job(0).output, f"{prepared.job(2).output}/checkpoints"]
+    for folder in folders:
+        prepared.store.create(f"{folder}/{name}", b"half")
+        prepared.store.create(f"{folder}/mine.tmp", b"not ours")
+    assert not any(item.path.endswith(".tmp") for item in find_garbage(prepared.store))
+    for folder in folders:
+        for other in (name, "mine.tmp"):
+            os.utime(lake / folder / other, (0, 0))
+    assert {item.path for item in find_garbage(prepared.store) if item.path.endswith(".tmp")} == {
+        f"{folder}/{name}" for folder in folders
+    }
+    scratch = lake / ".tmp/embed-dead"
+    scratch.mkdir(parents=True)
+    (scratch / name).touch()
+    for path in (scratch / name, scratch):
+        os.utime(path, (0, 0))
+    found = [item.path for item in find_garbage(prepared.store)]
+    assert ".tmp/embed-dead" in found and f".tmp/embed-dead/{name}" not in found, "once is enough"
 
 
 def test_search_finds_the_very_text(prepared: Prepared) -> None:

@@ -15,6 +15,7 @@ from embed_assets.checks.outcome import all_failed
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.driver import Committed, Driver, Plan
 from embed_assets.ingest.strides import write_strides
+from embed_assets.lake.gc import find_garbage
 from embed_assets.lake.verify import verify_lake
 from embed_worker import layout
 from embed_worker.manifests import BadManifest
@@ -162,11 +163,16 @@ def test_damaged_strides_are_written_anew_and_the_others_stay(rest: Rest) -> Non
     before = {path: path.stat().st_mtime_ns for path in rest.files()}
     victim = folder / "00001" / "part-00000.parquet"
     victim.write_bytes(victim.read_bytes()[:-1])
+    stamp = victim.stat().st_mtime_ns
     (folder / "_manifest.json").unlink()  # as the asset does once it has found the fault
     write_strides(made.store, made.raw, made.partitioning)
     assert verify_lake(rest.store).damages == []
     changed = {path for path in before if path.stat().st_mtime_ns != before[path]}
-    assert changed == {victim, folder / "_manifest.json"}
+    assert changed == {victim, folder / "_manifest.json"} and victim.stat().st_mtime_ns == stamp
+    garbage = [item.path for item in find_garbage(rest.store) if item.path.endswith(".parquet")]
+    assert garbage == [str(victim.relative_to(rest.lake))]
+    rest.store.delete(garbage[0])
+    assert verify_lake(rest.store).damages == []
 
 
 def test_a_seal_holds_bytes_and_place() -> None:

@@ -183,9 +183,7 @@ def rejects_of(job: EmbedJob, folder: Path) -> dict[int, str]:
 def leftovers(job: EmbedJob) -> list[str]:
     """Names in the shard's folder that its manifest does not account for."""
     manifest = manifest_of(job)
-    listed = {"_manifest.json", *(f.path for f in manifest.files)} | (
-        {"rejects.parquet"} if manifest.rejects else set()
-    )
+    listed = {"_manifest.json", *(file.path for file in manifest.listed)}
     return [name for name in Store(job.lake).list(job.output) if name not in listed]
 
 

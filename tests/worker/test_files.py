@@ -1,4 +1,4 @@
-"""Files with digests: fetching proves, publishing adopts or replaces."""
+"""Files with digests: fetching proves, publishing adopts and never replaces."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed_worker import files
+from embed_worker.checkpoints import ORPHAN
 from embed_worker.errors import DamagedData
 from embed_worker.store import Store
 
@@ -75,36 +76,17 @@ def test_publish_adopts_the_same_bytes_and_the_same_rows(store: Store, tmp_path:
 
 
 @pytest.mark.parametrize("left", [b"", b"half a parq", None])
-def test_publish_replaces_what_a_dead_attempt_left_damaged_or_other(
+def test_publish_leaves_other_content_alone_and_takes_a_name_of_its_own(
     store: Store, tmp_path: Path, left: bytes | None
 ) -> None:
+    """An attempt that was frozen meanwhile, or a twin, may commit what lies there."""
     if left is None:
         left = _parquet(tmp_path / "other", [1, 3]).read_bytes()
-    store.create("shard/part", left)
-    ref = files.publish(store, "shard", _parquet(tmp_path / "m", [1, 2]), "part", 2)
-    assert files.fault_of(store, "shard", ref) is None
-
-
-def test_publish_replaces_nothing_once_the_manifest_is_there(store: Store, tmp_path: Path) -> None:
-    theirs = _parquet(tmp_path / "other", [1, 3]).read_bytes()
-    store.create("shard/part", theirs)
-    store.create("shard/_manifest.json", b"{}")
-    files.publish(store, "shard", _parquet(tmp_path / "m", [1, 2]), "part", 2)
-    assert store.read("shard/part") == theirs
-
-
-def test_publish_says_what_lies_there_when_a_twin_is_quicker(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the delete of a damaged file and our put a twin puts its own: the reference must be to that one."""
-    store.create("shard/part", b"damaged")
-    twin = _parquet(tmp_path / "twin", [1, 2], compression="none")
-    delete = store.delete
-
-    def delete_and_lose(path: str) -> None:
-        delete(path)
-        store.create_file(path, twin)
-
-    monkeypatch.setattr(store, "delete", delete_and_lose)
-    ref = files.publish(store, "shard", _parquet(tmp_path / "m", [1, 2]), "part", 2)
-    assert files.fault_of(store, "shard", ref) is None
+    store.create("shard/part-00000.parquet", left)
+    mine = _parquet(tmp_path / "m", [1, 2])
+    refs = [files.publish(store, "shard", mine, "part-00000.parquet", 2) for _ in range(2)]
+    assert store.read("shard/part-00000.parquet") == left
+    assert len({ref.path for ref in refs}) == 2
+    for ref in refs:
+        assert ORPHAN.fullmatch(ref.path) and ref.path != "part-00000.parquet"
+        assert files.fault_of(store, "shard", ref) is None
