@@ -51,7 +51,9 @@ e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemp
 
 chaos: setup-test ## the long fault, damage and fuzz tests (about an hour); counts go to bench/results/chaos.json
 	HYPOTHESIS_PROFILE=long EMBED_CHAOS_DAMAGES=200 EMBED_CHAOS_FUZZ=20000 EMBED_CHAOS_RESULTS=bench/results/chaos.json \
+	  EMBED_CHAOS_KILLS=300 \
 	  .venv/bin/pytest --timeout=3600 tests/security tests/worker/test_store_faults.py \
+	  tests/worker/test_commit_stateful.py \
 	  tests/platform/test_driver_stateful.py
 
 bench: bench-control-plane bench-worker ## both benches, about half an hour; figures go to docs/performance.md
