@@ -19,7 +19,6 @@ from embed_worker.job import EmbedJob
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.models import load_tokenizer
 from embed_worker.store import Store
-from tests.chaos.record import record
 
 from .kit import input_table, leftovers, make_job, make_spec, prove
 from .stepping import VERSIONS, Attempt, bucket, fast_folder, stepping
@@ -123,7 +122,7 @@ class CommitMachine(RuleBasedStateMachine):
         self.main = self.shards[job.output]
         self.foreign = self.disturbed = False
         self.wins: dict[str, int] = {}
-        self.damages = self.zombies = 0
+        self.damages = 0
         for turn in first:
             self.turn(turn)
 
@@ -212,12 +211,10 @@ class CommitMachine(RuleBasedStateMachine):
         finally:
             for attempt in [*self.alive, *self.dead]:
                 attempt.bury()
-            record(kills=len(self.dead), zombies=self.zombies)
             for folder in self.store.list(""):
                 self.store.delete(folder)
 
     def awaken(self) -> None:
-        self.zombies += len(self.alive)
         for zombie in list(self.alive):
             self.go(zombie)
 
