@@ -1,4 +1,4 @@
-"""Puts a bench's words into docs/performance.md, between its own markers."""
+"""Puts a bench's words into docs/performance.md or another page, between its own markers."""
 
 import re
 from pathlib import Path
@@ -11,11 +11,11 @@ Each section is written by the bench that measured it, from `bench/results/`. Ru
 """
 
 
-def write_section(name: str, text: str) -> None:
+def write_section(name: str, text: str, file: Path = PAGE) -> None:
     """Replaces the section of that name, or adds it at the end."""
     begin, end = f"<!-- {name}: written by bench/ -->", f"<!-- /{name} -->"
-    page = PAGE.read_text() if PAGE.exists() else HEAD
+    page = file.read_text() if file.exists() else HEAD
     block = f"{begin}\n{text.strip()}\n{end}"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     page = pattern.sub(lambda _: block, page) if pattern.search(page) else f"{page.rstrip()}\n\n{block}\n"
-    PAGE.write_text(page)
+    file.write_text(page)

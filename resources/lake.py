@@ -1,5 +1,6 @@
 """The lake as a Dagster resource."""
 
+import uuid
 from functools import cached_property
 
 import dagster as dg
@@ -59,11 +60,12 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self.store.url(job.path)
 
     def retire(self, folder: str) -> None:
-        """Takes a damaged shard out of the readers' sight, manifest first, so that it can be made anew."""
+        """Takes a damaged shard out of the readers' sight, so that it can be made anew.
+
+        Its files stay until the next manifest is there: an attempt that is still at work may be about to commit them.
+        """
         path = f"{folder}/{layout.MANIFEST}"
         stamp = now().replace(":", "").replace("+0000", "Z")
-        self.store.create(f"{folder}/_retired-{stamp}.json", self.store.read(path))
+        name = f"{layout.RETIRED}{stamp}-{uuid.uuid4().hex[:6]}.json"
+        self.store.create(f"{folder}/{name}", self.store.read(path))
         self.store.delete(path)
-        for name in self.store.list(folder):
-            if name.endswith(".parquet"):
-                self.store.delete(f"{folder}/{name}")

@@ -75,7 +75,7 @@ def _needless(store: Store) -> Iterator[Garbage]:
             yield _folder(store, place.folder, "shard of an old snapshot")
         elif store.exists(f"{place.folder}/{layout.MANIFEST}"):
             for name in store.list(place.folder):
-                if name == "checkpoints" or name.startswith("_retired-"):
+                if name == "checkpoints" or name.startswith(layout.RETIRED):
                     yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
             yield from _unlisted(store, place.folder, ShardManifest)
     for path, state in beats:

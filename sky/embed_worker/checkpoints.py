@@ -1,6 +1,7 @@
 """Checkpoints: fixed row ranges of a partition, each committed once, whoever does it first."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from embed_worker import failpoints, files
 from embed_worker.errors import BadJob, DamagedData
 from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob
+from embed_worker.layout import RETIRED
 from embed_worker.manifests import BadManifest, ShardManifest, read_manifest, write_manifest
 from embed_worker.store import Store
 from embed_worker.table import write_table
@@ -57,6 +59,7 @@ class Checkpoints:
         self._job = job
         self.root = f"{job.output}/checkpoints"
         self.folder = f"{self.root}/rows-{job.checkpoint_rows:07d}"
+        self._repairs: set[str] = set()
         self.count = -(-job.input.rows // job.checkpoint_rows)
 
     def span(self, index: int) -> range:
@@ -66,14 +69,27 @@ class Checkpoints:
 
     def register(self, attempt: str, about: dict[str, Any]) -> None:
         """Leaves word that an attempt began, for the manifest's list of attempts."""
+        self._repairs = self._retired()
         self._store.create_json(f"{self.root}/attempts/{attempt}.json", {"attempt": attempt, **about})
 
+    def check_repairs(self) -> None:
+        """Raises DamagedData where the partition was committed and repaired since this attempt began.
+
+        The sweep of that commit may have taken parts that this attempt has written long ago.
+        """
+        if self._retired() != self._repairs:
+            raise DamagedData(f"{self._store.url(self._job.output)} was repaired meanwhile; its parts are made anew")
+
     def attempts(self) -> list[dict[str, Any]]:
+        """Attempts as they registered. A note that is damaged or swept is left out: it commits nothing."""
         folder = f"{self.root}/attempts"
-        found = [
-            self._store.read_json(f"{folder}/{name}") for name in self._store.list(folder) if name.endswith(".json")
-        ]
-        return sorted(found, key=lambda a: str(a.get("started_at", "")))
+        found = []
+        for name in self._store.list(folder):
+            if name.endswith(".json"):
+                with suppress(ValueError, FileNotFoundError):
+                    found.append(self._store.read_json(f"{folder}/{name}"))
+        whole = [about for about in found if isinstance(about, dict) and "attempt" in about]
+        return sorted(whole, key=lambda a: str(a.get("started_at", "")))
 
     def writers(self) -> set[str]:
         """Attempts that have left at least one checkpoint's data."""
@@ -140,19 +156,30 @@ class Checkpoints:
             self._retire(record.index)
             raise
 
-    def sweep(self, manifest: ShardManifest) -> None:
-        """Removes all checkpoints, and parts that the manifest does not list. Only after it is there."""
+    def sweep(self) -> None:
+        """Removes all checkpoints, and parts that the manifest does not list. Only after it is there.
+
+        The manifest is read after the list: one that was known before may have been retired since, and what lies
+        here may be its successor's.
+        """
         failpoints.reach("sweep.begun")
+        names = self._store.list(self._job.output)
+        manifest = read_manifest(self._store, self._job.manifest_path, ShardManifest)
+        if manifest is None:
+            return
         self._store.delete(self.root)
         failpoints.reach("sweep.checkpoints")
         listed = {file.path for file in manifest.listed}
-        for name in self._store.list(self._job.output):
+        for name in names:
             if name not in listed and ORPHAN.fullmatch(name):
                 self._store.delete(f"{self._job.output}/{name}")
 
     def _retire(self, index: int) -> None:
         if not self._store.exists(self._job.manifest_path):
             self._store.delete(self._record(index))
+
+    def _retired(self) -> set[str]:
+        return {name for name in self._store.list(self._job.output) if name.startswith(RETIRED)}
 
     def _record(self, index: int) -> str:
         return f"{self.folder}/{index:06d}.json"

@@ -73,6 +73,7 @@ def commit_shard(
     )
     ensure_space(store, manifest)  # first: a committed shard always has something to be held against
     failpoints.reach("manifest.ready")
+    checkpoints.check_repairs()
     first = write_manifest(store, job.manifest_path, manifest)
     failpoints.reach("manifest.created")
     return first

@@ -12,6 +12,8 @@ FORMAT: Final = 1
 MANIFEST = "_manifest.json"
 LATEST = "_latest.json"
 REJECTS = "rejects.parquet"
+RETIRED = "_retired-"
+"""First part of a manifest's name once its shard was found damaged."""
 DATASET_NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 
 Method = Literal["stride", "contiguous"]

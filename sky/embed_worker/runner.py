@@ -54,18 +54,18 @@ def run_job(
     A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first.
     """
     store = Store(job.lake)
-    if manifest := _committed(store, job):
+    if _committed(store, job):
         log.info("%s is committed already", job.partition)
-        Checkpoints(store, job).sweep(manifest)  # of an attempt that died between its commit and its sweep
+        Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
         return False
     try:
         return _Attempt(store, job, load, tokenizer, stop, lane).run()
     except Preempted:
         raise
     except Exception as error:
-        if manifest := _committed(store, job):
+        if _committed(store, job):
             log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
-            Checkpoints(store, job).sweep(manifest)
+            Checkpoints(store, job).sweep()
             return False
         raise
 
@@ -146,8 +146,8 @@ class _Attempt:
             )
             self.heartbeat.update(phase="committed")
         failpoints.reach("attempt.committed")
-        if manifest := _committed(self.store, self.job):
-            self.checkpoints.sweep(manifest)
+        if _committed(self.store, self.job):
+            self.checkpoints.sweep()
         log.info("%s: %s", self.job.partition, "committed" if won else "committed by another attempt first")
         return won
 

@@ -22,7 +22,7 @@ from embed_worker.runner import UNWRITTEN
 from embed_worker.store import Store
 from tests.chaos.attempt import KILLED, Orders, carry_out, diary_of, state_of
 from tests.chaos.record import record
-from tests.worker.kit import Text, leftovers, make_job, make_texts, manifest_of, prove, shard_table, write_job
+from tests.worker.kit import Text, make_job, make_texts, manifest_of, prove, shard_table, write_job
 
 REJECTED = {173: "null text"}
 
@@ -65,6 +65,7 @@ class Partition:
             if process.is_alive():
                 process.kill()  # also where it is stopped
             process.join()
+            process.close()
 
     # -- attempts --------------------------------------------------------------------------------
 
@@ -156,30 +157,32 @@ class Partition:
         found = Counter(zip(*(table.column(name).to_pylist() for name in ("row_id", "chunk")), strict=True))
         lost = len(wanted - {row for row, _ in found})
         doubled = sum(count - 1 for count in found.values())
-        orphans = leftovers(self.job) + self._orphans_after_gc()
+        orphans = self._orphans(self.job.output)  # after the sweep
+        self._remove_garbage()
+        orphans += self._orphans("")
         record(kills=self.kills, zombies=zombies, lost=lost, doubled=doubled, orphans=len(orphans))
         assert (lost, doubled) == (0, 0), self.log()
         assert orphans == [], self.log()
         proved = prove(self.job, self.texts, _new(self.folder / "prove"), REJECTED)
         assert undisturbed is None or proved.equals(undisturbed)
 
-    def _orphans_after_gc(self) -> list[str]:
-        """What gc leaves in the lake that no manifest accounts for, when everything is old."""
+    def _remove_garbage(self) -> None:
+        """As `embed-assets gc --yes` when all is old."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(gc, "LIVE_SECONDS", 0.0)
             patch.setattr(gc, "SCRATCH_SECONDS", 0.0)
             for item in list(gc.find_garbage(self.store)):
                 self.store.delete(item.path)
-        manifest = manifest_of(self.job)
+
+    def _orphans(self, folder: str) -> list[str]:
+        """Files that no manifest accounts for. Listings may show folders without any: SeaweedFS keeps them."""
         accounted = {
             *self.kept,
             self.job.manifest_path,
             f"embedding_spaces/{self.job.spec.spec_id}.json",
-            *(f"{self.job.output}/{file.path}" for file in manifest.listed),
+            *(f"{self.job.output}/{file.path}" for file in manifest_of(self.job).listed),
         }
-        found = {path for path, _ in self.store.walk("")}
-        assert accounted <= found, f"gone: {sorted(accounted - found)}"
-        return sorted(found - accounted)
+        return [path for path, _ in self.store.walk(folder) if path not in accounted]
 
 
 def is_frozen(process: ForkServerProcess) -> bool:

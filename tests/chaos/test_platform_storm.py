@@ -7,7 +7,6 @@ is left over.
 import os
 import random
 import signal
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,8 +106,7 @@ def test_killed_at_random(
     kind, rng = KINDS[seed % len(KINDS)], random.Random(seed)
     lake = str(tmp_path / "lake")
     if kind == "s3":
-        request.getfixturevalue("s3_server")
-        lake = f"s3://lake/{uuid.uuid4().hex}"
+        lake = request.getfixturevalue("s3_root")
     storm = Storm(tmp_path, lake, source, address, local=kind == "local")
     kills = -(-KILLS // STORMS)
     for _ in range(5 * kills):

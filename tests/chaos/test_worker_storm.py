@@ -1,5 +1,6 @@
 """The worker killed at each step of the commit protocol and at random moments, until its partition is committed."""
 
+import itertools
 import os
 import random
 from pathlib import Path
@@ -12,9 +13,9 @@ from tests.chaos.attempt import KILLED
 from tests.chaos.partition import TEXTS, Partition
 from tests.worker.kit import make_job, run, shard_table
 
-KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "12"))
+KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "8"))
 """At random failpoints and moments, beside one at each failpoint."""
-KILLS_A_STORM = 6
+KILLS_A_STORM = 4
 LOCAL_ONLY = {"store.temporary", "store.linked", "store.replacing"}
 REMOTE_ONLY = {"store.put"}
 
@@ -74,17 +75,23 @@ def test_killed_at_each_failpoint(
 def test_killed_at_random(
     request: pytest.FixtureRequest, tmp_path: Path, undisturbed: pa.Table, where: str, seed: int
 ) -> None:
-    """At failpoints and moments, before and after the commit, with foreign files in the way now and then."""
+    """At failpoints and moments, with foreign files in the way now and then; partition by partition, as one commits."""
     chance = random.Random(f"{where} {seed}")
     names = [name for name in failpoints.WORKER if applies(name, where)]
-    with Partition(request.getfixturevalue(where), tmp_path / "attempts") as partition:
-        if chance.random() < 0.3:
-            partition.take_part_names()
-        for _ in range(KILLS_A_STORM):
-            pace = chance.choice((0.0, 0.003))
-            if chance.random() < 0.5:
-                armed = f"{chance.choice(names)}:{chance.choice((1, 1, 2, 3, 5, 8))}"
-                partition.run(armed, rival=chance.random() < 0.1, pace=pace)
-            else:
-                partition.run(kill_after=chance.uniform(0, SECONDS[where]), pace=pace)
-        partition.prove(undisturbed)
+    root = request.getfixturevalue(where)
+    kills = 0
+    for number in itertools.count():
+        with Partition(f"{root}/{number}", tmp_path / f"attempts-{number}") as partition:
+            if chance.random() < 0.3:
+                partition.take_part_names()
+            while kills + partition.kills < KILLS_A_STORM and not partition.committed:
+                pace = chance.choice((0.0, 0.003))
+                if chance.random() < 0.5:
+                    armed = f"{chance.choice(names)}:{chance.choice((1, 1, 2, 3, 5, 8))}"
+                    partition.run(armed, rival=chance.random() < 0.1, pace=pace)
+                else:
+                    partition.run(kill_after=chance.uniform(0, SECONDS[where]), pace=pace)
+            partition.prove(undisturbed)
+            kills += partition.kills
+        if kills >= KILLS_A_STORM:
+            break

@@ -1,17 +1,20 @@
-"""Fuzzing the readers: whatever bytes they get, they give records or their documented error, nothing else."""
+"""Fuzzing the readers: whatever bytes they get, they give records or their documented error, nothing else.
+
+`pytest --hypothesis-seed=N` makes a long run again. What it finds goes to `corpus/`, which every run replays.
+"""
 
 import contextlib
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embed_assets.ingest.errors import SourceError
-from embed_assets.ingest.records import Fault, read_records
+from embed_assets.ingest.records import Fault, columns_of, read_records
 from embed_assets.ingest.source import find_files
-from embed_assets.spec import EmbeddingPipeline, SpecError, load_pipeline
+from embed_assets.spec import SpecError, load_pipeline
 from embed_worker.errors import BadJob
 from embed_worker.job import load_job
 from embed_worker.manifests import (
@@ -28,97 +31,114 @@ from embed_worker.store import Store
 from tests.chaos.record import record
 from tests.platform import kit
 
-CASES = int(os.environ.get("EMBED_CHAOS_FUZZ", "100"))
-"""Cases a reader; `make chaos` asks for many more."""
-fuzzed = settings(
-    max_examples=CASES,
-    deadline=None,
-    derandomize="EMBED_CHAOS_FUZZ" not in os.environ,  # the short run is the same each time; the long one looks further
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-# Larger integers have an example of their own below: our own writer, which seals some cases, knows 64 bits.
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
-    max_leaves=12,
-)
-SPEC = """name: p
-datasets:
-- {name: d, source: a.jsonl, text: "{text}", strides: 3}
-embedding: {model: m, pooling: mean, attention: causal}
-"""
+from .fuzz_kit import JSON, KINDS, PACKERS, SPEC, YAML_PIECES, corpus, fuzzed, kept, lake_jsons, mutated, sources, yamls
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(12)
 )
 
 
-def mutated(text: str) -> st.SearchStrategy[bytes]:
-    """A good file with a piece of it replaced by something else."""
-    data = text.encode()
-    piece = st.sampled_from([b"", b"\0", b"!!int ''", b"!!bool x", b"!!timestamp x", b"&a [*a]", b"<<: 1", b"{{", b"9" * 400,
-                             b"1e999", b".nan", b"- ", b"\xff", b"[" * 60]) | st.binary(max_size=8)  # fmt: skip
-    place = st.integers(0, len(data))
-    return st.builds(lambda i, n, new: data[:i] + new + data[i + n :], place, st.integers(0, 20), piece)
-
-
-@given(mutated(SPEC) | st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-@example(b"!!bool x")
-@example(b"!!timestamp x")
-@example(b"!!int ''")
-@example(b"a: &a [*a]")
-@example(BOMB.encode())
-@example(b"[" * 5000)
-@example(SPEC.replace("strides: 3", "strides: " + "9" * 5000).encode())
-@example((SPEC + "description: !!python/object/apply:os.system ['true']\n").encode())
-@fuzzed
-def test_the_spec_reader(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "p.yaml"
+def read_spec(folder: Path, data: bytes) -> None:
+    path = folder / "p.yaml"
     path.write_bytes(data)
-    record(fuzz_cases=1)
     try:
-        assert isinstance(load_pipeline(path), EmbeddingPipeline)
+        pipeline = load_pipeline(path)
     except SpecError as error:
         assert str(path) in str(error)
         assert len(str(error)) < 10_000
+    else:  # what the definitions ask of it
+        assert pipeline.embedding.spec_id and pipeline.ingest_version() and pipeline.model_dump_json()
 
 
-@given(st.binary(max_size=80) | JSON.map(lambda value: sealed("m.json", {"format": 1, "x": value})))
+def read_lake_json(folder: Path, data: bytes) -> None:
+    path = folder / "m.json"
+    path.write_bytes(data)
+    store = Store(str(folder))
+    for model in (Latest, RawManifest, StridesManifest, ShardManifest, Space):
+        with contextlib.suppress(BadManifest):
+            found = read_manifest(store, "m.json", model)
+            if isinstance(found, ShardManifest):
+                assert found.data_version
+            if isinstance(found, ShardManifest | Space) and found.canaries:
+                with contextlib.suppress(ValueError):
+                    found.canaries.worst_cosine(found.canaries)
+    with contextlib.suppress(BadJob):
+        job = load_job(str(path))
+        for inner in (job.output, job.path, job.manifest_path):
+            assert store.path(inner).startswith(f"{folder}/")
+
+
+def read_source(suffix: str) -> Callable[[Path, bytes], None]:
+    def read(folder: Path, data: bytes) -> None:
+        path = folder / f"s.{suffix}"
+        path.write_bytes(data)
+        try:
+            file = find_files(kit.dataset(str(path)))[0]
+            columns_of(file)
+            for found in read_records(file):
+                assert isinstance(found, dict | Fault)
+        except SourceError as error:
+            assert str(path) in str(error)
+
+    return read
+
+
+READERS = {
+    "spec": read_spec,
+    "lake": read_lake_json,
+    **{kind + packed: read_source(kind + packed) for kind in KINDS for packed in PACKERS},
+}
+
+
+def check(reader: str, folder: Path, data: bytes) -> None:
+    record(fuzz_cases=1)
+    with kept(reader, data):
+        READERS[reader](folder, data)
+
+
+@pytest.mark.parametrize("path", corpus(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_once_broke_a_reader(tmp_path: Path, path: Path) -> None:
+    READERS[path.parent.name](tmp_path, path.read_bytes())
+
+
+@given(mutated(SPEC.encode(), *YAML_PIECES) | yamls() | st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+@example(BOMB.encode())
+@example(b"[" * 5000)
+@example(SPEC.replace("strides: 3", "strides: " + "9" * 5000).encode())
+@fuzzed
+def test_the_spec_reader(tmp_path: Path, data: bytes) -> None:
+    check("spec", tmp_path, data)
+
+
+@given(
+    lake_jsons()
+    | lake_jsons().flatmap(mutated)
+    | st.binary(max_size=80)
+    | JSON.filter(lambda value: "\\ud8" not in ascii(value)).map(
+        lambda value: sealed("m.json", {"format": 1, "x": value})
+    )
+)
 @example(b"[" * 100_000)
 @example(b'{"format": ' + b"9" * 100_000 + b"}")
-@example(b'{"format": 1e999}')
-@example(b'{"snapshot": "../../etc"}')
-@example(b'{"digest": 7}')
 @fuzzed
 def test_the_manifest_and_job_readers(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "m.json"
-    path.write_bytes(data)
-    store = Store(str(tmp_path))
-    for model in (Latest, RawManifest, StridesManifest, ShardManifest, Space):
-        record(fuzz_cases=1)
-        with contextlib.suppress(BadManifest):
-            read_manifest(store, "m.json", model)
-    with contextlib.suppress(BadJob):
-        load_job(str(path))
+    check("lake", tmp_path, data)
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@fuzzed
+def test_the_source_readers_on_damaged_files(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+    packed, content = data.draw(sources(kind))
+    check(kind + packed, tmp_path, content)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(
     data=st.binary(max_size=200)
     | st.lists(JSON.map(str) | st.text(max_size=20)).map(lambda x: "\n".join(x).encode("utf-8", "surrogatepass"))
 )
-@example(data=b'text,b\n"never closed')
 @example(data=b'{"text": "\\ud800"}\n' + b"[" * 5000 + b"\n")
-@example(data=b"\xff\xfe\x00")
-@example(data=b'text\r\r"\0\r')
-@example(data=b"PAR1" + b"\xff" * 40 + b"PAR1")
 @fuzzed
 def test_the_source_readers(tmp_path: Path, kind: str, data: bytes) -> None:
-    path = tmp_path / f"s.{kind}"
-    path.write_bytes(data)
-    record(fuzz_cases=1)
-    try:
-        for found in read_records(find_files(kit.dataset(str(path)))[0]):
-            assert isinstance(found, dict | Fault)
-    except SourceError as error:
-        assert str(path) in str(error)
+    check(kind, tmp_path, data)
