@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from embed_assets.lake.gc import find_garbage
-from embed_worker import files
+from embed_worker import files, layout
 from embed_worker.errors import BadJob
 from embed_worker.job import EmbedJob
 from embed_worker.model_spec import EmbeddingSpec
@@ -203,6 +203,8 @@ class CommitMachine(RuleBasedStateMachine):
             self.awaken()
             for job in jobs:
                 self.finish(job)
+                orphans = [name for name in leftovers(job) if not name.startswith(layout.RETIRED)]
+                assert orphans == [], "a sweep leaves nothing but retired manifests"
             self.collect_garbage()
             with fast_folder() as folder:
                 for job in jobs:
