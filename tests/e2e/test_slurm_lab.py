@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.conftest import ROOT
 from tests.e2e.slurm_lab import SlurmLab
-from tests.platform.monitor_lake import Prepared
+from tests.platform.kit import Prepared
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
