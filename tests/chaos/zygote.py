@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,19 +126,14 @@ def _serve(address: str, modules: list[str]) -> None:
             return
         if server in ready:
             connection, _ = server.accept()
-            with connection, connection.makefile("rw") as stream:
-                try:
-                    request = json.loads(stream.readline())
-                except ValueError:
-                    continue  # the asker was killed while it asked
-                if request:
-                    children.add(_fork(request, server, stream))
-                with contextlib.suppress(BrokenPipeError):
-                    stream.write("null\n")
-                    stream.flush()
+            # The asker may be killed while it asks, or before it has its answer.
+            with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rw") as stream:
+                if request := json.loads(stream.readline()):
+                    children.add(_fork(request, server))
+                stream.write("null\n")
 
 
-def _fork(request: dict[str, Any], server: socket.socket, stream: IO[str]) -> int:
+def _fork(request: dict[str, Any], server: socket.socket) -> int:
     folder = Path(request["folder"])
     lock = (folder / "lock").open("wb")
     fcntl.flock(lock, fcntl.LOCK_EX)  # of the open file, so the child has it too, and alone once it is closed here
