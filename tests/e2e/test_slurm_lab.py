@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 CLIENT = """
 import json, sys
-import sky
+import sky, yaml
 action, *rest = sys.argv[1:]
 if action == "launch":
     name, infra, run = rest
@@ -37,9 +37,10 @@ elif action == "logs":
     sky.jobs.tail_logs(job_id=int(rest[0]), follow=False)
 elif action == "monitor":
     file, folder, infra, *envs = rest
-    task = sky.Task.from_yaml(file)
-    task.workdir = folder
-    task.update_envs(dict(one.split("=", 1) for one in envs))
+    config = yaml.safe_load(open(file))
+    config["workdir"] = folder
+    config["envs"].update(one.split("=", 1) for one in envs)
+    task = sky.Task.from_yaml_config(config)
     task.set_resources(sky.Resources(infra=infra, cpus=1))
     sky.get(sky.launch(task, cluster_name="embed-monitor"))
     print("{}")
