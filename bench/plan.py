@@ -14,13 +14,13 @@ from bench.control_plane import machine as machine_facts
 from bench.report import write_section
 from embed_assets.assets.common import partitioning_of
 from embed_assets.plan import speed
-from embed_assets.plan.build import make_plan
+from embed_assets.plan.build import make_plan, quotes_for
 from embed_assets.plan.figures import Figure
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, load_pipeline
 from embed_worker import layout
 from embed_worker.manifests import ShardManifest
 from resources.lake import LakeResource
-from resources.skypilot_prices import Quote
+from resources.skypilot_settings import SkyPilotSettings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "plan.json"
@@ -45,9 +45,8 @@ def main() -> None:
 def held(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> dict[str, Any]:
     """By figure: what was planned (low, expected, high), what came, and planned over came."""
     shards = committed(lake, pipeline, dataset)
-    free = Quote(None, None, reason="a machine without GPU has no price here")
     plan = make_plan(
-        lake, pipeline, dataset, [speed.CPU], lambda names: dict.fromkeys(names, free),
+        lake, pipeline, dataset, [speed.CPU], quotes_for(pipeline, SkyPilotSettings(), catalog=False),
         sample_rows=SAMPLE_ROWS, local=True, measured_shards=1,
     )  # fmt: skip
     (here,) = (one for one in plan.offers if one.accelerator == speed.CPU)

@@ -23,14 +23,8 @@ def growth(machine: Machine, texts: list[str], spec: EmbeddingSpec, small: int, 
         # A number before the text keeps the rows distinct where there are fewer texts than rows.
         taken = [texts[i % len(texts)] if i < len(texts) else f"{i} {texts[i % len(texts)]}" for i in range(rows)]
         job = make_job(folder, taken, spec, checkpoint_rows)
-        with (folder / "log").open("wb") as sink:
-            command = [str(machine.python), "-m", "embed_worker", job_url(job)]
-            process = subprocess.Popen(command, env=machine.environment(), stdout=sink, stderr=sink)
-            memory = watch([process], every=0.1)[0]
-        if process.returncode:
-            raise RuntimeError(f"the worker ended with {process.returncode}:\n{(folder / 'log').read_text()[-3000:]}")
+        peaks[rows] = _peak(machine, ["-m", "embed_worker", job_url(job)], folder / "log")
         assert manifest_of(job).rows_embedded == rows
-        peaks[rows] = memory.peak
     return {**_peaks(peaks), "checkpoint_rows": checkpoint_rows}
 
 
@@ -41,13 +35,20 @@ def bare_growth(machine: Machine, texts: Texts, small: int) -> dict[str, Any]:
         folder = machine.fresh("bare-growth")
         folder.mkdir()
         source = texts.some(rows).save(folder / "input.json")
-        command = [str(machine.python), str(PROGRAMS / "bare.py"), str(machine.model), str(source), str(folder / "out")]
-        with (folder / "log").open("wb") as sink:
-            process = subprocess.Popen(command, env=machine.environment(), stdout=sink, stderr=sink)
-            peaks[rows] = watch([process], every=0.1)[0].peak
-        if process.returncode:
-            raise RuntimeError(f"vLLM ended with {process.returncode}:\n{(folder / 'log').read_text()[-3000:]}")
+        arguments = [str(PROGRAMS / "bare.py"), str(machine.model), str(source), str(folder / "out")]
+        peaks[rows] = _peak(machine, arguments, folder / "log")
     return _peaks(peaks)
+
+
+def _peak(machine: Machine, arguments: list[str], log: Path) -> float:
+    """RSS in MB of the worker's Python. Raises RuntimeError with the end of the log where it fails."""
+    with log.open("wb") as sink:
+        command = [str(machine.python), *arguments]
+        process = subprocess.Popen(command, env=machine.environment(), stdout=sink, stderr=sink)
+        memory = watch([process], every=0.1)[0]
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+    return memory.peak
 
 
 def _peaks(peaks: dict[int, float]) -> dict[str, Any]:

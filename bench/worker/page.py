@@ -41,9 +41,8 @@ loading is in none of the rates, and in all of the process times.
 
 vLLM alone is given token ids and writes nothing; the worker reads, tokenises, writes and commits. The ceiling is bf16 products of
 the model's own matrix shapes in torch at the same thread count, the best batch of {min(result["gemm_tokens"])} to {max(result["gemm_tokens"])} tokens; a token costs
-{result["flops_per_token"] / 1e6:.1f} MFLOP at these lengths, attention included. What the engine is not busy with: vLLM takes about 40 µs to
-add a request, and with texts this short a step of 0.15 s takes up 150 new ones (the worker prepares them in a thread of
-its own meanwhile, which saves the other 60 µs); the worker's own handling of a vector takes 12 µs.
+{result["flops_per_token"] / 1e6:.1f} MFLOP at these lengths, attention included. Between two steps vLLM adds the next
+requests, one by one; with texts this short that is most of what the engine is not busy.
 """,  # noqa: E501
         "![Engine busy over time](images/engine_busy.svg)\n" if result["engine_busy"] is not None else "",
         _resume(result.get("resume")),

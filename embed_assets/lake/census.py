@@ -1,6 +1,5 @@
 """What lies in a lake, found by listing its folders."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,8 +8,6 @@ from typing import Any
 from embed_worker import layout
 from embed_worker.layout import Partitioning
 from embed_worker.store import Store
-
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,6 @@ class ShardPlace:
     @property
     def partition(self) -> str:
         return layout.partition_key(self.dataset, self.stride)
-
-
-def is_temporary(path: str) -> bool:
-    """Whether a put on a local disk is writing this file, or was when it was killed."""
-    return TEMPORARY.fullmatch(path.rsplit("/", 1)[-1]) is not None
 
 
 def datasets(store: Store, asset: str) -> list[str]:
@@ -63,7 +55,7 @@ def heartbeats(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
     for partition in store.list("progress"):
         for name in store.list(f"progress/{partition}"):
             path = f"progress/{partition}/{name}"
-            if is_temporary(path):
+            if layout.is_temporary(path):
                 continue
             try:
                 state = store.read_json(path)

@@ -83,7 +83,7 @@ def _needless(store: Store) -> Iterator[Garbage]:
             yield _folder(store, path, "heartbeat of an attempt that is over")
     for partition in store.list("jobs"):
         for name in store.list(f"jobs/{partition}"):
-            if not census.is_temporary(name) and _is_over(store, f"jobs/{partition}/{name}", old):
+            if not layout.is_temporary(name) and _is_over(store, f"jobs/{partition}/{name}", old):
                 yield _folder(store, f"jobs/{partition}/{name}", "job file of a committed partition or an old snapshot")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
@@ -112,7 +112,7 @@ def _temporaries(store: Store) -> Iterator[Garbage]:
     if not store.is_local:
         return
     for path, size in store.walk(""):
-        if census.is_temporary(path) and _age(store, path) > SCRATCH_SECONDS:
+        if layout.is_temporary(path) and _age(store, path) > SCRATCH_SECONDS:
             yield Garbage(path, "temporary file of a process that died", size)
 
 

@@ -87,7 +87,7 @@ class _Verifier:
         for place in places:
             self._shard(place)
         for path, _ in list(self._store.walk("jobs")):
-            if not census.is_temporary(path):
+            if not layout.is_temporary(path):
                 self._job(path)
         return self._report
 

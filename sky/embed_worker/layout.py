@@ -14,6 +14,7 @@ LATEST = "_latest.json"
 REJECTS = "rejects.parquet"
 RETIRED = "_retired-"
 """First part of a manifest's name once its shard was found damaged."""
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 DATASET_NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 
 Method = Literal["stride", "contiguous"]
@@ -27,6 +28,16 @@ def own_name(name: str) -> str:
     """A name beside a fixed one that no other attempt has: `part-00000.3f2a91c07be4.parquet`."""
     stem, dot, suffix = name.rpartition(".")
     return f"{stem}.{uuid.uuid4().hex[:12]}{dot}{suffix}"
+
+
+def temporary_name(name: str) -> str:
+    """Of a file that a put on a local disk is writing, beside its target."""
+    return f".{name}.{uuid.uuid4().hex}.tmp"
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a put is writing this file, or was when it was killed."""
+    return TEMPORARY.fullmatch(path.rsplit("/", 1)[-1]) is not None
 
 
 def partition_key(dataset: str, stride: int) -> str:

@@ -17,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embed_worker import failpoints, store_errors
 from embed_worker.errors import StoreUnavailable
+from embed_worker.layout import temporary_name
 from embed_worker.secrets import check_address
 from embed_worker.store_errors import CONFLICT, FULL, LOST, NO_UPLOAD, server_code
 
@@ -158,7 +159,7 @@ class Store:
                     raise self._bucket_missing() from error
                 return
             target = self._local_target(path)
-            temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+            temporary = target.with_name(temporary_name(target.name))
             try:
                 with temporary.open("xb") as file:
                     file.write(data)
@@ -262,7 +263,7 @@ class Store:
         target = self._local_target(path)
         if target.exists():
             return False
-        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+        temporary = target.with_name(temporary_name(target.name))
         try:
             with temporary.open("xb") as file:
                 write(file)

@@ -1,4 +1,4 @@
-"""Puts the figures of `make chaos` into docs/guarantees.md: `python -m tests.chaos.page RESULTS.json`."""
+"""Puts the figures of the chaos suites into docs/guarantees.md: `python -m tests.chaos.page RESULTS.json`."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def main() -> None:
     box = found["machine"]
     rows = "\n".join(f"| {WORDS[key]} | {found[key]:,} |" for key in KEYS)
     text = (
-        f"| of the last `make chaos` | |\n|---|---:|\n{rows}\n\n{found['date']} · {box['cpu']}, {box['cores']} cores · "
+        f"| counted by the suites of `make chaos` | |\n|---|---:|\n{rows}\n\n{found['date']} · {box['cpu']}, {box['cores']} cores · "
         "[chaos.json](../bench/results/chaos.json)"
     )
     write_section("chaos", text, PAGE)
