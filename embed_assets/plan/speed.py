@@ -18,7 +18,7 @@ of 7 billion parameters (SkyPilot's batch-inference example), which is 0.23 of i
 FLOPS_PER_PARAMETER = 2.0
 """A token: one multiply and one add a parameter. Attention over some hundred tokens adds under 3 %; it is left out."""
 MEASURED_SPREAD = 0.3
-"""Of a speed measured on few partitions: `make bench-plan` found one that was 0.3 off."""
+"""Of a speed measured on few partitions: neighbours on the same machine come and go."""
 
 
 def measured(manifests: Iterable[ShardManifest]) -> dict[str, Figure]:
