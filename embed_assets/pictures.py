@@ -8,6 +8,8 @@ from html import escape
 BLUE, ORANGE, GREY = "#4f7cff", "#e8590c", "#868e96"
 POINTS = 60
 """Values that a sparkline shows; the last ones of a longer series."""
+MARGIN = 24
+"""Of a histogram, for half of the label of its first and of its last edge."""
 
 
 def image(svg: str, alt: str) -> str:
@@ -36,15 +38,16 @@ def histogram(edges: Sequence[float], counts: Sequence[int], unit: str, width: i
     """Bars of `counts[i]` from `edges[i]` to `edges[i + 1]`, with the edges written below."""
     if len(edges) != len(counts) + 1:
         raise ValueError(f"{len(counts)} bars need {len(counts) + 1} edges, not {len(edges)}")
-    top, step, floor = max(counts, default=0) or 1, width / max(len(counts), 1), height - 30
+    top, step, floor = max(counts, default=0) or 1, (width - 2 * MARGIN) / max(len(counts), 1), height - 30
     parts = []
     for at, number in enumerate(counts):
         high = number / top * (floor - 14)
-        parts.append(_bar(at * step, floor - high, step - 2, high, BLUE))
+        parts.append(_bar(MARGIN + at * step, floor - high, step - 2, high, BLUE))
         if number:
-            parts.append(_text(at * step + step / 2, floor - high - 3, f"{number:,}", 8))
+            parts.append(_text(MARGIN + at * step + step / 2, floor - high - 3, f"{number:,}", 8))
     every = max(1, math.ceil(len(edges) / 10))
-    parts += [_text(at * step, floor + 11, f"{edge:,.0f}", 9) for at, edge in enumerate(edges) if at % every == 0]
+    labels = [(MARGIN + at * step, f"{edge:,.0f}") for at, edge in enumerate(edges) if at % every == 0]
+    parts += [_text(x, floor + 11, label, 9) for x, label in labels]
     parts.append(_text(width / 2, height - 4, unit, 10))
     return _svg(width, height, parts)
 
