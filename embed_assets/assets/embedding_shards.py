@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,13 +17,11 @@ from embed_assets.assets.common import (
     NotReady,
     asset_key,
     check_specs,
-    current_snapshot,
-    current_strides,
-    partitioning_of,
     spec_options,
 )
+from embed_assets.assets.shard_planner import ShardPlanner
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
-from embed_assets.checks.shard import SHARD_CHECKS, ShardView
+from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.driver import Committed, Driver, Failed, Note, Plan, Stopped
 from embed_assets.integrity import restore_space
 from embed_assets.metadata import shard_metadata
@@ -33,13 +30,11 @@ from embed_assets.partitions import PipelinePartitions
 from embed_assets.pictures import POINTS
 from embed_assets.plan.prior import cost_watch
 from embed_assets.settings import Settings
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.spec import EmbeddingPipeline
 from embed_assets.summary import tokens_per_second
-from embed_worker import failpoints, layout
+from embed_worker import failpoints
 from embed_worker.errors import WorkerError
-from embed_worker.job import EmbedJob
-from embed_worker.layout import Partitioning
-from embed_worker.manifests import BadManifest, InputRef, RawManifest, ShardManifest, StridesManifest
+from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
 
@@ -79,7 +74,7 @@ def build_embedding_shards(
         context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
     ) -> Iterator[Any]:
         run = PartitionRun(context, key, {stride_key: lambda partition: partition})
-        planner = _Planner(pipeline, lake)
+        planner = ShardPlanner(pipeline, lake, context.log.warning)
         plans: list[Plan] = []
         keys = run.partitions()
         for partition in keys:
@@ -118,7 +113,7 @@ def build_embedding_shards(
     return [embedding_shards, digest]
 
 
-def _check(lake: LakeResource, planner: "_Planner", plan: Plan, checks: list[str]) -> dict[str, CheckOutcome]:
+def _check(lake: LakeResource, planner: ShardPlanner, plan: Plan, checks: list[str]) -> dict[str, CheckOutcome]:
     try:
         manifest = lake.shard(plan.job.output)
     except BadManifest as error:
@@ -181,59 +176,6 @@ def _alive(context: dg.AssetExecutionContext) -> Callable[[], bool]:
     return lambda: os.getppid() == parent and not _is_cancelled(context)
 
 
-class _Planner:
-    """Turns partition keys into plans; reads each dataset's manifests once a run."""
-
-    def __init__(self, pipeline: EmbeddingPipeline, lake: LakeResource) -> None:
-        self._pipeline, self._lake = pipeline, lake
-        self._known: dict[str, tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning] | str] = {}
-
-    def plan(self, partition: str) -> Plan:
-        """Raises NotReady where an input is missing."""
-        name, stride = layout.split_partition_key(partition)
-        dataset, _, strides, partitioning = self._inputs(name)
-        entry = strides.strides[stride]
-        spec = self._pipeline.embedding
-        if spec.location is not None and "://" not in spec.location:
-            spec = spec.model_copy(update={"location": str(Path(spec.location).expanduser().absolute())})
-        folder = layout.strides_folder(name, partitioning)
-        return Plan(
-            partition,
-            EmbedJob(
-                pipeline=self._pipeline.name,
-                dataset=dataset.name,
-                partition=partition,
-                stride=stride,
-                lake=self._lake.store.root,
-                partitioning=partitioning.name,
-                input=InputRef(path=folder, digest=entry.digest, rows=entry.rows, files=entry.files),
-                spec=spec,
-                checkpoint_rows=self._pipeline.checkpoint_rows,
-            ),
-        )
-
-    def view(self, plan: Plan, manifest: ShardManifest) -> ShardView:
-        name, stride = layout.split_partition_key(plan.key)
-        _, raw, _, partitioning = self._inputs(name)
-        expected = partitioning.row_ids(stride, raw.rows)
-        assert isinstance(expected, range)
-        return ShardView(self._lake.store, plan.job.output, manifest, expected)
-
-    def _inputs(self, name: str) -> tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning]:
-        if name not in self._known:
-            dataset = self._pipeline.dataset(name)
-            try:
-                raw = current_snapshot(self._lake, dataset)
-                strides = current_strides(self._lake, dataset, raw)
-                self._known[name] = (dataset, raw, strides, partitioning_of(dataset, raw))
-            except NotReady as error:
-                self._known[name] = str(error)
-        known = self._known[name]
-        if isinstance(known, str):
-            raise NotReady(known)
-        return known
-
-
 class _Recorder:
     """Writes down each committed partition: digest of the set, materialization, checks."""
 
@@ -241,7 +183,7 @@ class _Recorder:
         self,
         run: PartitionRun,
         lake: LakeResource,
-        planner: _Planner,
+        planner: ShardPlanner,
         inputs: dict[str, Inputs],
         stride_key: dg.AssetKey,
         digest_key: dg.AssetKey,

@@ -34,5 +34,9 @@ class StoreUnavailable(WorkerError):
     """The lake cannot be written or read now: disk full, no permission, network down."""
 
 
+class StoreAway(StoreUnavailable):
+    """The lake does not answer; it may in a moment."""
+
+
 class DamagedData(WorkerError):
     """A file of an unfinished partition is not the one its commit record names."""

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +13,7 @@ from typing import IO, Any
 import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
 from embed_worker import failpoints, store_errors
 from embed_worker.errors import StoreUnavailable
@@ -23,7 +23,7 @@ from embed_worker.store_errors import CONFLICT, FULL, LOST, NO_UPLOAD, server_co
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
-CONFLICT_WAITS = (0.1, 0.3, 1.0, 3.0)
+CONFLICT_WAIT, CONFLICT_STOP = wait_exponential(multiplier=0.1, exp_base=3), stop_after_attempt(5)
 PUT_ID = "embed-put"
 """Metadata of an object on S3: which put made it."""
 PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
@@ -229,7 +229,9 @@ class Store:
         """A create-only put on a server. False where the name is taken by another put than this one."""
         put_id = uuid.uuid4().hex
         options: dict[str, Any] = {"Metadata": {PUT_ID: put_id}} if self._is_s3 else {}
-        for wait in (*CONFLICT_WAITS, None):
+
+        @retry(retry=retry_if_exception(_undecided), wait=CONFLICT_WAIT, stop=CONFLICT_STOP, reraise=True)
+        def put_once() -> bool:
             try:
                 put(mode="create", timeout=_deadline(size), **options)
                 failpoints.reach("store.put")
@@ -242,10 +244,9 @@ class Store:
                     return self._made_by(path, put_id)
                 if isinstance(error, FileNotFoundError) and code not in NO_UPLOAD:
                     raise self._bucket_missing() from error
-                if code not in CONFLICT | NO_UPLOAD or wait is None:
-                    raise
-                time.sleep(wait)
-        raise AssertionError("unreachable")
+                raise
+
+        return put_once()
 
     def _made_by(self, path: str, put_id: str) -> bool:
         """Whether an object is of this very put: the client sent it twice, as the first answer got lost."""
@@ -286,6 +287,10 @@ class Store:
 
 def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _undecided(error: BaseException) -> bool:
+    return isinstance(error, OSError) and server_code(error) in CONFLICT | NO_UPLOAD
 
 
 def _deadline(size: int) -> float:

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embed_worker.errors import StoreUnavailable
+from embed_worker.errors import StoreAway, StoreUnavailable
 
 LOST = {"PreconditionFailed", "412"}
 """What a server answers where the object exists already."""
@@ -44,14 +44,14 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
             raise _expired(url) from error
         hint = ". Expired credentials are answered so, too" if code in ("400", "Bad Request") else ""
         what = str(error) or type(error).__name__
-        raise StoreUnavailable(f"{url}: the store does not answer as it should: {what}{hint}") from error
+        raise StoreAway(f"{url}: the store does not answer as it should: {what}{hint}") from error
     except (StoreUnavailable, ValueError):
         raise
     except Exception as error:
         if is_local:
             raise
         # Every cloud's library has errors of its own for a network that is down or credentials that are missing.
-        raise StoreUnavailable(f"{url}: the store cannot be reached: {type(error).__name__}: {error}") from error
+        raise StoreAway(f"{url}: the store cannot be reached: {type(error).__name__}: {error}") from error
 
 
 def server_code(error: OSError) -> str | None:

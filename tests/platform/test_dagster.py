@@ -23,6 +23,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
+from embed_assets.assets.common import current_snapshot
 from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.factory import build_definitions
@@ -30,7 +31,7 @@ from embed_assets.index import open_table
 from embed_assets.integrity import restore_space
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
-from embed_worker.errors import StoreUnavailable
+from embed_worker.errors import StoreAway, StoreUnavailable
 from embed_worker.hash_engine import byte_tokenizer
 from embed_worker.job import EmbedJob
 from embed_worker.seal import sealed
@@ -537,6 +538,40 @@ def test_a_lake_that_is_away_while_a_partition_is_recorded_is_waited_for(
     assert run.success, house.log(run)
     assert set(house.made(run)) == set(house.partitions())
     assert house.log(run).count("the lake does not answer") == house.log(run).count("the lake answers again") == 1
+
+
+def test_a_lake_that_is_away_when_a_run_begins_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.prepare()
+    answers = iter([StoreAway("s3://lake: the store cannot be reached")])
+
+    def snapshot(*arguments: Any) -> Any:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return current_snapshot(*arguments)
+
+    monkeypatch.setattr("embed_assets.assets.shard_planner.current_snapshot", snapshot)
+    run = house.embed()
+    assert run.success, house.log(run)
+    assert set(house.made(run)) == set(house.partitions())
+    assert house.log(run).count("the lake does not answer") == 1
+
+
+def test_a_lake_that_stays_away_when_a_run_begins_fails_its_partitions_clearly(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.prepare()
+    asked = []
+
+    def snapshot(lake: Any, dataset: Any) -> Any:
+        asked.append(dataset.name)
+        raise StoreAway("s3://lake: the store cannot be reached")
+
+    monkeypatch.setattr("embed_assets.assets.shard_planner.current_snapshot", snapshot)
+    monkeypatch.setattr("embed_assets.assets.shard_planner.PATIENCE", 0.0)
+    run = house.embed()
+    assert "the store cannot be reached" in house.failure(run).description
+    assert sorted(asked) == ["a", "b"]  # not once a partition
+    assert house.made(run) == {}
 
 
 def test_a_full_disk_is_said_clearly(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
