@@ -17,7 +17,7 @@ setup: ## build both environments (.venv, .venv-worker)
 demo: setup ## run the whole pipeline on real film reviews: no cloud, no GPU
 	@.venv/bin/embed-assets demo
 
-ui: setup ## open the Dagster UI on the demo's instance (http://127.0.0.1:$(UI_PORT))
+ui: setup ## open the Dagster UI on the demo's instance (http://127.0.0.1:3000; UI_PORT=… for another)
 	@.venv/bin/python -m embed_assets.demo.home
 	@echo "http://127.0.0.1:$(UI_PORT)"; .venv/bin/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(UI_PORT)
 

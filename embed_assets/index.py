@@ -51,6 +51,8 @@ def open_table(lake: LakeResource, spec_id: str, dataset: str) -> Any:
     """The dataset's table, or None where there is none."""
     import lancedb
 
+    if not lake.store.list(f"vector_index/{spec_id}"):
+        return None  # connecting would make a folder
     database = lancedb.connect(database_uri(lake, spec_id))
     try:
         return database.open_table(dataset)

@@ -16,7 +16,9 @@ SHIPPED = Path(__file__).parent
 class Settings(BaseSettings):
     """Where this deployment keeps its lake and how it computes. Pipelines say nothing of that."""
 
-    model_config = SettingsConfigDict(env_prefix="EMBED_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EMBED_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
     pipelines: str = "pipelines/demo.yaml"
     """Pipeline files, separated by commas; globs allowed."""

@@ -219,7 +219,7 @@ def import_sky(endpoint: str | None) -> Any:
     try:
         importlib.metadata.version("skypilot")
     except importlib.metadata.PackageNotFoundError as error:
-        raise BackendBroken("SkyPilot is not installed here: pip install 'embed-assets[skypilot]'") from error
+        raise BackendBroken("SkyPilot is not installed here; in a clone: pip install -e '.[skypilot]'") from error
     if endpoint is not None:  # SkyPilot reads it once and keeps it for the life of the process
         os.environ["SKYPILOT_API_SERVER_ENDPOINT"] = endpoint
         os.environ["SKYPILOT_DISABLE_LOCAL_API_SERVER"] = "1"

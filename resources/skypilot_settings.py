@@ -1,7 +1,10 @@
 """What a deployment can say about SkyPilot: EMBED_SKY_* variables, and the fields of the Dagster resource."""
 
-from pydantic import BaseModel, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from resources.skypilot_task import Overrides
 
@@ -61,4 +64,16 @@ class SkyPilotFields(BaseModel):
 class SkyPilotSettings(SkyPilotFields, BaseSettings):
     """EMBED_SKY_* variables; a dictionary is JSON, an empty value is none at all."""
 
-    model_config = SettingsConfigDict(env_prefix="EMBED_SKY_", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EMBED_SKY_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    envs: Annotated[dict[str, str], NoDecode] = {}
+
+    @field_validator("envs", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('write it as JSON, such as {"NAME": "value"}') from None

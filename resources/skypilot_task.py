@@ -51,7 +51,7 @@ def load_task(path: str | None, default: str) -> Config:
     try:
         config = yaml.safe_load(file.read_text())
     except OSError as error:
-        raise BackendBroken(f"EMBED_SKY_TASK_FILE: {file} cannot be read: {error.strerror}") from error
+        raise BackendBroken(f"task file {file} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise BackendBroken(f"{file} is not YAML: {error}") from error
     if not isinstance(config, dict):

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
-extras="ui,s3,http${1:+,$1}"
+extras="ui,s3,http,monitor${1:+,$1}"
 venv .venv
 stamp=.venv/.installed
 want="$(cat pyproject.toml scripts/setup_platform.sh | checksum) $extras"

@@ -9,7 +9,7 @@ if [ -n "${EMBED_WORKER_PYTHON:-}" ]; then
   exit 0
 fi
 if ! command -v nvidia-smi >/dev/null; then
-  echo "this node has no GPU driver (nvidia-smi). On a CPU node, point EMBED_WORKER_PYTHON to an environment made from requirements-cpu.txt" >&2
+  echo "this node has no GPU driver (nvidia-smi). On a CPU node, point EMBED_WORKER_PYTHON to an environment made from requirements-cpu.txt and this folder ('.[s3]')" >&2
   exit 1
 fi
 export PATH="$HOME/.local/bin:$PATH"

@@ -21,7 +21,7 @@ Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Dataset to
 @app.command(epilog="Example: `embed-assets demo`, then `make ui`.")
 @friendly_errors
 def demo() -> None:
-    """Run the whole pipeline on 13,905 real film reviews: no cloud account, no GPU."""
+    """Run the whole pipeline on 13,891 real film reviews: no cloud account, no GPU."""
     from embed_assets.demo.run import run_demo
 
     run_demo()

@@ -1,13 +1,14 @@
 """What the commands print."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from embed_assets.cli.common import CommandError, console, deployment
+from embed_assets.cli.common import CommandError, chosen, console, deployment
 from embed_assets.costs import read_costs, total_of
 from embed_assets.factory import compute_resource
 from embed_assets.lake.gc import find_garbage
@@ -26,8 +27,7 @@ STYLES = {
 
 def search(query: str, dataset: str | None, limit: int, pipeline: str | None) -> None:
     settings, pipelines, lake = deployment()
-    if pipeline is not None:
-        pipelines = [p for p in pipelines if p.name == pipeline]
+    pipelines = chosen(pipelines, pipeline)
     found = find_table(lake, pipelines, dataset)
     with console.status(f"loading {found.spec.model} …"):
         vector = compute_resource(settings).embed_queries(found.spec, [query])[0]
@@ -51,31 +51,30 @@ def status(partitions: bool, as_json: bool) -> None:
     if as_json:
         console.print_json(data=[dataclasses.asdict(one) for one in found])
         return
-    table = Table(title=Text(f"lake {lake.root}"), title_justify="left")
-    for name in ("pipeline", "dataset", "snapshot"):
-        table.add_column(name)
-    for name in ("rows", "strides", *PartitionState, "embedded", "rejected", "vectors", "tokens"):
-        table.add_column(str(name), justify="right")
+    console.print(Text(f"lake {lake.root}"), soft_wrap=True)
     for one in found:
-        counts = one.counts
-        table.add_row(
-            one.pipeline,
-            one.dataset,
-            one.snapshot or "—",
-            f"{one.rows:,}",
-            "yes" if one.strides_written else "no",
-            *(Text(str(counts[state]), style=STYLES[state] if counts[state] else "dim") for state in PartitionState),
-            f"{one.rows_embedded:,}",
-            f"{one.rows_rejected + one.rejects:,}",
-            f"{one.vectors:,}",
-            f"{one.tokens:,}",
-        )
-    console.print(table)
+        for line in _told(one):
+            console.print(line, soft_wrap=True)
     for pipeline in pipelines:
         if costs := read_costs(lake.store, pipeline.name):
             console.print(Text(f"cost of {pipeline.name}: {total_of(costs).text()}"))
     if partitions:
         _print_partitions(found)
+
+
+def _told(one: DatasetStatus) -> Iterator[Text]:
+    """A dataset in lines that may be wrapped or piped: a table of all these figures is wider than a terminal."""
+    cut = "" if one.strides_written else ", not cut into strides"
+    made = f"snapshot {one.snapshot}, {one.rows:,} rows{cut}" if one.snapshot else "not ingested"
+    yield Text.assemble((f"{one.pipeline}/{one.dataset}", "bold"), f"  {made}")
+    counts = [(f"{one.counts[state]:,} {state}", STYLES[state]) for state in PartitionState if one.counts[state]]
+    yield Text.assemble(f"  {len(one.partitions):,} partitions: ", Text(", ").join(Text(*count) for count in counts))
+    if one.snapshot is None:
+        return
+    yield Text(
+        f"  {one.rows_embedded:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
+        f"{one.vectors:,} vectors, {one.tokens:,} tokens"
+    )
 
 
 def _print_partitions(found: list[DatasetStatus]) -> None:
@@ -90,6 +89,8 @@ def verify(root: str | None, as_json: bool) -> None:
     with Progress(*columns, console=console, transient=True, disable=as_json) as progress:
         task = progress.add_task("listing")
         report = verify_lake(store, lambda place: progress.update(task, description=Text(place).plain))
+    if not (report.snapshots or report.shards or report.damages):
+        raise CommandError(f"nothing is committed in {store.root}; is this the lake you meant?")
     if as_json:
         console.print_json(data=dataclasses.asdict(report))
     else:
@@ -101,8 +102,6 @@ def verify(root: str | None, as_json: bool) -> None:
             f"{report.bytes / 1e6:,.1f} MB read: ",
             "[green]all sound[/]" if not report.damages else f"[red]{len(report.damages)} damages[/]",
         )
-        if not report.snapshots and not report.shards:
-            raise CommandError(f"nothing is committed in {store.root}; is this the lake you meant?")
     if report.damages:
         raise typer.Exit(1)
 
@@ -111,7 +110,8 @@ def gc(yes: bool) -> None:
     store = deployment()[2].store
     garbage = list(find_garbage(store))
     for item in garbage:
-        console.print(f"{item.bytes / 1e6:>10,.1f} MB ", Text(item.path), Text(f"({item.why})", style="dim"))
+        line = Text.assemble(f"{item.bytes / 1e6:>10,.1f} MB  {item.path} ", (f"({item.why})", "dim"))
+        console.print(line, soft_wrap=True)
         if yes:
             store.delete(item.path)
     total = sum(item.bytes for item in garbage) / 1e6

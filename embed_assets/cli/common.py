@@ -16,6 +16,8 @@ from resources.lake import LakeResource
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PREFIXES = {"Settings": "EMBED_", "SkyPilotSettings": "EMBED_SKY_"}
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -34,8 +36,10 @@ def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort):
             raise
         except ValidationError as error:
-            faults = "; ".join(f"EMBED_{'.'.join(map(str, f['loc'])).upper()}: {f['msg']}" for f in error.errors())
-            message = f"settings: {faults}"
+            message = "; ".join(
+                f"{_named(error.title, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
+            )
         except (CommandError, WorkerError, ValueError, OSError, RuntimeError) as error:
             message = str(error)
         errors.print("[bold red]error:[/] ", end="")
@@ -45,7 +49,23 @@ def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def _named(model: str, place: tuple[int | str, ...]) -> str:
+    """What a person has set: a variable, or an option."""
+    name = ".".join(map(str, place))
+    if model in PREFIXES:
+        return f"{PREFIXES[model]}{name.upper()}"
+    return f"--{name.replace('_', '-')}"
+
+
 def deployment() -> tuple[Settings, list[EmbeddingPipeline], LakeResource]:
     """Settings, pipelines and lake, as Dagster sees them."""
     settings = Settings()
     return settings, load_pipelines(settings.pipeline_files()), LakeResource(root=settings.lake)
+
+
+def chosen(pipelines: list[EmbeddingPipeline], name: str | None) -> list[EmbeddingPipeline]:
+    """The pipeline of a `--pipeline` option, or all."""
+    found = [pipeline for pipeline in pipelines if name is None or pipeline.name == name]
+    if not found:
+        raise CommandError(f"no pipeline {name!r}; there are {', '.join(pipeline.name for pipeline in pipelines)}")
+    return found

@@ -13,7 +13,7 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 def monitor(lake: str | None, host: str, port: int, interval: float) -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise CommandError(f"{', '.join(missing)} not installed: pip install 'embed-assets[monitor]'")
+        raise CommandError(f"{', '.join(missing)} not installed: in a clone: pip install -e '.[monitor]'")
     token = os.environ.get(TOKEN) or None
     check_binding(host, token)
     from embed_assets.monitor.app import serve

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embed_assets.cli.common import CommandError, console, deployment
+from embed_assets.cli.common import CommandError, chosen, console, deployment
 from embed_assets.plan.build import accelerators_of, make_plan, quotes_for
 from embed_assets.plan.show import as_json, print_plans
 from embed_assets.spec import EmbeddingPipeline
@@ -22,17 +22,14 @@ def plan(
 ) -> None:
     """`stated`: keys of the pipeline's `plan` that the command line sets; None leaves the file's."""
     settings, pipelines, lake = deployment()
-    chosen = [p for p in pipelines if pipeline is None or p.name == pipeline]
-    if not chosen:
-        raise CommandError(f"no pipeline {pipeline!r}; there are {', '.join(p.name for p in pipelines)}")
+    pipelines = chosen(pipelines, pipeline)
     sky = SkyPilotSettings()
     told = {}
-    for one in (_with(p, speeds, stated) for p in chosen):
+    for one in (_with(p, speeds, stated) for p in pipelines):
         names = [dataset] if dataset else [d.name for d in one.datasets]
         if dataset and dataset not in {d.name for d in one.datasets}:
             continue
-        asked = [name.strip() for name in accelerators.split(",") if name.strip()] if accelerators else None
-        kinds = asked or accelerators_of(one, sky, settings.compute)
+        kinds = _accelerators(accelerators) if accelerators else accelerators_of(one, sky, settings.compute)
         quotes = quotes_for(one, sky, prices)
         with console.status(f"planning {one.name} …"):
             local = settings.compute == "local"
@@ -46,6 +43,15 @@ def plan(
         raise CommandError(f"no pipeline has a dataset {dataset!r}")
     if as_json_text:
         console.print_json(data=[plan for plans in told.values() for plan in plans])
+
+
+def _accelerators(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        kind, colon, number = name.partition(":")
+        if not kind or (colon and not (number.isdigit() and int(number))):
+            raise CommandError(f"--accelerators {name!r}: write it as L4 or L4:2")
+    return names
 
 
 def _with(pipeline: EmbeddingPipeline, speeds: Sequence[str], stated: dict[str, Any]) -> EmbeddingPipeline:

@@ -21,6 +21,7 @@ from embed_worker.store import Store
 LIVE_SECONDS = 15 * 60.0
 """A job that was heard of within this time still needs its snapshot and its checkpoints."""
 SCRATCH_SECONDS = 24 * 3600.0
+OVER = "its partition is committed, its snapshot old, or its dataset gone"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def _needless(store: Store) -> Iterator[Garbage]:
             live.add((str(state.get("partitioning")), str(state.get("partition"))))
     live_snapshots = {name.split("-", 1)[0] for name, _ in live}
     old: set[tuple[str, str]] = set()
-    for dataset in census.datasets(store, "raw_reviews"):
+    datasets = set(census.datasets(store, "raw_reviews"))
+    done: set[tuple[str, str, str]] = set()  # (spec id, partitioning name, partition)
+    for dataset in sorted(datasets):
         latest = _latest(store, dataset)
         if latest is None:
             continue  # without a pointer nobody can say what is old
@@ -69,22 +72,28 @@ def _needless(store: Store) -> Iterator[Garbage]:
             else:
                 yield from _unlisted(store, folder, StridesManifest)
     for place in census.shards(store):
+        if store.exists(f"{place.folder}/{layout.MANIFEST}"):
+            done.add((place.spec_id, place.partitioning.name, place.partition))
         if (place.partitioning.name, place.partition) in live:
             continue
         if (place.dataset, place.partitioning.snapshot) in old:
             yield _folder(store, place.folder, "shard of an old snapshot")
-        elif store.exists(f"{place.folder}/{layout.MANIFEST}"):
+        elif (place.spec_id, place.partitioning.name, place.partition) in done:
             for name in store.list(place.folder):
                 if name == "checkpoints" or name.startswith(layout.RETIRED):
                     yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
             yield from _unlisted(store, place.folder, ShardManifest)
     for path, state in beats:
-        if census.age_seconds(state) >= LIVE_SECONDS:
-            yield _folder(store, path, "heartbeat of an attempt that is over")
+        spec_id, cut, key = (str(state.get(name)) for name in ("spec_id", "partitioning", "partition"))
+        dataset, snapshot = key.rpartition("-")[0], cut.split("-", 1)[0]
+        over = (spec_id, cut, key) in done or dataset not in datasets or (dataset, snapshot) in old
+        if over and census.age_seconds(state) >= LIVE_SECONDS:  # of a failed partition it is what the monitor knows
+            yield _folder(store, path, f"heartbeat: {OVER}")
     for partition in store.list("jobs"):
         for name in store.list(f"jobs/{partition}"):
-            if not layout.is_temporary(name) and _is_over(store, f"jobs/{partition}/{name}", old):
-                yield _folder(store, f"jobs/{partition}/{name}", "job file of a committed partition or an old snapshot")
+            path = f"jobs/{partition}/{name}"
+            if not layout.is_temporary(name) and _is_over(store, path, datasets, old):
+                yield _folder(store, path, f"job file: {OVER}")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
             if _age(store, f".tmp/{scratch.name}") > SCRATCH_SECONDS:
@@ -132,13 +141,15 @@ def _latest(store: Store, dataset: str) -> str | None:
     return latest.snapshot if latest else None
 
 
-def _is_over(store: Store, path: str, old: set[tuple[str, str]]) -> bool:
-    """A job that still waits for a machine has no heartbeat: only its manifest, or a new snapshot, ends it."""
+def _is_over(store: Store, path: str, datasets: set[str], old: set[tuple[str, str]]) -> bool:
+    """A job that waits for a machine has no heartbeat: its manifest, a new snapshot or a removed dataset ends it."""
     try:
         job = EmbedJob.model_validate(store.read_json(path))
     except (FileNotFoundError, ValueError):
         return False
-    return (job.dataset, job.partitioning.split("-", 1)[0]) in old or store.exists(job.manifest_path)
+    if job.dataset not in datasets or (job.dataset, job.partitioning.split("-", 1)[0]) in old:
+        return True
+    return store.exists(job.manifest_path)
 
 
 def _folder(store: Store, path: str, why: str) -> Garbage:

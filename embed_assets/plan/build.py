@@ -14,7 +14,6 @@ from embed_assets.plan.tokens import Counts, count, find_tokenizer, guess, state
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker import layout
 from embed_worker.manifests import BadManifest, RawManifest, ShardManifest
-from resources.compute import BackendBroken
 from resources.lake import LakeResource
 from resources.skypilot_prices import Quote, catalog_quotes, wanted
 from resources.skypilot_settings import SkyPilotFields
@@ -81,11 +80,10 @@ def quotes_for(pipeline: EmbeddingPipeline, settings: SkyPilotFields, catalog: b
 
 
 def accelerators_of(pipeline: EmbeddingPipeline, settings: SkyPilotFields, compute: str) -> list[str]:
-    """What the deployment's jobs may run on, and what the pipeline states figures for."""
-    try:
-        names = [one.accelerator for one in wanted(settings)]
-    except BackendBroken:
-        names = []
+    """What the deployment's jobs may run on, and what the pipeline states figures for.
+
+    Raises BackendBroken where the deployment's task file cannot be read."""
+    names = [one.accelerator for one in wanted(settings)]
     own = [*pipeline.plan.tokens_per_second, *pipeline.plan.usd_per_hour]
     local = [speed.CPU] if compute == "local" else []
     return list(dict.fromkeys([*local, *own, *names]))

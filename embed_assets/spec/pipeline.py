@@ -142,7 +142,7 @@ class EmbeddingPipeline(_Strict):
     """A pipeline: datasets, one embedding spec, and how the work is cut."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
-    """First part of the asset keys."""
+    """First part of the asset keys: lower-case letters, digits and `_`, a letter first."""
     description: str = ""
     """For people."""
     owners: list[str] = Field(default_factory=list)
@@ -152,7 +152,7 @@ class EmbeddingPipeline(_Strict):
     embedding: EmbeddingSpec
     """The model and how it is used."""
     checkpoint_rows: Count = Field(default=1024, ge=1, le=1_000_000)
-    """Rows of a checkpoint: what a preemption can cost at most."""
+    """Rows of a checkpoint. A preemption repeats the one in the engine and at most two that wait."""
     budget_usd: float | None = Field(default=None, gt=0)
     """No further job is launched where the cost so far and what is projected for the rest of a run exceed it."""
     plan: PlanAssumptions = PlanAssumptions()

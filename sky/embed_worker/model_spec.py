@@ -70,7 +70,7 @@ class EmbeddingSpec(BaseModel):
     long_texts: Literal["window", "truncate"] = "window"
     """What happens to a longer text: several overlapping windows, or only its beginning."""
     overlap: int = Field(default=0, ge=0)
-    """Tokens that neighbouring windows share."""
+    """Tokens that neighbouring windows share; at most half of `max_tokens`."""
     append_token: str | None = None
     """A token each input must end with, such as `<|endoftext|>`; added where the tokenizer does not."""
     prompts: Prompts = Prompts()

@@ -13,17 +13,15 @@ from typing import IO, Any
 import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
 from embed_worker import failpoints, store_errors
 from embed_worker.errors import StoreUnavailable
 from embed_worker.layout import temporary_name
 from embed_worker.secrets import check_address
-from embed_worker.store_errors import CONFLICT, FULL, LOST, NO_UPLOAD, server_code
+from embed_worker.store_errors import FULL, LOST, NO_UPLOAD, server_code, until_decided
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
-CONFLICT_WAIT, CONFLICT_STOP = wait_exponential(multiplier=0.1, exp_base=3), stop_after_attempt(5)
 PUT_ID = "embed-put"
 """Metadata of an object on S3: which put made it."""
 PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
@@ -230,7 +228,7 @@ class Store:
         put_id = uuid.uuid4().hex
         options: dict[str, Any] = {"Metadata": {PUT_ID: put_id}} if self._is_s3 else {}
 
-        @retry(retry=retry_if_exception(_undecided), wait=CONFLICT_WAIT, stop=CONFLICT_STOP, reraise=True)
+        @until_decided
         def put_once() -> bool:
             try:
                 put(mode="create", timeout=_deadline(size), **options)
@@ -287,10 +285,6 @@ class Store:
 
 def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _undecided(error: BaseException) -> bool:
-    return isinstance(error, OSError) and server_code(error) in CONFLICT | NO_UPLOAD
 
 
 def _deadline(size: int) -> float:

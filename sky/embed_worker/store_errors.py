@@ -4,6 +4,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
+
 from embed_worker.errors import StoreAway, StoreUnavailable
 
 LOST = {"PreconditionFailed", "412"}
@@ -58,6 +60,19 @@ def server_code(error: OSError) -> str | None:
     """The error code in an S3 answer, where fsspec's error was made from one."""
     response = getattr(error.__cause__, "response", None)
     return str(response["Error"].get("Code")) if isinstance(response, dict) and "Error" in response else None
+
+
+def _undecided(error: BaseException) -> bool:
+    return isinstance(error, OSError) and server_code(error) in CONFLICT | NO_UPLOAD
+
+
+until_decided = retry(
+    retry=retry_if_exception(_undecided),
+    wait=wait_exponential(multiplier=0.1, exp_base=3),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
+"""Decorates a put that is sent again while the server has not decided who was first."""
 
 
 def _expired(url: str) -> StoreUnavailable:

@@ -17,6 +17,7 @@ from embed_assets.lake.gc import find_garbage
 from embed_assets.lake.status import PartitionState, pipeline_status
 from embed_assets.lake.verify import verify_lake
 from embed_assets.search import find_table, search_table
+from embed_assets.settings import Settings
 from embed_worker import layout
 from embed_worker.manifests import now
 from embed_worker.models import load_model
@@ -161,6 +162,20 @@ def test_gc_keeps_the_job_file_of_a_job_that_waits_for_a_machine(prepared: Prepa
     assert jobs == [prepared.job(0).path]
 
 
+def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_dataset(prepared: Prepared) -> None:
+    """The monitor tells from it that the partition failed, and why."""
+    beats = {"committed": prepared.job(0), "failed": prepared.job(2)}
+    beats["gone"] = beats["failed"].model_copy(update={"dataset": "gone", "partition": "gone-00002"})
+    for name, job in beats.items():
+        state = {"spec_id": job.spec.spec_id, "partitioning": job.partitioning, "partition": job.partition}
+        prepared.store.create_json(f"progress/{job.partition}/{name}.json", state | {"at": "2026-01-01T00:00:00+00:00"})
+    prepared.resource.write_job(beats["gone"])
+    found = {item.path for item in find_garbage(prepared.store)}
+    assert {f"progress/{beats['committed'].partition}/committed.json", "progress/gone-00002/gone.json"} <= found
+    assert beats["gone"].path in found
+    assert not any("failed" in path for path in found)
+
+
 def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -> None:
     folders = [
         layout.raw_folder("d", prepared.raw.snapshot),
@@ -250,14 +265,16 @@ def test_cli_exit_codes_and_messages(cli: CliRunner, prepared: Prepared, lake: P
     status = cli.invoke(app, ["status", "--json"])
     assert status.exit_code == 0 and json.loads(status.output)[0]["rows"] == 20
     assert "d-00002" in cli.invoke(app, ["status", "--partitions"]).output
+    assert "2 committed, 1 waiting" in cli.invoke(app, ["status"]).output
     assert (
         "nothing removed yet" in cli.invoke(app, ["gc"]).output or "nothing to remove" in cli.invoke(app, ["gc"]).output
     )
     next((lake / prepared.job(0).output).glob("part-*.parquet")).unlink()
     damaged = cli.invoke(app, ["verify"])
     assert damaged.exit_code == 1 and "part-00000.parquet is missing" in damaged.output
-    empty = cli.invoke(app, ["verify", str(tmp_path / "empty")])
-    assert empty.exit_code == 2 and "nothing is committed" in empty.output
+    for flags in ([], ["--json"]):
+        empty = cli.invoke(app, ["verify", str(tmp_path / "empty"), *flags])
+        assert empty.exit_code == 2 and "nothing is committed" in empty.output and "sound" not in empty.output
 
 
 def test_cli_names_a_wrong_setting_and_a_wrong_pipeline(
@@ -270,3 +287,29 @@ def test_cli_names_a_wrong_setting_and_a_wrong_pipeline(
     monkeypatch.setenv("EMBED_PIPELINES", str(tmp_path / "none.yaml"))
     missing = cli.invoke(app, ["status"])
     assert missing.exit_code == 2 and "none.yaml" in missing.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "options", "said"),
+    [
+        ("EMBED_SKY_DISK_SIZE", "abc", [], "EMBED_SKY_DISK_SIZE: "),
+        ("EMBED_SKY_ENVS", "A=1", [], 'EMBED_SKY_ENVS: write it as JSON, such as {"NAME": "value"}'),
+        ("EMBED_SKY_TASK_FILE", "/none.yaml", [], "task file /none.yaml cannot be read"),
+        ("EMBED_LAKE", "", ["--tokens-per-row", "-3"], "--tokens-per-row: "),
+        ("EMBED_LAKE", "", ["--accelerators", "L4:x"], "write it as L4 or L4:2"),
+        ("EMBED_LAKE", "", ["--pipeline", "none"], "no pipeline 'none'; there are "),
+    ],
+)
+def test_cli_names_what_was_set_wrongly(
+    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, options: list[str], said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    wrong = cli.invoke(app, ["plan", *options])
+    assert wrong.exit_code == 2 and said in wrong.output
+
+
+def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty EMBED_LAKE would be the folder one stands in."""
+    for name in ("EMBED_LAKE", "EMBED_PIPELINES"):
+        monkeypatch.setenv(name, "")
+    assert (Settings().lake, Settings().pipelines) == (".demo/lake", "pipelines/demo.yaml")

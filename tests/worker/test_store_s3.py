@@ -1,12 +1,12 @@
 """The store on real S3 protocol servers: moto's, and SeaweedFS."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
-from tenacity import wait_none
 
 from embed_worker.errors import StoreUnavailable
 from embed_worker.store import Store
@@ -44,7 +44,7 @@ def _answer(code: str, **extra: str) -> OSError:
 
 def test_a_conditional_conflict_is_asked_again(s3_root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Real S3 answers 409 while another conditional put of the same key is in flight."""
-    monkeypatch.setattr("embed_worker.store.CONFLICT_WAIT", wait_none())
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: None))
     store = Store(s3_root)
     answers = [_answer("ConditionalRequestConflict"), _answer("ConditionalRequestConflict")]
     put = store.fs.pipe_file
