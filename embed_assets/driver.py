@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from typing import TypeVar
 
-from embed_assets.integrity import shard_fault
+from embed_assets.adoption import LOOKS, CommittedBefore
 from embed_assets.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.outcomes import Committed, Failed, Note, Outcome, Plan, Watch
 from embed_assets.progress import ProgressLine
@@ -22,8 +22,8 @@ from resources.lake import LakeResource
 
 __all__ = ["Committed", "Driver", "Failed", "Note", "Outcome", "Plan", "Stopped", "Watch"]
 
-LOOKS = 16
-"""Manifests looked for at the same time."""
+T = TypeVar("T")
+
 NOTICES_TOLD = 5
 """Of those that come with one poll."""
 
@@ -60,6 +60,7 @@ class Driver:
         self._open: dict[str, _Open] = {}
         self._waiting: list[tuple[float, Plan]] = []  # (not before, plan)
         self._attempts: dict[str, int] = {}
+        self._committed_before = CommittedBefore(lake, self._outages)
         self._committed = self._failed = 0
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
         self._unsure = {plan.name for plan in plans} if compute.outlives_driver else set[str]()
@@ -81,65 +82,61 @@ class Driver:
         self._compute.cancel(handles)
         return len(handles)
 
-    def until_answered(self, ask: Callable[[], object]) -> Iterator[Note]:
+    def until_answered(self, ask: Callable[[], T]) -> Generator[Note, None, T]:
         """For the caller's own questions to the lake: asks until there is an answer."""
         return self._outages.until_answered("record", ask)
 
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
-        yield from self._adopt_committed()
-        if self._committed:
-            yield Note(f"{self._committed} of {len(self._plans)} committed already, adopted; their checks run again")
-        if not self._waiting:
-            return
-        yield from self._attach()
+        self._waiting = [(0.0, plan) for plan in (yield from self._committed_before.sort(self._plans))]
+        if self._waiting:
+            yield from self._attach()
         looked = self._clock()
-        while self._waiting or self._open:
+        while self._waiting or self._open or self._committed_before.unproved:
             yield from self._submit()
             asked = "poll" if self._open else "submit"
-            wait = max(self._compute.poll_seconds, self._outages.backoff(asked))
-            self._sleep(max(0.0, looked + wait - self._clock()))
-            if not self._alive():
-                raise Stopped
+            next_look = looked + max(self._compute.poll_seconds, self._outages.backoff(asked))
+            idle = not (self._waiting or self._open)
+            yield from self._adopt(next_look)
+            if not idle:
+                self._sleep(max(0.0, next_look - self._clock()))
+                if not self._alive():
+                    raise Stopped
             looked = self._clock()
+            if idle:
+                continue  # what is to be made anew is submitted at once
             yield from self._poll()
             yield from self._summary()
 
-    def _adopt_committed(self) -> Iterator[Outcome]:
-        for plan in self._plans:
-            manifest, fault = yield from self._outages.until_answered("look", partial(self._found, plan))
-            if fault:
-                yield from self._outages.until_answered("look", partial(self._lake.retire, plan.job.output))
-                failpoints.reach("driver.retired")
-                yield Note(f"{plan.key}: {fault}; its manifest is retired and the partition is made anew", warning=True)
-            elif manifest is not None:
-                self._unsure.discard(plan.name)
-                self._committed += 1
-                self._progress.adopted(plan.job.input.rows)
-                failpoints.reach("driver.adopted")
-                yield Committed(plan.key, manifest, None, 0)
+    def _adopt(self, until: float) -> Iterator[Outcome]:
+        """Proves what was committed before this run; with jobs to look after, no longer than `until`."""
+        while self._committed_before.unproved:
+            busy = bool(self._open or self._waiting)
+            if busy and (self._clock() >= until or self._outages.not_yet("look")):
+                return
+            if not self._alive():
+                raise Stopped
+            proved = yield from self._committed_before.prove()
+            if proved is None:
+                if not busy:
+                    self._sleep(self._outages.backoff("look"))
                 continue
-            self._waiting.append((0.0, plan))
-
-    def _found(self, plan: Plan) -> tuple[ShardManifest | None, str | None]:
-        """A partition's manifest, and what is wrong with it or its files."""
-        try:
-            manifest = self._lake.shard(plan.job.output)
-        except BadManifest as error:
-            return None, str(error)
-        return manifest, None if manifest is None else self._fault_of(plan, manifest)
-
-    def _fault_of(self, plan: Plan, manifest: ShardManifest) -> str | None:
-        if manifest.input.digest != plan.job.input.digest or manifest.spec_id != plan.job.spec.spec_id:
-            return f"its shard was made from input {manifest.input.digest} with {manifest.spec_id}, not from its own"
-        return shard_fault(self._lake.store, plan.job.output, manifest)
+            plan, manifest = proved
+            if manifest is None:
+                self._waiting.append((0.0, plan))
+                continue
+            self._unsure.discard(plan.name)
+            self._committed += 1
+            self._progress.adopted(plan.job.input.rows)
+            failpoints.reach("driver.adopted")
+            yield Committed(plan.key, manifest, None, 0)
 
     def _attach(self) -> Iterator[Outcome]:
         if not self._compute.outlives_driver:
             return
         plans = {plan.name: plan for _, plan in self._waiting}
         live = yield from self._outages.until_answered("poll", lambda: self._compute.find(list(plans)))
-        self._unsure = set()
+        self._unsure = {plan.name for plan in self._committed_before.unproved}
         for name, handle in live.items():
             plan = plans[name]
             self._attempts[plan.key] = 1

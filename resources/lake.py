@@ -59,13 +59,25 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.store.replace(job.path, mine)  # damaged, or not ours
         return self.store.url(job.path)
 
-    def retire(self, folder: str) -> None:
+    def retire(self, folder: str, judged: ShardManifest | None) -> bool:
         """Takes a damaged shard out of the readers' sight, so that it can be made anew.
 
-        Its files stay until the next manifest is there: an attempt that is still at work may be about to commit them.
+        `judged` is the manifest that was found wanting, None where it could not be read. False where another one is
+        there by now, or none: somebody else repairs the shard. Its files stay until the next manifest is there: an
+        attempt that is still at work may be about to commit them.
         """
         path = f"{folder}/{layout.MANIFEST}"
+        try:
+            data = self.store.read(path)
+            there = self.shard(folder)
+        except FileNotFoundError:
+            return False
+        except BadManifest:
+            there = None
+        if (there and there.model_dump_json()) != (judged and judged.model_dump_json()):
+            return False
         stamp = now().replace(":", "").replace("+0000", "Z")
         name = f"{layout.RETIRED}{stamp}-{uuid.uuid4().hex[:6]}.json"
-        self.store.create(f"{folder}/{name}", self.store.read(path))
+        self.store.create(f"{folder}/{name}", data)
         self.store.delete(path)
+        return True

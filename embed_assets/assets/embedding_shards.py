@@ -5,7 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -38,6 +38,8 @@ from embed_worker.manifests import BadManifest, ShardManifest
 from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
 from resources.lake import LakeResource
 
+T = TypeVar("T")
+Checked = dict[str, CheckOutcome]
 INTERRUPTS = (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt)
 INTERRUPTS_BORNE = 5
 
@@ -129,13 +131,21 @@ def _drive(context: dg.AssetExecutionContext, driver: Driver, compute: Compute, 
     def tell(note: Note) -> None:
         (context.log.warning if note.warning else context.log.info)(note.text)
 
+    def ask(question: Callable[[], T]) -> T:
+        """Of the lake, until it answers."""
+        notes = driver.until_answered(question)
+        while True:
+            try:
+                tell(next(notes))
+            except StopIteration as end:
+                return cast(T, end.value)
+
     try:
         for outcome in driver.run():
             match outcome:
                 case Committed():
-                    for note in driver.until_answered(partial(recorder.restore, outcome)):
-                        tell(note)
-                    recorder.committed(outcome)
+                    ask(partial(recorder.restore, outcome))
+                    recorder.committed(outcome, ask)
                 case Failed():
                     recorder.run.failed(outcome.key, f"{outcome.error} (attempts: {outcome.attempts})", outcome.log)
                 case Note():
@@ -200,9 +210,10 @@ class _Recorder:
         if fault := restore_space(self._lake.store, outcome.manifest):
             self.run.context.log.warning(f"{outcome.key}: {fault}; restored from this partition's manifest")
 
-    def committed(self, outcome: Committed) -> None:
+    def committed(self, outcome: Committed, ask: Callable[[Callable[[], Checked]], Checked]) -> None:
+        """`ask` puts a question to the lake until it answers."""
         plan = self._planner.plan(outcome.key)
-        view = self._planner.view(plan, outcome.manifest)
+        view = self._planner.view(plan, outcome.manifest, proved=outcome.adopted)
         self._observe_set(plan, outcome.manifest)
         self._rates.append(tokens_per_second(outcome.manifest))
         self.run.committed(
@@ -212,7 +223,7 @@ class _Recorder:
                 self._lake, plan.job, outcome, self._stride_key, list(self._rates), self._monitor_url
             ),
             inputs=self._inputs[outcome.key],
-            checks=lambda selected: run_checks(SHARD_CHECKS, selected, view),
+            checks=lambda selected: ask(lambda: run_checks(SHARD_CHECKS, selected, view, ask_again=True)),
         )
 
     def _observe_set(self, plan: Plan, manifest: ShardManifest) -> None:

@@ -59,6 +59,7 @@ def build_raw_reviews(
                     run.checked(name, _check(lake, name, run.selected_checks))
                     continue
                 made = _make(context, lake, pipeline.dataset(name))
+                metadata = _metadata(lake, made)
             except (SourceError, BadManifest, WorkerError) as error:
                 run.failed(name, str(error))
                 continue
@@ -66,7 +67,7 @@ def build_raw_reviews(
             run.committed(
                 name,
                 data_version=made.manifest.snapshot,
-                metadata=_metadata(lake, made),
+                metadata=metadata,
                 inputs={},
                 checks=lambda selected, view=view: run_checks(ROW_CHECKS, selected, view),  # type: ignore[misc]
             )

@@ -62,12 +62,12 @@ class ShardPlanner:
             ),
         )
 
-    def view(self, plan: Plan, manifest: ShardManifest) -> ShardView:
+    def view(self, plan: Plan, manifest: ShardManifest, *, proved: bool = False) -> ShardView:
         name, stride = layout.split_partition_key(plan.key)
         _, raw, _, partitioning = self._inputs(name)
         expected = partitioning.row_ids(stride, raw.rows)
         assert isinstance(expected, range)
-        return ShardView(self._lake.store, plan.job.output, manifest, expected)
+        return ShardView(self._lake.store, plan.job.output, manifest, expected, proved)
 
     def _inputs(self, name: str) -> _Inputs:
         if name not in self._known:

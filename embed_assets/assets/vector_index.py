@@ -64,6 +64,7 @@ def build_vector_index(
         try:
             inputs = _shards(lake, pipeline, name)
             made = build_table(lake, pipeline.embedding.spec_id, name, inputs)
+            cost = _cost(lake, pipeline, name)
         except (NotReady, BadManifest, WorkerError) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         if not made.created:
@@ -82,7 +83,7 @@ def build_vector_index(
                 "digest": made.digest,
                 "ann_index": made.ann_index,
                 "seconds": made.seconds,
-                **_cost(lake, pipeline, name),
+                **cost,
             },
             data_version=dg.DataVersion(made.digest),
             check_results=[

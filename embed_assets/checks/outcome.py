@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from embed_worker.errors import StoreUnavailable
+
 V = TypeVar("V")
 
 
@@ -19,12 +21,18 @@ class CheckOutcome:
 Check = Callable[[V], CheckOutcome]
 
 
-def run_checks(checks: Mapping[str, Check[V]], names: Iterable[str], view: V) -> dict[str, CheckOutcome]:
-    """The named checks on one partition."""
+def run_checks(
+    checks: Mapping[str, Check[V]], names: Iterable[str], view: V, *, ask_again: bool = False
+) -> dict[str, CheckOutcome]:
+    """The named checks on one partition. `ask_again`: a lake that is away is no finding but StoreUnavailable."""
     outcomes = {}
     for name in names:
         try:
             outcomes[name] = checks[name](view)
+        except StoreUnavailable as error:
+            if ask_again:
+                raise
+            outcomes[name] = CheckOutcome(False, f"cannot be checked: {error}")
         except Exception as error:  # whatever a damaged file makes of a reader, it is a failed check
             outcomes[name] = CheckOutcome(False, f"cannot be checked: {type(error).__name__}: {error}")
     return outcomes

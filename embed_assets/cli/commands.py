@@ -108,8 +108,9 @@ def verify(root: str | None, as_json: bool) -> None:
 
 def gc(yes: bool) -> None:
     store = deployment()[2].store
-    garbage = list(find_garbage(store))
-    for item in garbage:
+    garbage = []
+    for item in find_garbage(store):  # each is removed as soon as it is found needless
+        garbage.append(item)
         line = Text.assemble(f"{item.bytes / 1e6:>10,.1f} MB  {item.path} ", (f"({item.why})", "dim"))
         console.print(line, soft_wrap=True)
         if yes:

@@ -21,6 +21,7 @@ from embed_worker.store import Store
 LIVE_SECONDS = 15 * 60.0
 """A job that was heard of within this time still needs its snapshot and its checkpoints."""
 SCRATCH_SECONDS = 24 * 3600.0
+"""What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
 OVER = "its partition is committed, its snapshot old, or its dataset gone"
 
 
@@ -59,11 +60,12 @@ def _needless(store: Store) -> Iterator[Garbage]:
         if latest is None:
             continue  # without a pointer nobody can say what is old
         for snapshot in census.snapshots(store, dataset):
-            if snapshot != latest and snapshot not in live_snapshots:
+            folder = layout.raw_folder(dataset, snapshot)
+            if snapshot == latest or snapshot in live_snapshots:
+                yield from _unlisted(store, folder, RawManifest)
+            elif store.exists(f"{folder}/{layout.MANIFEST}") or store.idle_seconds(folder) > SCRATCH_SECONDS:
                 old.add((dataset, snapshot))
-                yield _folder(store, layout.raw_folder(dataset, snapshot), f"snapshot is not the latest ({latest})")
-            else:
-                yield from _unlisted(store, layout.raw_folder(dataset, snapshot), RawManifest)
+                yield _folder(store, folder, f"snapshot is not the latest ({latest})")
     for dataset in census.datasets(store, "stride_partitions"):
         for partitioning in census.partitionings(store, dataset):
             folder = layout.strides_folder(dataset, partitioning)

@@ -1,22 +1,21 @@
 """The lake as the commit protocol needs it: create-only puts, atomic replaces, reads. Any fsspec URL."""
 
-import errno
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
-from embed_worker import failpoints, store_errors
+from embed_worker import failpoints, local_disk, store_errors
 from embed_worker.errors import StoreUnavailable
-from embed_worker.layout import temporary_name
+from embed_worker.reading import Reading
 from embed_worker.secrets import check_address
 from embed_worker.store_errors import FULL, LOST, NO_UPLOAD, server_code, until_decided
 
@@ -90,10 +89,14 @@ class Store:
         except orjson.JSONDecodeError as error:
             raise ValueError(f"{self.url(path)} is not JSON: {error}") from error
 
-    def open(self, path: str) -> IO[bytes]:
+    @contextmanager
+    def open(self, path: str, *, sparse: bool = False) -> Iterator[IO[bytes]]:
+        """A file for reading. `sparse`: few of its bytes are wanted, so nothing is read ahead."""
+        options = {"cache_type": "none"} if sparse and not self.is_local else {}
         with self._errors(path):
-            file: IO[bytes] = self.fs.open(self.path(path), "rb")
-            return file
+            file = self.fs.open(self.path(path), "rb", **options)
+        with file:
+            yield cast(IO[bytes], Reading(file, lambda: self._errors(path)))
 
     def list(self, path: str) -> list[str]:
         """Names in a folder, sorted; empty where there is no such folder."""
@@ -117,56 +120,39 @@ class Store:
         for name in sorted(found):
             yield str(name)[prefix:], int(found[name]["size"] or 0)
 
+    def idle_seconds(self, path: str) -> float:
+        """Seconds since any file in a folder was written; 0 where there is none."""
+        with self._errors(path):
+            written = [self.fs.modified(name) for name in self.fs.find(self.path(path))]
+        return (datetime.now(UTC) - max(written)).total_seconds() if written else 0.0
+
     # -- writing ---------------------------------------------------------------------------------
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts a file that must not exist yet. False where it exists: the first writer wins."""
         with self._errors(path):
             if self.is_local:
-                return self._link(path, lambda f: f.write(data))
+                return local_disk.create(Path(self.path(path)), lambda f: f.write(data))
             return self._put_new(path, len(data), lambda **put: self.fs.pipe_file(self.path(path), data, **put))
 
     def create_file(self, path: str, source: Path) -> bool:
         """Like `create`, from a local file; `source` made in `scratch()` costs no copy."""
         with self._errors(path):
-            if not self.is_local:
-                size = source.stat().st_size
-                return self._put_new(path, size, lambda **put: self.fs.put_file(str(source), self.path(path), **put))
-            target = self._local_target(path)
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
-            try:
-                os.link(source, target)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                with source.open("rb") as file:
-                    return self._link(path, lambda f: shutil.copyfileobj(file, f, 1 << 20))
-            _fsync_folder(target.parent)
-            return True
+            if self.is_local:
+                return local_disk.create_from(Path(self.path(path)), source)
+            size = source.stat().st_size
+            return self._put_new(path, size, lambda **put: self.fs.put_file(str(source), self.path(path), **put))
 
     def replace(self, path: str, data: bytes) -> None:
         """Puts a small file, old or new as a whole: `_latest.json` and heartbeats only."""
         with self._errors(path):
-            if not self.is_local:
-                try:
-                    self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
-                except FileNotFoundError as error:
-                    raise self._bucket_missing() from error
+            if self.is_local:
+                local_disk.replace(Path(self.path(path)), data)
                 return
-            target = self._local_target(path)
-            temporary = target.with_name(temporary_name(target.name))
             try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                failpoints.reach("store.replacing")
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+                self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
+            except FileNotFoundError as error:
+                raise self._bucket_missing() from error
 
     def create_json(self, path: str, value: Any) -> bool:
         return self.create(path, to_json(value))
@@ -178,11 +164,7 @@ class Store:
         with self._errors(path):
             target = self.path(path)
             if self.is_local:
-                local = Path(target)
-                if local.is_dir() and not local.is_symlink():
-                    shutil.rmtree(local, ignore_errors=True)
-                else:
-                    local.unlink(missing_ok=True)
+                local_disk.remove(Path(target))
                 return
             try:
                 self.fs.rm(target, recursive=True, timeout=PUT_SECONDS)
@@ -217,11 +199,6 @@ class Store:
             raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
 
     # -- inside ----------------------------------------------------------------------------------
-
-    def _local_target(self, path: str) -> Path:
-        target = Path(self.path(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
 
     def _put_new(self, path: str, size: int, put: Callable[..., object]) -> bool:
         """A create-only put on a server. False where the name is taken by another put than this one."""
@@ -258,27 +235,6 @@ class Store:
     def _bucket_missing(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self.root}: there is no such bucket. Create it, or point EMBED_LAKE elsewhere")
 
-    def _link(self, path: str, write: Callable[[IO[bytes]], object]) -> bool:
-        target = self._local_target(path)
-        if target.exists():
-            return False
-        temporary = target.with_name(temporary_name(target.name))
-        try:
-            with temporary.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            failpoints.reach("store.temporary")
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            failpoints.reach("store.linked")
-            _fsync_folder(target.parent)
-            return True
-        finally:
-            temporary.unlink(missing_ok=True)
-
     def _errors(self, path: str) -> AbstractContextManager[None]:
         return store_errors.translated(self.url(path), self.is_local)
 
@@ -289,11 +245,3 @@ def to_json(value: Any) -> bytes:
 
 def _deadline(size: int) -> float:
     return PUT_SECONDS + size / PUT_BYTES_PER_SECOND
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,9 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefr
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """EFBIG is what a limit on the size of files (`ulimit -f`) gives."""
 
+AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+"""What a network file system gives while its server is away."""
+
 
 @contextmanager
 def translated(url: str, is_local: bool) -> Iterator[None]:
@@ -35,6 +38,8 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
             raise StoreUnavailable(
                 f"{url}: no space left. Free some space, or point EMBED_LAKE elsewhere; nothing half-written is kept"
             ) from error
+        if is_local and error.errno in AWAY:
+            raise StoreAway(f"{url}: the file system does not answer ({error.strerror})") from error
         if is_local and error.errno in (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO):
             raise StoreUnavailable(
                 f"{url}: cannot be read or written ({error.strerror}). Point EMBED_LAKE at a writable folder"

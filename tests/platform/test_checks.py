@@ -16,6 +16,7 @@ from embed_assets.checks.outcome import CheckOutcome, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_worker import layout
+from embed_worker.errors import StoreUnavailable
 from embed_worker.manifests import ShardManifest
 from embed_worker.models import load_model
 from embed_worker.runner import run_job
@@ -385,6 +386,25 @@ def test_a_space_of_another_dimension_fails_both(ready: kit.Prepared) -> None:
     outcomes = run_shard(shard_view(ready))
     assert not outcomes["dimension"].passed
     assert not outcomes["same_embedding_space"].passed
+
+
+def test_a_lake_that_is_away_fails_a_check_unless_it_is_to_be_asked_again(ready: kit.Prepared) -> None:
+    ready.embed(1)
+    store = kit.AwayStore(ready.store.root)
+    view = replace(shard_view(ready), store=store)
+    store.away = "part-"
+    assert "cannot be reached" in run_checks(SHARD_CHECKS, ["dimension"], view)["dimension"].description
+    with pytest.raises(StoreUnavailable):
+        run_checks(SHARD_CHECKS, ["dimension"], view, ask_again=True)
+
+
+def test_files_that_were_proved_a_moment_ago_are_not_read_again(ready: kit.Prepared) -> None:
+    """Adoption has read every byte; on a bucket that is half of what a check of an adopted partition downloads."""
+    ready.embed(1)
+    store = kit.AwayStore(ready.store.root)
+    store.away = "part-"
+    view = replace(shard_view(ready), store=store, proved=True)
+    assert run_checks(SHARD_CHECKS, ["files_intact"], view)["files_intact"].passed
 
 
 def test_only_the_selected_checks_run(ready: kit.Prepared) -> None:

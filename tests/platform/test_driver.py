@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from embed_assets.adoption import CommittedBefore
 from embed_assets.driver import Committed, Driver, Failed, Note, Outcome, Plan, Stopped
 from embed_worker import layout
 from embed_worker.errors import StoreUnavailable
@@ -257,6 +258,52 @@ def test_committed_partitions_are_adopted_and_nothing_is_asked_of_the_backend(tm
         ("d-00000", True, 0), ("d-00001", True, 0), ("d-00002", True, 0)
     ]  # fmt: skip
     assert not bench.compute.calls
+
+
+def test_launching_and_polling_do_not_wait_until_all_that_is_committed_is_proved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, 7)
+    for made in bench.plans[:6]:
+        commit(bench.lake, made)
+    bench.states("running", "running", "commit")
+    polled: list[int] = []
+
+    def proof(*_: Any) -> None:
+        """Takes half a poll's interval."""
+        assert bench.compute.calls["submit"] == 1
+        polled.append(bench.compute.calls["poll"])
+        bench.clock.now += 0.5
+
+    monkeypatch.setattr("embed_assets.adoption.shard_fault", proof)
+    bench.clock.sleep = lambda seconds: setattr(bench.clock, "now", bench.clock.now + seconds)  # type: ignore[method-assign]
+    outcomes = done(bench.run())
+    assert polled == [0, 0, 1, 1, 2, 2]
+    assert [isinstance(o, Committed) and o.adopted for o in outcomes] == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize("committed_anew", [False, True])
+def test_a_shard_that_another_run_repairs_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed_anew: bool
+) -> None:
+    bench = Bench(tmp_path)
+    (made,) = bench.plans
+    commit(bench.lake, made, digest="damaged")
+    bench.states("commit")
+
+    def fault(judged: Plan, manifest: ShardManifest) -> str | None:
+        if manifest.input.digest != "damaged":
+            return None
+        assert bench.lake.retire(made.job.output, manifest)
+        if committed_anew:
+            commit(bench.lake, made)
+        return "part-00000.parquet is missing"
+
+    monkeypatch.setattr(CommittedBefore, "_fault_of", lambda self, judged, manifest: fault(judged, manifest))
+    (outcome,) = done(bench.run())
+    assert isinstance(outcome, Committed)
+    assert outcome.adopted == committed_anew
+    assert len(list(tmp_path.rglob("_retired-*.json"))) == 1
 
 
 def test_each_partition_is_reported_at_its_own_commit(tmp_path: Path) -> None:

@@ -176,6 +176,15 @@ def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_d
     assert not any("failed" in path for path in found)
 
 
+def test_gc_leaves_a_snapshot_that_is_being_written(prepared: Prepared, lake: Path) -> None:
+    written = lake / layout.raw_folder("d", "0123456789ab") / "part-00000.parquet"
+    written.parent.mkdir()
+    written.write_bytes(b"the first of many")
+    assert not any("0123456789ab" in item.path for item in find_garbage(prepared.store))
+    os.utime(written, (0, 0))
+    assert layout.raw_folder("d", "0123456789ab") in {item.path for item in find_garbage(prepared.store)}
+
+
 def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -> None:
     folders = [
         layout.raw_folder("d", prepared.raw.snapshot),

@@ -11,6 +11,7 @@ import pytest
 
 from embed_assets.assets import embedding_shards, raw_reviews
 from embed_assets.assets.common import NotReady
+from embed_assets.assets.shard_planner import ShardPlanner
 from embed_assets.checks.outcome import all_failed
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.driver import Committed, Driver, Plan
@@ -106,7 +107,7 @@ def failed_checks(rest: Rest) -> list[str]:
     for made in rest.made:
         lake, name = made.resource, made.dataset.name
         found.append(raw_reviews._check(lake, name, names)["files_intact"])
-        planner = embedding_shards._Planner(made.pipeline, lake)
+        planner = ShardPlanner(made.pipeline, lake, print)
         for stride in range(3):
             try:
                 plan = planner.plan(made.job(stride).partition)

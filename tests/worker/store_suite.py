@@ -218,7 +218,7 @@ class StoreSuite:
             lambda: store.create_file(path, source),
             lambda: store.replace(path, b"x"),
             lambda: store.read(path),
-            lambda: store.open(path),
+            lambda: store.open(path).__enter__(),
             lambda: store.exists(path),
             lambda: store.list(path),
             lambda: list(store.walk(path)),

@@ -18,7 +18,8 @@ TEXTS = make_texts(9)
 
 
 def retire(job: EmbedJob) -> None:
-    LakeResource(root=job.lake).retire(job.output)
+    lake = LakeResource(root=job.lake)
+    assert lake.retire(job.output, lake.shard(job.output))
 
 
 def test_a_damaged_note_of_an_attempt_holds_up_no_commit(lake: str, tmp_path: Path) -> None:

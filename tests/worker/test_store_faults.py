@@ -4,16 +4,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embed_worker import store as store_module
-from embed_worker.errors import ExitCode, StoreUnavailable
+from embed_worker.errors import ExitCode, StoreAway, StoreUnavailable
 from embed_worker.store import Store
 
 from .fault_proxy import STORM, FaultProxy
@@ -171,6 +173,25 @@ def test_each_kind_of_error_is_asked_through(s3_server: str, s3_root: str, code:
         assert store.create("a", b"1") is True
         assert store.exists("a") and store.read("a") == b"1"
         assert not proxy.next_faults
+
+
+@pytest.mark.parametrize("read", [lambda file: file.read(), pq.read_table], ids=["bytes", "parquet"])
+def test_a_server_that_goes_away_while_a_file_is_read_is_away(
+    s3_server: str, s3_root: str, tmp_path: Path, read: Callable[[IO[bytes]], object]
+) -> None:
+    """Not an error of the client's library, which nobody waits out."""
+    local = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": range(100)}), local)
+    with faulty(FaultProxy(s3_server)) as proxy:
+        store = Store(s3_root)
+        store.create_file("a.parquet", local)
+        with store.open("a.parquet") as file:
+            proxy.next_faults = [("GET", "reset in answer")] * 20
+            with pytest.raises(StoreAway, match=r"a\.parquet: the store"):
+                read(file)
+        proxy.next_faults = []
+        with store.open("a.parquet", sparse=True) as file:
+            assert pq.read_table(file).num_rows == 100
 
 
 class Expiring(FaultProxy):

@@ -96,6 +96,7 @@ class Watched:
     def repair(self) -> bool:
         """What the driver does before it launches a job."""
         lake = LakeResource(root=self.store.root)
+        manifest = None
         try:
             manifest = lake.shard(self.job.output)
             if manifest is None:
@@ -105,7 +106,7 @@ class Watched:
                 return False
         except BadManifest:
             pass
-        lake.retire(self.job.output)
+        assert lake.retire(self.job.output, manifest)
         self.generation += 1
         self.manifest = None
         self.loosen()
