@@ -214,7 +214,7 @@ class _Recorder:
         """`ask` puts a question to the lake until it answers."""
         plan = self._planner.plan(outcome.key)
         view = self._planner.view(plan, outcome.manifest, proved=outcome.adopted)
-        self._observe_set(plan, outcome.manifest)
+        observed = self._observe_set(plan, outcome.manifest)
         self._rates.append(tokens_per_second(outcome.manifest))
         self.run.committed(
             outcome.key,
@@ -225,18 +225,22 @@ class _Recorder:
             inputs=self._inputs[outcome.key],
             checks=lambda selected: ask(lambda: run_checks(SHARD_CHECKS, selected, view, ask_again=True)),
         )
+        if not observed:  # another run may have recorded the last but one meanwhile, as blind for this one's
+            self._observe_set(plan, outcome.manifest, recorded=True)
 
-    def _observe_set(self, plan: Plan, manifest: ShardManifest) -> None:
-        """Just before the last shard's event, so that a backfill that waits for the shards sees the new digest."""
+    def _observe_set(self, plan: Plan, manifest: ShardManifest, *, recorded: bool = False) -> bool:
+        """Just before the last shard's event, so that a backfill that waits for the shards sees the new digest.
+
+        False where the set is not complete."""
         keys = self._partitions.strides_of[plan.job.dataset]
         witness = self._witness.get(plan.job.dataset, plan.key)
         if witness != plan.key and not self._versions([witness]):
-            return  # the set is not complete: no need to ask for all of it at each of its commits
+            return False  # the set is not complete: no need to ask for all of it at each of its commits
         versions = self._versions(keys)
         missing = next((key for key in reversed(keys) if key not in versions and key != plan.key), plan.key)
         self._witness[plan.job.dataset] = missing
-        if versions.get(plan.key) == manifest.data_version:
-            return
+        if versions.get(plan.key) == manifest.data_version and not recorded:
+            return True
         versions[plan.key] = manifest.data_version
         if len(versions) == len(keys):
             digest = hashlib.sha256("".join(versions[key] for key in keys).encode()).hexdigest()[:16]
@@ -244,6 +248,7 @@ class _Recorder:
                 dg.AssetObservation(self._digest_key, partition=plan.job.dataset, tags={DATA_VERSION: digest})
             )
             failpoints.reach("record.observed")
+        return len(versions) == len(keys)
 
     def _versions(self, keys: list[str]) -> dict[str, str]:
         """Data versions of the partitions among `keys` that are materialized."""

@@ -29,6 +29,7 @@ from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.factory import build_definitions
 from embed_assets.index import open_table
 from embed_assets.integrity import restore_space
+from embed_assets.partition_run import PartitionRun
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
 from embed_worker.errors import StoreAway, StoreUnavailable
@@ -772,6 +773,25 @@ def test_a_table_that_lost_rows_is_built_anew(house: House) -> None:
 
 
 @pytest.mark.e2e
+def test_two_runs_that_record_the_last_two_shards_at_once_observe_the_digest(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither has seen the other's event when it looks whether the set is complete."""
+    house.prepare()
+    first, *rest = house.partitions("a")
+    committed = PartitionRun.committed
+
+    def meanwhile(run: PartitionRun, partition: str, **about: Any) -> None:
+        monkeypatch.setattr(PartitionRun, "committed", committed)
+        assert house.run(SHARDS, rest[0], rest[-1]).success
+        committed(run, partition, **about)
+
+    monkeypatch.setattr(PartitionRun, "committed", meanwhile)
+    assert house.run(SHARDS, first).success
+    seen = house.instance.fetch_observations(DIGEST, limit=9).records
+    assert [record.partition_key for record in seen] == ["a"]
+
+
 def test_the_digest_is_observed_once_the_set_is_complete(house: House) -> None:
     house.prepare()
     assert house.run(SHARDS, "a-00000", "a-00001").success
