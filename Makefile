@@ -39,7 +39,7 @@ test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster,
 
 test-fast: ## lint and the unit tests, under a minute
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest -n 2 -m "not vllm and not e2e and not slurm and not ui"
+	.venv/bin/pytest -n 2 -m "not slow and not vllm and not e2e and not slurm and not ui"
 
 e2e-ui: setup-test ## drive the UI in headless Chromium
 	@scripts/test_tools.sh chromium

@@ -16,6 +16,8 @@ from embed_worker.errors import ExitCode
 from tests.chaos.attempt import KILLED
 from tests.chaos.partition import Partition, some_texts
 
+pytestmark = pytest.mark.slow
+
 LONG = int(os.environ.get("EMBED_CHAOS_KILLS", "0")) > 100
 ENDS = (ExitCode.DONE, ExitCode.RETRY)
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, 127)

@@ -13,6 +13,8 @@ from tests.chaos.attempt import KILLED
 from tests.chaos.partition import TEXTS, Partition
 from tests.worker.kit import make_job, run, shard_table
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "8"))
 """At random failpoints and moments, beside one at each failpoint."""
 KILLS_A_STORM = 4

@@ -15,6 +15,8 @@ from tests.chaos.partition import REJECTED, Partition, freeze, is_frozen, thaw
 from tests.chaos.test_worker_storm import COMMIT, END, START, STORES, SWEEP, WORK, applies
 from tests.worker.kit import prove, write_job
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "8"))
 ROUNDS = -(-KILLS // 12)
 """Of random freezes, for each store and number of attempts."""

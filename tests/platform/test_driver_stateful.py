@@ -25,6 +25,8 @@ from tests.platform.driver_world import CALLS, Run, World
 from tests.platform.driver_worlds import ModelWorld, SkyPilotWorld
 from tests.platform.test_driver import commit
 
+pytestmark = pytest.mark.slow
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
     max_examples=2000 if LONG else 100,

@@ -18,6 +18,8 @@ from resources.local_compute import LocalCompute, LocalComputeResource
 from resources.worker_process import WorkerMissing, WorkerProcess
 from tests.platform import kit
 
+pytestmark = pytest.mark.slow
+
 
 class Machine:
     """A prepared dataset and a LocalCompute."""

@@ -23,6 +23,8 @@ from embed_assets.factory import build_definitions
 from embed_assets.settings import Settings
 from tests.platform import kit
 
+pytestmark = pytest.mark.slow
+
 SHARDS = dg.AssetKey(["p", "embedding_shards"])
 FAST: dict[str, Any] = {
     "slots": 12,

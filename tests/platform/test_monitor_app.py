@@ -176,7 +176,7 @@ def test_the_command_refuses_an_open_port_and_says_what_is_missing(lake: Path, m
     assert open_port.exit_code == 2 and "EMBED_MONITOR_TOKEN" in open_port.output
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     missing = CliRunner().invoke(cli_app, ["monitor", "--lake", str(lake)])
-    assert missing.exit_code == 2 and "pip install 'embed-assets[monitor]'" in missing.output
+    assert missing.exit_code == 2 and "pip install -e '.[monitor]'" in missing.output
 
 
 def test_the_command_serves_a_real_lake_and_logs_no_token(lake: Path) -> None:

@@ -13,6 +13,8 @@ from embed_assets.spec.pipeline import HourlyPrice, PlanAssumptions
 from resources.compute import JobHandle, JobStatus
 from tests.platform import kit
 
+pytestmark = pytest.mark.slow
+
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 PRICED = PlanAssumptions(
     usd_per_hour={"L4": HourlyPrice(spot=0.5, on_demand=1.0)},

@@ -25,6 +25,8 @@ from tests.chaos.record import record
 from tests.platform import kit
 from tests.platform.kit import Prepared
 
+pytestmark = pytest.mark.slow
+
 DAMAGES = int(os.environ.get("EMBED_CHAOS_DAMAGES", "40"))
 """`make chaos` asks for 200."""
 KINDS = ("truncate", "flip", "delete", "swap", "replace", "number")

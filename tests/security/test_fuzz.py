@@ -33,6 +33,8 @@ from tests.platform import kit
 
 from .fuzz_kit import JSON, KINDS, PACKERS, SPEC, YAML_PIECES, corpus, fuzzed, kept, lake_jsons, mutated, sources, yamls
 
+pytestmark = pytest.mark.slow
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(12)
 )

@@ -24,6 +24,8 @@ from .kit import input_table, leftovers, make_job, make_spec, prove
 from .stepping import VERSIONS, Attempt, bucket, fast_folder, stepping
 from .watched import Watched
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "0"))
 """So many sequences are tried in a long run; each kills an attempt or two."""
 TEXTS = ["a first text", "a second", "windows " * 9, None, "", None, "the last but two", "the last but one", "the last"]

@@ -20,6 +20,8 @@ from embed_worker.store import Store
 
 from .kit import CountingEngine, leftovers, make_job, make_texts, manifest_of, prove, run, text_of, write_job
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [*make_texts(13), None]
 WRITES = ("create", "create_file", "delete")
 

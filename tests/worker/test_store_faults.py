@@ -22,6 +22,8 @@ from .fault_proxy import STORM, FaultProxy
 from .kit import leftovers, make_job, make_texts, manifest_of, prove, run, write_job
 from .store_suite import race
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [*make_texts(30), None]
 REJECTED = {303: "null text"}
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
