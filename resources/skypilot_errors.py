@@ -9,7 +9,7 @@ UNAVAILABLE = frozenset(
         *("ApiServerConnectionError", "ServerTemporarilyUnavailableError", "TransportError", "NetworkError"),
         *("RequestCancelled", "RequestInterruptedError", "ExecutionRetryableError", "ExecutionPoolFullError"),
         *("ConcurrentWorkerExhaustedError", "SkyletInternalError", "SkyletUnavailableError"),
-        *("ClusterStatusFetchingError", "OperationalError"),
+        *("ClusterStatusFetchingError", "OperationalError", "ClusterNotUpError"),
     )
 )
 BROKEN = frozenset(("ApiServerAuthenticationError", "APIVersionMismatchError", "APINotSupportedError"))
@@ -24,7 +24,7 @@ REFUSED = frozenset(
 )
 LOST_REQUEST = "Failed to get request"
 """The server does not say what became of a request."""
-NO_CONTROLLER = "ClusterNotUpError"
+CONTROLLER_DOWN = "ClusterNotUpError"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -52,11 +52,27 @@ def sorted_error(what: str, error: Exception, *, broken: bool) -> Exception:
     """The error of a call as this package tells it. `broken`: no call has been answered yet."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     text = f"sky {what}: {type(error).__name__}: {' '.join(ANSI.sub('', str(error)).split())[:500]}"
-    if NO_CONTROLLER in kinds:
-        return NoController(text)
+    if CONTROLLER_DOWN in kinds:
+        status = _controller_status(error)
+        if status in ("absent", "STOPPED"):
+            return NoController(text)
+        text = f"{text} (the controller is {status}: `sky status --all-users`)"
     if kinds & BROKEN and broken:
         return BackendBroken(f"{text}. `sky api info` shows which server and user this is")
     return Unanswered(text, kinds)
+
+
+def _controller_status(error: Exception) -> str:
+    """SkyPilot raises the same error where there is no controller, where it sleeps, and where it cannot be reached.
+
+    Only in the first two is nothing live; the error's status tells them apart, its words do not: those of a
+    controller that is being made are those of an absent one.
+    """
+    try:
+        status = error.cluster_status  # type: ignore[attr-defined]
+    except AttributeError:
+        return "unknown"
+    return "absent" if status is None else str(getattr(status, "value", status))
 
 
 def launch_error(error: Unanswered) -> Exception:

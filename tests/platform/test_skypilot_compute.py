@@ -210,10 +210,43 @@ def test_a_rejected_token_is_for_a_person_at_first_and_an_outage_later() -> None
         bench.poll(handle)
 
 
-def test_no_controller_yet_means_that_nothing_is_live() -> None:
+@pytest.mark.parametrize("status", [None, "STOPPED"])
+def test_no_controller_yet_or_one_that_sleeps_means_that_nothing_is_live(status: str | None) -> None:
     bench = Bench()
-    bench.sky.queue_v2 = lambda **_: (_ for _ in ()).throw(ClusterNotUpError("No in-progress managed jobs"))  # type: ignore[method-assign]
+    handle = bench.launch("b")
+    error = ClusterNotUpError("No in-progress managed jobs", status)
+    bench.sky.queue_v2 = bench.sky.cancel = lambda **_: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
     assert bench.compute.find(["a"]) == {}
+    bench.compute.cancel([handle])
+
+
+@pytest.mark.parametrize("status", ["INIT", "UP", "AUTOSTOPPING"])
+def test_a_controller_that_cannot_be_reached_is_an_outage_and_not_an_empty_queue(status: str) -> None:
+    bench = Bench()
+    bench.launch("a")
+    again = bench.new_process()
+    answers = bench.sky.queue_v2, bench.sky.cancel
+    error = ClusterNotUpError("No in-progress managed jobs.", status)
+    bench.sky.queue_v2 = bench.sky.cancel = lambda **_: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    with pytest.raises(ComputeUnavailable, match=f"the controller is {status}"):
+        again.find(["a"])
+    bench.sky.queue_v2 = answers[0]  # type: ignore[method-assign]
+    handle = again.find(["a"])["a"]
+    with pytest.raises(ComputeUnavailable, match="`sky jobs cancel 1`"):
+        again.cancel([handle])
+    bench.sky.cancel = answers[1]  # type: ignore[method-assign]
+    again.cancel([handle])
+    assert [row["status"] for row in bench.sky.rows] == ["CANCELLED"]
+
+
+def test_a_launch_that_meets_a_controller_out_of_reach_is_looked_for_before_it_is_sent_again() -> None:
+    bench = Bench()
+    bench.sky.launch_error = ClusterNotUpError("Failed to connect to jobs controller", "INIT")
+    handle = bench.launch("a")
+    bench.sky.launch_error = None
+    bench.sky.add("embed-a")
+    bench.poll(handle)
+    assert bench.poll(handle).facts["id"] == 1 and len(bench.sky.rows) == 1
 
 
 def test_a_refused_launch_is_final_and_a_failed_one_is_not() -> None:
