@@ -72,7 +72,7 @@ print(json.dumps({str(s and s.value): told(s) for s in [None, *S]}))"""
         ("FAILED", "Job exited with exit code 1 (user program failure)", JobState.FAILED),
         ("FAILED", "Job exited with exit codes [65]", JobState.REFUSED),
         ("FAILED", None, JobState.FAILED),
-        ("FAILED_SETUP", "Setup failed with exit code 75", JobState.REFUSED),
+        ("FAILED_SETUP", "Setup failed with exit code 65", JobState.FAILED),
         ("FAILED_CONTROLLER", None, JobState.FAILED),
         ("SOMETHING_NEW", None, JobState.RUNNING),
     ],
