@@ -40,7 +40,7 @@ class SkyClient:
 
     def __init__(self, endpoint: str | None, seconds: float, sky: Any = None) -> None:
         self._endpoint, self._seconds, self._module = endpoint, seconds, sky
-        self._deadlines = Deadlines()
+        self._deadlines, self._launches = Deadlines(), Deadlines()  # apart: launches that hang hold up no poll
         self._answered = False
 
     # -- jobs ------------------------------------------------------------------------------------
@@ -192,9 +192,11 @@ class SkyClient:
             self._module = import_sky(self._endpoint)
         return self._module
 
-    def _ask(self, what: str, work: Callable[[], T], seconds: float | None = None) -> T:
+    def _ask(
+        self, what: str, work: Callable[[], T], seconds: float | None = None, deadlines: Deadlines | None = None
+    ) -> T:
         try:
-            answer = self._deadlines.call(work, seconds or self._seconds)
+            answer = (deadlines or self._deadlines).call(work, seconds or self._seconds)
         except (ComputeUnavailable, BackendBroken):
             raise
         except DeadlinePassed as error:
@@ -207,7 +209,7 @@ class SkyClient:
     def _launching(self, what: str, work: Callable[[], T], seconds: float) -> T:
         """A launch that the server answered with an error has made no job; one without an answer may have."""
         try:
-            return self._ask(what, work, seconds)
+            return self._ask(what, work, seconds, self._launches)
         except Unanswered as error:
             if (sorted_out := launch_error(error)) is error:
                 raise

@@ -1,9 +1,14 @@
 """The SkyPilot backend against a server that loses answers, restarts, and has jobs of others: nothing runs twice."""
 
+import threading
+import time
+
 import pytest
 
+from resources.background import MAX_STUCK, DeadlinePassed, Deadlines
 from resources.compute import BackendBroken, ComputeUnavailable, JobState
 from resources.skypilot_compute import ABSENT_SECONDS, VANISHED_SECONDS
+from resources.skypilot_job import Phase
 from tests.platform.skypilot_fake import ApiServerAuthenticationError, Bench, ClusterNotUpError
 
 
@@ -196,6 +201,47 @@ def test_a_call_that_hangs_meets_its_deadline() -> None:
     with pytest.raises(ComputeUnavailable, match=r"no answer within 0\.05 s"):
         bench.compute.find(["a"])
     bench.sky.gate.set()
+
+
+def test_slow_launches_hold_up_neither_each_other_nor_the_polls() -> None:
+    bench = Bench(launch_parallelism=32)
+    first = bench.launch("first")
+    bench.sky.gate.clear()
+    for i in range(32):
+        bench.submit(f"p-{i}")
+    jobs = [bench.compute._jobs[f"p-{i}"] for i in range(32)]
+    while any(job.request is None and job.phase is Phase.LAUNCHING for job in jobs):
+        time.sleep(0.01)
+    assert bench.sky.calls.count("launch") == 33
+    assert bench.poll(first).state is JobState.QUEUED
+    assert {job.phase for job in jobs} == {Phase.LAUNCHING}
+    bench.sky.gate.set()
+
+
+def test_launches_that_hang_past_their_deadline_hold_up_no_poll() -> None:
+    bench = Bench(launch_parallelism=MAX_STUCK, call_timeout_seconds=0.3)
+    first = bench.launch("first")
+    bench.sky.gate.clear()
+    hanging = [bench.compute._jobs[bench.submit(f"p-{i}").name] for i in range(MAX_STUCK)]
+    while any(job.phase is Phase.LAUNCHING for job in hanging):
+        time.sleep(0.01)
+    assert {job.phase for job in hanging} == {Phase.LOST}
+    assert bench.compute._client._launches._stuck == MAX_STUCK
+    assert bench.poll(first).state is JobState.QUEUED
+    bench.sky.gate.set()
+
+
+def test_calls_that_hang_are_bounded_and_counted_until_they_return() -> None:
+    deadlines, gate = Deadlines(), threading.Event()
+    for _ in range(MAX_STUCK):
+        with pytest.raises(DeadlinePassed, match="no answer"):
+            deadlines.call(gate.wait, 0.001)
+    with pytest.raises(DeadlinePassed, match="earlier calls hang"):
+        deadlines.call(gate.wait, 0.001)
+    gate.set()
+    while deadlines._stuck:
+        time.sleep(0.01)
+    assert deadlines.call(lambda: "answer", 1) == "answer"
 
 
 def test_a_rejected_token_is_for_a_person_at_first_and_an_outage_later() -> None:
