@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from resources.background import DeadlinePassed, Deadlines
 from resources.compute import BackendBroken, ComputeUnavailable, tail_of
 from resources.skypilot_cost import Machine
-from resources.skypilot_errors import ANSI, NoController, Unanswered, launch_error, sorted_error
+from resources.skypilot_errors import ANSI, NoController, Unanswered, has_login, launch_error, sorted_error
 from resources.skypilot_states import status_name
 
 T = TypeVar("T")
@@ -202,7 +202,8 @@ class SkyClient:
         except DeadlinePassed as error:
             raise ComputeUnavailable(f"sky {what}: {error}") from error
         except Exception as error:
-            raise sorted_error(what, error, broken=not self._answered) from error
+            told = sorted_error(what, error, broken=not self._answered)
+            raise told from (None if has_login(error) else error)
         self._answered = True
         return answer
 

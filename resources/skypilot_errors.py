@@ -27,6 +27,9 @@ LOST_REQUEST = "Failed to get request"
 CONTROLLER_DOWN = "ClusterNotUpError"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
+LOGIN = re.compile(r"(?<=://)[^/?#\s]+@")
+"""Name and password in a URL: SkyPilot quotes its endpoint in every failure to reach it."""
+
 
 class LaunchRefused(Exception):
     """SkyPilot will not launch this, however often it is asked."""
@@ -51,7 +54,7 @@ class NoController(ComputeUnavailable):
 def sorted_error(what: str, error: Exception, *, broken: bool) -> Exception:
     """The error of a call as this package tells it. `broken`: no call has been answered yet."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    text = f"sky {what}: {type(error).__name__}: {' '.join(ANSI.sub('', str(error)).split())[:500]}"
+    text = f"sky {what}: {type(error).__name__}: {without_login(' '.join(str(error).split()))[:500]}"
     if CONTROLLER_DOWN in kinds:
         status = _controller_status(error)
         if status in ("absent", "STOPPED"):
@@ -60,6 +63,19 @@ def sorted_error(what: str, error: Exception, *, broken: bool) -> Exception:
     if kinds & BROKEN and broken:
         return BackendBroken(f"{text}. `sky api info` shows which server and user this is")
     return Unanswered(text, kinds)
+
+
+def without_login(text: str) -> str:
+    return LOGIN.sub("", ANSI.sub("", text))
+
+
+def has_login(error: BaseException | None) -> bool:
+    """Whether the error, or one behind it, quotes a password: Dagster's UI shows them all."""
+    while error is not None:
+        if LOGIN.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _controller_status(error: Exception) -> str:
