@@ -325,7 +325,8 @@ def test_recoveries_are_told_once_and_counted() -> None:
     assert bench.poll(handle).state is JobState.RECOVERING
     bench.clock.now += 10
     bench.sky.run(bench.sky.rows[0], recoveries=1, region="us-west-2")
-    assert "recovery 1" in bench.poll(handle).notice
+    notice = bench.poll(handle).notice
+    assert "was started again (recovery 1)" in notice and "or its worker asked for another start" in notice
     status = bench.poll(handle)
     assert status.notice == "" and status.facts["recoveries"] == 1 and status.facts["region"] == "us-west-2"
     assert status.facts["cost_dollars"] > 0
