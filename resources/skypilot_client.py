@@ -40,7 +40,8 @@ class SkyClient:
 
     def __init__(self, endpoint: str | None, seconds: float, sky: Any = None) -> None:
         self._endpoint, self._seconds, self._module = endpoint, seconds, sky
-        self._deadlines, self._launches = Deadlines(), Deadlines()  # apart: launches that hang hold up no poll
+        # Apart: launches or prices that hang hold up no poll.
+        self._deadlines, self._launches, self._catalog = Deadlines(), Deadlines(), Deadlines()
         self._answered = False
 
     # -- jobs ------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ class SkyClient:
             )
             return float(resources.get_cost(3600))
 
-        return self._deadlines.call(ask, self._seconds)
+        return self._catalog.call(ask, self._seconds)
 
     def dashboard(self, job_id: int) -> str:
         """Link for people: no password that the endpoint may carry."""

@@ -41,7 +41,7 @@ class SkyPilotCompute:
     ) -> None:
         self._client, self._config, self._settings = client, config, settings
         self._clock, self._sleep = clock, sleep
-        self._prices = PriceList(client.hourly_price)
+        self._prices = PriceList(client.hourly_price, clock)
         self._threads = Threads(settings.launch_parallelism, "sky-launch")
         self._jobs: dict[str, ManagedJob] = {}  # the latest of each name
         self._ended: set[int] = set()  # ids that are not to be found again
