@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,20 @@ def test_a_lost_answer_finds_the_job_instead_of_launching_a_second(lose: str) ->
     bench.poll(handle)
     assert bench.poll(handle).facts["id"] == 1
     assert len(bench.sky.rows) == 1
+
+
+def test_a_lost_launch_is_looked_for_by_its_name_and_not_among_all_that_ever_ran() -> None:
+    bench = Bench()
+    known = bench.launch("books-00001")
+    bench.sky.lose = "post"
+    lost = [bench.launch(f"books-0000{i}") for i in (2, 3)]
+    bench.sky.lose = ""
+    asked: list[Any] = []
+    queue = bench.sky.queue_v2
+    bench.sky.queue_v2 = lambda **how: asked.append((how["name_match"], how["job_ids"])) or queue(**how)  # type: ignore
+    statuses = bench.poll(known, *lost)
+    assert asked == [("embed-books-0000", None), (None, [1, 2, 3])]
+    assert {status.facts["id"] for status in statuses.values()} == {1, 2, 3}
 
 
 def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
