@@ -7,6 +7,7 @@ from typing import Protocol
 
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import ShardManifest
+from embed_worker.model_spec import digest_of
 from resources.compute import JobHandle, JobStatus
 
 
@@ -20,9 +21,14 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Job name: the same work has the same name in every run, so a live job is found again."""
+        """Job name: the same shard has the same name in every run, so a live job is found again.
+
+        How it is made (engine settings, checkpoint size) does not count: with an edited pipeline, a run that is
+        executed again would launch every job a second time beside the live one.
+        """
         readable = re.sub(r"[^a-z0-9]+", "-", f"{self.job.pipeline}-{self.key}".lower())
-        return f"{self.prefix}{readable}-{self.job.fingerprint}"
+        shard = digest_of([self.job.lake, self.job.output, self.job.input.digest], length=10)
+        return f"{self.prefix}{readable}-{shard}"
 
 
 class Watch(Protocol):

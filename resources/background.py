@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 MAX_STUCK = 16
-"""Calls that may hang at the same time; further ones are refused rather than piling up threads."""
+"""Calls past their deadline that may hang at the same time; further ones are refused, threads would pile up."""
 
 
 class DeadlinePassed(Exception):
@@ -24,27 +24,27 @@ class Deadlines:
     """Runs each call in a thread of its own and waits so long for it."""
 
     def __init__(self) -> None:
-        self._running = threading.Semaphore(MAX_STUCK)
+        self._lock = threading.Lock()
+        self._stuck = 0  # calls past their deadline; those that are merely slow are bounded by who makes them
 
     def call(self, work: Callable[[], T], seconds: float) -> T:
         """Raises DeadlinePassed, or whatever the call raises."""
-        if not self._running.acquire(blocking=False):
+        if self._stuck >= MAX_STUCK:
             raise DeadlinePassed(f"{MAX_STUCK} earlier calls hang")
         future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                _settle(future, work)
-            finally:
-                self._running.release()
-
-        threading.Thread(target=run, name="call-with-deadline", daemon=True).start()
+        threading.Thread(target=_settle, args=(future, work), name="call-with-deadline", daemon=True).start()
         try:
             return future.result(seconds)
         except FutureTimeout as error:
             if future.done():  # the call itself raised a time-out
                 raise
+            self._count(1)
+            future.add_done_callback(lambda _: self._count(-1))
             raise DeadlinePassed(f"no answer within {seconds:g} s") from error
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._stuck += change
 
 
 class Threads:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from resources.background import DeadlinePassed, Deadlines
 from resources.compute import BackendBroken, ComputeUnavailable, tail_of
 from resources.skypilot_cost import Machine
-from resources.skypilot_errors import ANSI, NoController, Unanswered, launch_error, sorted_error
+from resources.skypilot_errors import ANSI, NoController, Unanswered, has_login, launch_error, sorted_error
 from resources.skypilot_states import status_name
 
 T = TypeVar("T")
@@ -40,7 +40,8 @@ class SkyClient:
 
     def __init__(self, endpoint: str | None, seconds: float, sky: Any = None) -> None:
         self._endpoint, self._seconds, self._module = endpoint, seconds, sky
-        self._deadlines = Deadlines()
+        # Apart: launches or prices that hang hold up no poll.
+        self._deadlines, self._launches, self._catalog = Deadlines(), Deadlines(), Deadlines()
         self._answered = False
 
     # -- jobs ------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ class SkyClient:
             )
             return float(resources.get_cost(3600))
 
-        return self._deadlines.call(ask, self._seconds)
+        return self._catalog.call(ask, self._seconds)
 
     def dashboard(self, job_id: int) -> str:
         """Link for people: no password that the endpoint may carry."""
@@ -192,22 +193,25 @@ class SkyClient:
             self._module = import_sky(self._endpoint)
         return self._module
 
-    def _ask(self, what: str, work: Callable[[], T], seconds: float | None = None) -> T:
+    def _ask(
+        self, what: str, work: Callable[[], T], seconds: float | None = None, deadlines: Deadlines | None = None
+    ) -> T:
         try:
-            answer = self._deadlines.call(work, seconds or self._seconds)
+            answer = (deadlines or self._deadlines).call(work, seconds or self._seconds)
         except (ComputeUnavailable, BackendBroken):
             raise
         except DeadlinePassed as error:
             raise ComputeUnavailable(f"sky {what}: {error}") from error
         except Exception as error:
-            raise sorted_error(what, error, broken=not self._answered) from error
+            told = sorted_error(what, error, broken=not self._answered)
+            raise told from (None if has_login(error) else error)
         self._answered = True
         return answer
 
     def _launching(self, what: str, work: Callable[[], T], seconds: float) -> T:
         """A launch that the server answered with an error has made no job; one without an answer may have."""
         try:
-            return self._ask(what, work, seconds)
+            return self._ask(what, work, seconds, self._launches)
         except Unanswered as error:
             if (sorted_out := launch_error(error)) is error:
                 raise

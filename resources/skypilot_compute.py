@@ -3,6 +3,7 @@
 import concurrent.futures
 import time
 from collections.abc import Callable, Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from embed_worker.job import EmbedJob
@@ -41,7 +42,7 @@ class SkyPilotCompute:
     ) -> None:
         self._client, self._config, self._settings = client, config, settings
         self._clock, self._sleep = clock, sleep
-        self._prices = PriceList(client.hourly_price)
+        self._prices = PriceList(client.hourly_price, clock)
         self._threads = Threads(settings.launch_parallelism, "sky-launch")
         self._jobs: dict[str, ManagedJob] = {}  # the latest of each name
         self._ended: set[int] = set()  # ids that are not to be found again
@@ -164,7 +165,7 @@ class SkyPilotCompute:
         except ComputeUnavailable:
             pass  # `cancel` itself goes on trying, and says so where it gives up
 
-    def _find_lost(self, jobs: Sequence[ManagedJob]) -> list[Record]:
+    def _find_lost(self, jobs: Sequence[ManagedJob]) -> None:
         """Looks up jobs whose launch was not answered; launches anew only what surely does not exist.
 
         Requests before jobs: a launch that ends between the two looks is then in the queue.
@@ -172,7 +173,8 @@ class SkyPilotCompute:
         lost = [job for job in jobs if job.phase is Phase.LOST]
         absent = [job for job in lost if self._clock() - job.lost_at > ABSENT_SECONDS]
         in_flight = set(self._client.launches_in_flight().values()) if absent else set()
-        records = self._client.queue(name_match=self._settings.name_prefix)
+        shared = commonprefix([job.name for job in lost])  # noqa: RUF071 - of characters; the history may be long
+        records = self._client.queue(name_match=shared)
         for job in lost:
             mine = [r for r in records if r["job_name"] == job.name and self._may_be(job, r)]
             if mine:
@@ -187,7 +189,6 @@ class SkyPilotCompute:
                     self._start(job)
             elif not job.cancelled and job.request is not None:
                 self._start(job)  # requests are remembered for a day: asks again what became of it
-        return records
 
     def _start(self, job: ManagedJob) -> None:
         job.phase = Phase.LAUNCHING
@@ -235,11 +236,10 @@ class SkyPilotCompute:
         return True
 
     def _refresh(self, jobs: Sequence[ManagedJob]) -> None:
-        """The one queue call of a poll."""
+        """The one queue call of a poll; where launches are lost, another that looks for them."""
         if any(job.phase is Phase.LOST for job in jobs):
-            records = self._find_lost(jobs)
-        else:
-            records = self._client.queue(job_ids=self._ids(jobs))
+            self._find_lost(jobs)
+        records = self._client.queue(job_ids=self._ids(jobs))
         now = self._clock()
         by_id = {int(record["job_id"]): record for record in records}
         for job in jobs:

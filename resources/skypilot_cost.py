@@ -5,14 +5,19 @@ is not known, and says why: never 0 for "unknown".
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from resources.background import DeadlinePassed
 
 NO_PRICE_LIST = frozenset({"slurm", "kubernetes", "ssh"})
 """Infrastructure whose machines have no instance type, hence no price in a catalog."""
 MACHINE = re.compile(r"^(?P<nodes>\d+)x(?P<spot>\[spot\])?\((?P<elements>.*)\)$", re.IGNORECASE)
 EMPTY = (None, "", "-")
+RETRY_SECONDS = 300.0
+"""A price that could not be had is asked for again: a catalog that is slow once is not unknown for a whole run."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,20 @@ def machine_of(record: Mapping[str, Any]) -> Machine | None:
 
 
 class PriceList:
-    """Hourly prices, each looked up once."""
+    """Hourly prices, each looked up once; a look-up that fails, at most once in RETRY_SECONDS."""
 
-    def __init__(self, look_up: Callable[[Machine], float]) -> None:
-        self._look_up = look_up
+    def __init__(self, look_up: Callable[[Machine], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._look_up, self._clock = look_up, clock
         self._known: dict[Machine, Price] = {}
+        self._again: dict[Machine, float] = {}
+        self._rests_until = float("-inf")  # a catalog that hangs holds up a poll once, not once a machine
 
     def hourly(self, machine: Machine) -> Price:
-        if machine not in self._known:
-            self._known[machine] = self._ask(machine)
-        return self._known[machine]
+        price = self._known.get(machine, (None, "the price catalog did not answer"))
+        if price[0] is None and self._clock() >= max(self._rests_until, self._again.get(machine, float("-inf"))):
+            price = self._known[machine] = self._ask(machine)
+            self._again[machine] = self._clock() + RETRY_SECONDS
+        return price
 
     def _ask(self, machine: Machine) -> Price:
         if machine.cloud.lower() in NO_PRICE_LIST or machine.instance_type is None:
@@ -70,6 +79,8 @@ class PriceList:
         try:
             price = self._look_up(machine) * machine.nodes
         except Exception as error:  # a price is never worth a partition
+            if isinstance(error, DeadlinePassed):
+                self._rests_until = self._clock() + RETRY_SECONDS
             return None, f"no catalog price for {machine.instance_type}: {' '.join(str(error).split())[:200]}"
         if price <= 0:
             return None, f"the catalog has no price for {machine.instance_type} in {machine.region}"

@@ -65,7 +65,8 @@ class ManagedJob:
             self.ledger.see(machine_of(record), recoveries, now, since)
         notice = ""
         if recoveries > self.recoveries:
-            notice = f"managed job {self.job_id} lost its machine and goes on elsewhere (recovery {recoveries})"
+            why = "its machine was lost, or its worker asked for another start"  # SkyPilot does not say which
+            notice = f"managed job {self.job_id} was started again (recovery {recoveries}): {why}"
         self.recoveries = recoveries
         assert self.job_id is not None
         detail = explain(self.seen, self.job_id, record.get("failure_reason")) or str(record.get("details") or "")

@@ -3,9 +3,10 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from embed_worker.secrets import check_address
 from resources.skypilot_task import Overrides
 
 NAME_PREFIX = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*-$"
@@ -14,8 +15,11 @@ NAME_PREFIX = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*-$"
 class SkyPilotFields(BaseModel):
     """One definition for both."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     api_server: str | None = Field(
-        default=None, description="Endpoint of the SkyPilot API server; default: the one `sky api login` remembers."
+        default=None,
+        description="Endpoint of the SkyPilot API server, without a password; default: what `sky api login` remembers.",
     )
     task_file: str | None = Field(default=None, description="SkyPilot task; default: the shipped embed_partition.yaml.")
     infra: str | None = Field(default=None, description="Where jobs may run: `aws`, `gcp/us-central1`, `slurm/name`.")
@@ -44,6 +48,18 @@ class SkyPilotFields(BaseModel):
         default="", description="Names, separated by commas, of variables of this process handed over as secrets."
     )
     call_timeout_seconds: float = Field(default=120.0, gt=0, description="Deadline of a call to the API server.")
+
+    @field_validator("api_server")
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        """The Dagster UI shows it."""
+        try:
+            return value and check_address(value)
+        except ValueError:
+            raise ValueError(
+                "a URL with a secret in it; use a token (SKYPILOT_SERVICE_ACCOUNT_TOKEN), or leave this empty and give "
+                "SkyPilot the URL itself (SKYPILOT_API_SERVER_ENDPOINT)"
+            ) from None
 
     def overrides(self) -> Overrides:
         return Overrides(

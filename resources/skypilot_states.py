@@ -18,7 +18,7 @@ STATES: Mapping[str, JobState] = {
     "SUCCEEDED": JobState.SUCCEEDED,
     "CANCELLED": JobState.CANCELLED,
     "FAILED": JobState.FAILED,
-    "FAILED_SETUP": JobState.REFUSED,
+    "FAILED_SETUP": JobState.FAILED,  # a package index that is away for minutes looks alike
     "FAILED_PRECHECKS": JobState.REFUSED,
     "FAILED_NO_RESOURCE": JobState.REFUSED,
     "FAILED_CONTROLLER": JobState.FAILED,
@@ -27,8 +27,8 @@ STATES: Mapping[str, JobState] = {
 ADVICE: Mapping[str, str] = {
     "CANCELLED": "Someone cancelled it. Materialize the partition again; what it has committed is kept.",
     "FAILED": "The worker ended badly; its log is below. What it has committed is kept for the next attempt.",
-    "FAILED_SETUP": "The node could not be prepared: its log is below. Correct sky/setup_node.sh or the pins beside "
-    "it, or name a ready environment with EMBED_WORKER_PYTHON in EMBED_SKY_ENVS.",
+    "FAILED_SETUP": "The node could not be prepared: its log is below. Where every attempt ends so, correct "
+    "sky/setup_node.sh or the pins beside it, or name a ready environment with EMBED_WORKER_PYTHON in EMBED_SKY_ENVS.",
     "FAILED_PRECHECKS": "SkyPilot refuses the request before launching: a cloud that is not enabled, an unknown "
     "region or accelerator, or spot where there is none (Slurm, Kubernetes: EMBED_SKY_USE_SPOT=false). Run "
     "`sky check`, then correct the EMBED_SKY_* overrides or the task file.",

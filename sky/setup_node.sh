@@ -12,7 +12,16 @@ if ! command -v nvidia-smi >/dev/null; then
   echo "this node has no GPU driver (nvidia-smi). On a CPU node, point EMBED_WORKER_PYTHON to an environment made from requirements-cpu.txt and this folder ('.[s3]')" >&2
   exit 1
 fi
+retried() { # three tries: a package index that is away for a minute is no reason to lose the machine
+  local pause
+  for pause in 15 60; do
+    "$@" && return
+    echo "failed, once more in $pause s: $*" >&2
+    sleep "$pause"
+  done
+  "$@"
+}
 export PATH="$HOME/.local/bin:$PATH"
-command -v uv >/dev/null || python3 -m pip install --quiet --user uv
+command -v uv >/dev/null || retried python3 -m pip install --quiet --user uv
 [ -x "$HOME/.embed-worker/bin/python" ] || uv venv --quiet --python 3.12 "$HOME/.embed-worker"
-uv pip install --quiet --python "$HOME/.embed-worker/bin/python" -r requirements-gpu.txt ".[s3,gcs,azure]"
+retried uv pip install --quiet --python "$HOME/.embed-worker/bin/python" -r requirements-gpu.txt ".[s3,gcs,azure]"

@@ -54,7 +54,7 @@ class EmbedJob(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the job; the same work has the same fingerprint, so a live job can be found again."""
+        """Digest of the whole job: the name of its file."""
         return digest_of(self.model_dump(mode="json"), length=10)
 
     @property

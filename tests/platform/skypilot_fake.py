@@ -22,7 +22,9 @@ class ApiServerAuthenticationError(RuntimeError):
 
 
 class ClusterNotUpError(Exception):
-    pass
+    def __init__(self, message: str, cluster_status: str | None) -> None:
+        super().__init__(message)
+        self.cluster_status = cluster_status
 
 
 class Clock:

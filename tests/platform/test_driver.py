@@ -20,6 +20,7 @@ from embed_worker.errors import StoreUnavailable
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import Canaries, InputRef, ShardManifest
+from embed_worker.model_spec import Prompts
 from resources.compute import ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
 from tests.platform import kit
@@ -593,9 +594,28 @@ def test_a_driver_is_stopped_while_the_backend_is_away(tmp_path: Path) -> None:
         bench.run(alive=lambda: next(alive))
 
 
+def changed(made: Plan, update: dict[str, Any]) -> Plan:
+    return Plan(made.key, made.job.model_copy(update=update))
+
+
+def test_a_live_job_is_attached_to_whatever_changed_that_changes_no_shard(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (first,) = bench.plans
+    bench.compute.start(first.name, JobState.RUNNING)
+    spec = kit.spec(engine={"max_num_seqs": 128}, prompts=Prompts(query="query: "), location=str(tmp_path))
+    bench.plans = [changed(first, {"spec": spec, "checkpoint_rows": 7, "heartbeat_seconds": 1.0})]
+    assert bench.plans[0].job.path != first.job.path
+    bench.states("running", "commit")
+    outcomes = bench.run()
+    assert bench.compute.submitted == {} and isinstance(done(outcomes)[0], Committed)
+
+
 def test_names_say_the_work(tmp_path: Path) -> None:
     lake = LakeResource(root=str(tmp_path))
     same, other = plan(lake, 1), plan(lake, 1, digest="changed")
     assert same.name == plan(lake, 1).name != other.name
+    elsewhere = plan(LakeResource(root=str(tmp_path / "other")), 1)
+    spec = {"spec": kit.spec(revision="another")}
+    assert len({p.name for p in (same, other, elsewhere, changed(same, spec), plan(lake, 2))}) == 5
     assert re.fullmatch(r"p-d-00001-[0-9a-f]{10}", same.name)
     assert re.fullmatch(r"[a-z0-9-]+", Plan("Odd_name.x-00001", same.job).name.lower())

@@ -1,9 +1,15 @@
 """The SkyPilot backend against a server that loses answers, restarts, and has jobs of others: nothing runs twice."""
 
+import threading
+import time
+from typing import Any
+
 import pytest
 
+from resources.background import MAX_STUCK, DeadlinePassed, Deadlines
 from resources.compute import BackendBroken, ComputeUnavailable, JobState
 from resources.skypilot_compute import ABSENT_SECONDS, VANISHED_SECONDS
+from resources.skypilot_job import Phase
 from tests.platform.skypilot_fake import ApiServerAuthenticationError, Bench, ClusterNotUpError
 
 
@@ -138,6 +144,20 @@ def test_a_lost_answer_finds_the_job_instead_of_launching_a_second(lose: str) ->
     assert len(bench.sky.rows) == 1
 
 
+def test_a_lost_launch_is_looked_for_by_its_name_and_not_among_all_that_ever_ran() -> None:
+    bench = Bench()
+    known = bench.launch("books-00001")
+    bench.sky.lose = "post"
+    lost = [bench.launch(f"books-0000{i}") for i in (2, 3)]
+    bench.sky.lose = ""
+    asked: list[Any] = []
+    queue = bench.sky.queue_v2
+    bench.sky.queue_v2 = lambda **how: asked.append((how["name_match"], how["job_ids"])) or queue(**how)  # type: ignore
+    statuses = bench.poll(known, *lost)
+    assert asked == [("embed-books-0000", None), (None, [1, 2, 3])]
+    assert {status.facts["id"] for status in statuses.values()} == {1, 2, 3}
+
+
 def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
     bench = Bench()
     bench.sky.add("embed-a", "FAILED", submitted_at=bench.clock() - 86_400)
@@ -198,6 +218,47 @@ def test_a_call_that_hangs_meets_its_deadline() -> None:
     bench.sky.gate.set()
 
 
+def test_slow_launches_hold_up_neither_each_other_nor_the_polls() -> None:
+    bench = Bench(launch_parallelism=32)
+    first = bench.launch("first")
+    bench.sky.gate.clear()
+    for i in range(32):
+        bench.submit(f"p-{i}")
+    jobs = [bench.compute._jobs[f"p-{i}"] for i in range(32)]
+    while any(job.request is None and job.phase is Phase.LAUNCHING for job in jobs):
+        time.sleep(0.01)
+    assert bench.sky.calls.count("launch") == 33
+    assert bench.poll(first).state is JobState.QUEUED
+    assert {job.phase for job in jobs} == {Phase.LAUNCHING}
+    bench.sky.gate.set()
+
+
+def test_launches_that_hang_past_their_deadline_hold_up_no_poll() -> None:
+    bench = Bench(launch_parallelism=MAX_STUCK, call_timeout_seconds=0.3)
+    first = bench.launch("first")
+    bench.sky.gate.clear()
+    hanging = [bench.compute._jobs[bench.submit(f"p-{i}").name] for i in range(MAX_STUCK)]
+    while any(job.phase is Phase.LAUNCHING for job in hanging):
+        time.sleep(0.01)
+    assert {job.phase for job in hanging} == {Phase.LOST}
+    assert bench.compute._client._launches._stuck == MAX_STUCK
+    assert bench.poll(first).state is JobState.QUEUED
+    bench.sky.gate.set()
+
+
+def test_calls_that_hang_are_bounded_and_counted_until_they_return() -> None:
+    deadlines, gate = Deadlines(), threading.Event()
+    for _ in range(MAX_STUCK):
+        with pytest.raises(DeadlinePassed, match="no answer"):
+            deadlines.call(gate.wait, 0.001)
+    with pytest.raises(DeadlinePassed, match="earlier calls hang"):
+        deadlines.call(gate.wait, 0.001)
+    gate.set()
+    while deadlines._stuck:
+        time.sleep(0.01)
+    assert deadlines.call(lambda: "answer", 1) == "answer"
+
+
 def test_a_rejected_token_is_for_a_person_at_first_and_an_outage_later() -> None:
     bench = Bench()
     bench.sky.error = ApiServerAuthenticationError("401")
@@ -210,10 +271,43 @@ def test_a_rejected_token_is_for_a_person_at_first_and_an_outage_later() -> None
         bench.poll(handle)
 
 
-def test_no_controller_yet_means_that_nothing_is_live() -> None:
+@pytest.mark.parametrize("status", [None, "STOPPED"])
+def test_no_controller_yet_or_one_that_sleeps_means_that_nothing_is_live(status: str | None) -> None:
     bench = Bench()
-    bench.sky.queue_v2 = lambda **_: (_ for _ in ()).throw(ClusterNotUpError("No in-progress managed jobs"))  # type: ignore[method-assign]
+    handle = bench.launch("b")
+    error = ClusterNotUpError("No in-progress managed jobs", status)
+    bench.sky.queue_v2 = bench.sky.cancel = lambda **_: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
     assert bench.compute.find(["a"]) == {}
+    bench.compute.cancel([handle])
+
+
+@pytest.mark.parametrize("status", ["INIT", "UP", "AUTOSTOPPING"])
+def test_a_controller_that_cannot_be_reached_is_an_outage_and_not_an_empty_queue(status: str) -> None:
+    bench = Bench()
+    bench.launch("a")
+    again = bench.new_process()
+    answers = bench.sky.queue_v2, bench.sky.cancel
+    error = ClusterNotUpError("No in-progress managed jobs.", status)
+    bench.sky.queue_v2 = bench.sky.cancel = lambda **_: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    with pytest.raises(ComputeUnavailable, match=f"the controller is {status}"):
+        again.find(["a"])
+    bench.sky.queue_v2 = answers[0]  # type: ignore[method-assign]
+    handle = again.find(["a"])["a"]
+    with pytest.raises(ComputeUnavailable, match="`sky jobs cancel 1`"):
+        again.cancel([handle])
+    bench.sky.cancel = answers[1]  # type: ignore[method-assign]
+    again.cancel([handle])
+    assert [row["status"] for row in bench.sky.rows] == ["CANCELLED"]
+
+
+def test_a_launch_that_meets_a_controller_out_of_reach_is_looked_for_before_it_is_sent_again() -> None:
+    bench = Bench()
+    bench.sky.launch_error = ClusterNotUpError("Failed to connect to jobs controller", "INIT")
+    handle = bench.launch("a")
+    bench.sky.launch_error = None
+    bench.sky.add("embed-a")
+    bench.poll(handle)
+    assert bench.poll(handle).facts["id"] == 1 and len(bench.sky.rows) == 1
 
 
 def test_a_refused_launch_is_final_and_a_failed_one_is_not() -> None:
@@ -246,7 +340,8 @@ def test_recoveries_are_told_once_and_counted() -> None:
     assert bench.poll(handle).state is JobState.RECOVERING
     bench.clock.now += 10
     bench.sky.run(bench.sky.rows[0], recoveries=1, region="us-west-2")
-    assert "recovery 1" in bench.poll(handle).notice
+    notice = bench.poll(handle).notice
+    assert "was started again (recovery 1)" in notice and "or its worker asked for another start" in notice
     status = bench.poll(handle)
     assert status.notice == "" and status.facts["recoveries"] == 1 and status.facts["region"] == "us-west-2"
     assert status.facts["cost_dollars"] > 0

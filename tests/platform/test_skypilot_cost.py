@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from resources.skypilot_cost import Ledger, Machine, PriceList, machine_of
+from resources.background import DeadlinePassed
+from resources.skypilot_cost import RETRY_SECONDS, Ledger, Machine, PriceList, machine_of
+from tests.platform.skypilot_fake import Clock
 
 RECORD: dict[str, Any] = {
     "cluster_resources_full": "1x[spot](gpus=L4:1, cpus=4, mem=16, g6.xlarge, disk=150)",
@@ -66,6 +68,44 @@ def test_an_unknown_price_is_not_zero(table: dict[str, float], machine: Machine,
     ledger.see(machine, 0, now=100, since=0)
     for price, why in (ledger.hourly(), ledger.cost(0)):
         assert price is None and reason in why
+
+
+def test_a_price_that_could_not_be_had_is_asked_for_again_after_a_while() -> None:
+    table: dict[str, float] = {}
+    clock, asked = Clock(), 0
+
+    def look_up(machine: Machine) -> float:
+        nonlocal asked
+        asked += 1
+        return table[str(machine.instance_type)]
+
+    ledger = Ledger(PriceList(look_up, clock=clock))
+    ledger.see(L4, 0, now=3600, since=0)
+    for seconds in (0, RETRY_SECONDS / 2, RETRY_SECONDS / 2 - 1):
+        clock.now += seconds
+        assert ledger.cost(0)[0] is None
+    assert asked == 1  # each look-up may hold up a poll until its deadline
+    table["g6.xlarge"] = 0.36
+    clock.now += 1
+    assert ledger.cost(0) == ledger.hourly() == (pytest.approx(0.36), "")
+    clock.now += 9 * RETRY_SECONDS
+    assert ledger.hourly()[0] == 0.36 and asked == 2
+
+
+def test_a_catalog_that_hangs_is_waited_for_once_and_not_once_a_machine() -> None:
+    clock, asked = Clock(), 0
+
+    def look_up(machine: Machine) -> float:
+        nonlocal asked
+        asked += 1
+        raise DeadlinePassed("no answer within 120 s")
+
+    listed = PriceList(look_up, clock=clock)
+    machines = [Machine("AWS", f"region-{i}", None, "g6.xlarge", (), True) for i in range(9)]
+    for seconds in (0, 1, RETRY_SECONDS):
+        clock.now += seconds
+        assert {listed.hourly(machine)[0] for machine in machines} == {None}
+    assert asked == 2
 
 
 def test_machines_that_no_poll_saw_make_the_cost_unknown() -> None:

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,32 @@ from resources.skypilot_states import ADVICE, STATES, exit_code, explain, is_liv
 
 
 @pytest.fixture(scope="module")
-def real_statuses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
-    """SkyPilot's own enum: status → terminal. In a process of its own: importing sky writes into HOME."""
+def sky_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Runs a script with the real SkyPilot, in a process of its own: importing sky writes into HOME."""
     try:
         importlib.metadata.version("skypilot")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("skypilot is not installed: pip install -e '.[dev]'")
+    env = {"HOME": str(tmp_path_factory.mktemp("home")), "PATH": "/usr/bin:/bin"}
+
+    def run(script: str) -> str:
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+        )
+        return done.stdout.splitlines()[-1]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def real_statuses(sky_script: Callable[[str], str]) -> dict[str, bool]:
+    """SkyPilot's own enum: status → terminal."""
     script = (
         "import json; from sky.jobs.state import ManagedJobStatus as S;"
         "print(json.dumps({s.value: s.is_terminal() for s in S}))"
     )
-    home = str(tmp_path_factory.mktemp("home"))
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={"HOME": home, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
-        cwd=Path(__file__).parents[2], check=True,
-    )  # fmt: skip
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(json.loads(sky_script(script)))
 
 
 def test_the_real_enum_is_mapped_completely(real_statuses: dict[str, bool]) -> None:
@@ -39,6 +50,21 @@ def test_the_real_enum_is_mapped_completely(real_statuses: dict[str, bool]) -> N
         assert (name in ADVICE) == (terminal and name != "SUCCEEDED"), name
 
 
+def test_what_the_server_says_of_its_controller_reaches_us(sky_script: Callable[[str], str]) -> None:
+    script = """
+import json, pickle
+from sky import exceptions as e
+from sky.utils.status_lib import ClusterStatus as S
+from resources.skypilot_errors import sorted_error
+def told(status):
+    error = pickle.loads(pickle.dumps(e.serialize_exception(e.ClusterNotUpError("words", cluster_status=status))))
+    return type(sorted_error("queue", e.deserialize_exception(error), broken=False)).__name__
+print(json.dumps({str(s and s.value): told(s) for s in [None, *S]}))"""
+    told = json.loads(sky_script(script))
+    assert told.pop("None") == told.pop("STOPPED") == "NoController"
+    assert {"INIT", "UP"} <= set(told) and set(told.values()) == {"Unanswered"}
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "state"),
     [
@@ -46,7 +72,7 @@ def test_the_real_enum_is_mapped_completely(real_statuses: dict[str, bool]) -> N
         ("FAILED", "Job exited with exit code 1 (user program failure)", JobState.FAILED),
         ("FAILED", "Job exited with exit codes [65]", JobState.REFUSED),
         ("FAILED", None, JobState.FAILED),
-        ("FAILED_SETUP", "Setup failed with exit code 75", JobState.REFUSED),
+        ("FAILED_SETUP", "Setup failed with exit code 65", JobState.FAILED),
         ("FAILED_CONTROLLER", None, JobState.FAILED),
         ("SOMETHING_NEW", None, JobState.RUNNING),
     ],

@@ -233,3 +233,20 @@ def test_the_backend_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         WorkerMissing, match="search queries on this machine, but there is no worker environment at /now"
     ):
         resource.embed_queries(kit.spec(), ["a"])
+
+
+def stub(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(("outage", "code"), [(2, 0), (3, 1)])
+def test_setup_outlasts_a_short_outage_of_the_package_index(tmp_path: Path, outage: int, code: int) -> None:
+    tried = tmp_path / "tried"
+    stub(tmp_path, "nvidia-smi", "exit 0")
+    stub(tmp_path, "sleep", "exit 0")
+    stub(tmp_path, "uv", f'[ "$1" = pip ] || exit 0; echo >> {tried}; [ $(wc -l < {tried}) -gt {outage} ]')
+    env = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", str(ROOT / "sky/setup_node.sh")], env=env, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert len(tried.read_text().splitlines()) == 3 and "once more in 60 s: uv pip install" in done.stderr

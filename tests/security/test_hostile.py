@@ -2,6 +2,8 @@
 
 import ast
 import json
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ from embed_worker.files import FileRef
 from embed_worker.job import EmbedJob, load_job
 from embed_worker.manifests import BadManifest, Latest, read_manifest
 from embed_worker.store import Store
+from resources.compute import ComputeUnavailable
+from resources.skypilot import SkyPilotResource
+from resources.skypilot_settings import SkyPilotFields, SkyPilotSettings
 from tests.platform import kit
 from tests.platform.kit import Prepared
+from tests.platform.skypilot_fake import ApiServerConnectionError, Bench
 
 REPO = Path(__file__).parents[2]
 TEXTS = [
@@ -171,6 +177,28 @@ def test_a_secret_in_the_lakes_address_is_refused_and_not_repeated() -> None:
         with pytest.raises((ValidationError, StoreUnavailable)) as caught:
             make(f"s3://me:{SECRET}@bucket/lake")
         assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [SkyPilotFields, SkyPilotResource, SkyPilotSettings])
+def test_a_secret_in_the_api_servers_address_is_refused_and_not_repeated(
+    make: Callable[..., SkyPilotFields], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValidationError, match="SKYPILOT_API_SERVER_ENDPOINT") as caught:
+        make(api_server=f"https://me:{SECRET}@sky.example.com")
+    assert SECRET not in str(caught.value)
+    monkeypatch.setenv("EMBED_SKY_API_SERVER", "https://sky.example.com/team")
+    assert SkyPilotSettings().api_server == "https://sky.example.com/team"
+
+
+def test_a_password_that_skypilot_quotes_is_cut_out() -> None:
+    bench = Bench()
+    quoted = f"Could not connect to https://me:{SECRET}@host:1/a. Try: curl https://{SECRET}@host:1/a/health"
+    error = ApiServerConnectionError(quoted)
+    error.__cause__ = OSError("refused")
+    bench.sky.queue_v2 = lambda **_: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    with pytest.raises(ComputeUnavailable, match=r"https://host:1/a\. Try: curl https://host:1/a/h") as caught:
+        bench.compute.find(["a"])
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_environment_never_reaches_the_lake(

@@ -517,7 +517,7 @@ def test_job_files(lake: str, tmp_path: Path) -> None:
         load_job("nonsense://x/job.json")
 
 
-def test_the_fingerprint_finds_the_same_work_again(lake: str) -> None:
+def test_the_job_file_is_named_by_all_that_is_in_it(lake: str) -> None:
     job = make_job(lake, TEXTS)
     assert EmbedJob.model_validate_json(job.model_dump_json()).fingerprint == job.fingerprint
     assert job.model_copy(update={"spec": make_spec(pooling="cls")}).fingerprint != job.fingerprint
