@@ -22,8 +22,6 @@ VANISHED_SECONDS = 600.0
 """A server that answers, yet has not known a job for so long, has lost it."""
 CANCEL_SECONDS = 90.0
 SETTLE_SECONDS, SETTLE_PAUSE = 120.0, 2.0
-CLOCK_SKEW = 120.0
-"""Between this machine's clock and the server's."""
 
 
 class SkyPilotCompute:
@@ -176,12 +174,11 @@ class SkyPilotCompute:
         shared = commonprefix([job.name for job in lost])  # noqa: RUF071 - of characters; the history may be long
         records = self._client.queue(name_match=shared)
         for job in lost:
-            mine = [r for r in records if r["job_name"] == job.name and self._may_be(job, r)]
-            if mine:
-                record = min(mine, key=lambda r: (not is_live(r["status"]), r["job_id"]))
-                job.dashboard = self._client.dashboard(int(record["job_id"]))
-                job.resolve(int(record["job_id"]))
-            elif job in absent and job.name not in in_flight:
+            gone = job in absent and job.name not in in_flight
+            if (job_id := job.made_as(records, self._ended, gone)) is not None:
+                job.dashboard = self._client.dashboard(job_id)
+                job.resolve(job_id)
+            elif gone:
                 if job.cancelled:
                     job.end(JobState.CANCELLED, "cancelled by this run; its launch never reached the server")
                 else:
@@ -193,12 +190,6 @@ class SkyPilotCompute:
     def _start(self, job: ManagedJob) -> None:
         job.phase = Phase.LAUNCHING
         job.future = self._threads.submit(lambda: self._launch(job))
-
-    def _may_be(self, job: ManagedJob, record: Record) -> bool:
-        if int(record["job_id"]) in self._ended:
-            return False
-        submitted = record.get("submitted_at")
-        return is_live(record["status"]) or (submitted is not None and submitted >= job.asked_at - CLOCK_SKEW)
 
     # -- looking ---------------------------------------------------------------------------------
 

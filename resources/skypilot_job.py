@@ -1,7 +1,7 @@
 """One managed job as the backend sees it: from the launch request to its end."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -11,6 +11,9 @@ from resources.compute import JobHandle, JobState, JobStatus
 from resources.skypilot_client import Record, RequestId
 from resources.skypilot_cost import EMPTY, Ledger, Machine, machine_of
 from resources.skypilot_states import explain, is_live, job_state
+
+CLOCK_SKEW = 120.0
+"""Between this machine's clock and the server's."""
 
 
 class Phase(Enum):
@@ -50,6 +53,18 @@ class ManagedJob:
 
     def resolve(self, job_id: int) -> None:
         self.job_id, self.phase = job_id, Phase.KNOWN
+
+    def made_as(self, records: Iterable[Record], ended: Container[int], gone: bool) -> int | None:
+        """The id in the queue of a job whose launch was not answered, if it is there.
+
+        `gone`: the launch cannot land any more. As long as it may, a job that has ended is no answer: it may be one
+        that an earlier run made and cancelled a moment ago.
+        """
+        mine = [r for r in records if r["job_name"] == self.name and int(r["job_id"]) not in ended]
+        if live := [int(r["job_id"]) for r in mine if is_live(r["status"])]:
+            return min(live)  # the oldest, should there be several
+        late = [int(r["job_id"]) for r in mine if float(r.get("submitted_at") or 0) >= self.asked_at - CLOCK_SKEW]
+        return max(late) if late and gone else None
 
     def end(self, state: JobState, detail: str) -> None:
         self.status = JobStatus(state, detail, self.status.facts)

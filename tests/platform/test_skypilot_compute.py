@@ -168,6 +168,22 @@ def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
     assert bench.poll(handle).facts["id"] == 2
 
 
+def test_a_launch_that_may_still_land_is_not_taken_for_a_job_that_an_earlier_run_cancelled() -> None:
+    """Terminated, re-executed at once, and the server is slow: the launch would be nobody's."""
+    bench = Bench()
+    bench.sky.add("embed-a", "CANCELLED", submitted_at=bench.clock() - 5)
+    bench.sky.lose = "request"
+    handle = bench.launch("a")
+    bench.sky.lose = ""
+    waiting = bench.sky.pending_launch("embed-a")
+    assert not bench.poll(handle).state.final
+    assert not bench.poll(handle, after=2 * ABSENT_SECONDS).state.final
+    bench.sky.in_flight.remove(waiting)
+    bench.sky.add("embed-a")
+    bench.poll(handle)
+    assert bench.poll(handle).facts["id"] == 2
+
+
 def test_a_request_that_never_arrived_is_sent_again_only_after_a_while() -> None:
     bench = Bench()
     bench.sky.lose = "request"
