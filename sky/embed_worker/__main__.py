@@ -169,7 +169,7 @@ def main() -> int:
             break
     if len(codes) < len(arguments.jobs):
         return ExitCode.RETRY
-    return max(codes)  # RETRY outranks BAD_JOB: what can still be done comes first
+    return max(codes)  # RETRY outranks the others: what can still be done comes first
 
 
 if __name__ == "__main__":
@@ -180,6 +180,6 @@ if __name__ == "__main__":
         code = error.exit_code
     except Exception:
         log.exception("the worker failed")
-        code = ExitCode.RETRY
+        code = ExitCode.UNAVAILABLE  # no job was begun: nothing in the lake counts this start
     sys.stderr.flush()
     os._exit(code)  # vLLM's and torch's threads need no farewell, and some hang at it

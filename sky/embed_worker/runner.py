@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from embed_worker import failpoints, files
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.commit import commit_shard
-from embed_worker.errors import BadJob, DamagedData, Preempted
+from embed_worker.errors import BadJob, DamagedData, Preempted, StoreUnavailable
 from embed_worker.feeder import Feeder
 from embed_worker.hardware import attempt_facts, hardware
 from embed_worker.heartbeat import Heartbeat
@@ -25,7 +25,7 @@ from embed_worker.manifests import BadManifest, ShardManifest, now, read_manifes
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.models import LoadedModel, load_tokenizer
 from embed_worker.parts import Parts
-from embed_worker.starts import JOB, check_starts
+from embed_worker.starts import JOB, beginning, check_starts
 from embed_worker.store import Store
 from embed_worker.table import shard_schema
 from embed_worker.tokens import TextTokenizer
@@ -53,20 +53,22 @@ def run_job(
     Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
     A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first.
     """
-    store = Store(job.lake)
-    if _committed(store, job):
-        log.info("%s is committed already", job.partition)
-        Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
-        return False
+    with beginning():
+        store = Store(job.lake)
+        if _committed(store, job):
+            log.info("%s is committed already", job.partition)
+            Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
+            return False
     try:
         return _Attempt(store, job, load, tokenizer, stop, lane).run()
     except Preempted:
         raise
     except Exception as error:
-        if _committed(store, job):
-            log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
-            Checkpoints(store, job).sweep()
-            return False
+        with suppress(StoreUnavailable, OSError):  # what went wrong first decides the exit code
+            if _committed(store, job):
+                log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
+                Checkpoints(store, job).sweep()
+                return False
         raise
 
 
@@ -106,10 +108,11 @@ class _Attempt:
 
     def run(self) -> bool:
         started = time.monotonic()
-        self.checkpoints.register(self.name, {"started_at": now(), **self.about})
-        failpoints.reach("attempt.registered")
-        if self.lane.commits:
-            check_starts(self.checkpoints, self.about.get(JOB))
+        with beginning():
+            self.checkpoints.register(self.name, {"started_at": now(), **self.about})
+            failpoints.reach("attempt.registered")
+            if self.lane.commits:
+                check_starts(self.checkpoints, self.about.get(JOB))
         log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent

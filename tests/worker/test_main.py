@@ -63,8 +63,8 @@ def test_exit_codes_of_jobs(lake: str, tmp_path: Path) -> None:
     assert code == ExitCode.BAD_JOB and error is not None and "none.json" in error
     below_a_file = job.model_copy(update={"lake": f"{lake}/{job.manifest_path}/x"})
     code, error = Worker().run(write_to(tmp_path / "j.json", below_a_file))
-    assert code == ExitCode.RETRY and error is not None and "EMBED_LAKE" in error
-    assert (ExitCode.DONE, ExitCode.BAD_JOB, ExitCode.RETRY) == (0, 65, 75)
+    assert code == ExitCode.UNAVAILABLE and error is not None and "EMBED_LAKE" in error
+    assert (ExitCode.DONE, ExitCode.BAD_JOB, ExitCode.UNAVAILABLE, ExitCode.RETRY) == (0, 65, 69, 75)
 
 
 def write_to(path: Path, job: EmbedJob) -> str:
