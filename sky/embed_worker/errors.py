@@ -33,6 +33,10 @@ class Preempted(WorkerError):
     """The worker was told to stop; what is committed stays committed."""
 
 
+class SickEngine(WorkerError):
+    """The engine no longer gives the vectors of its start. Another machine is not bad."""
+
+
 class StoreUnavailable(WorkerError):
     """The lake cannot be written or read now: disk full, no permission, network down."""
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 from embed_worker import failpoints, files
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.commit import commit_shard
-from embed_worker.errors import BadJob, DamagedData, Preempted, StoreUnavailable
+from embed_worker.errors import BadJob, DamagedData, Preempted, SickEngine, StoreUnavailable
 from embed_worker.feeder import Feeder
 from embed_worker.hardware import attempt_facts, hardware
+from embed_worker.health import Health
 from embed_worker.heartbeat import Heartbeat
 from embed_worker.job import EmbedJob
 from embed_worker.lanes import SINGLE, Lane
@@ -101,6 +102,7 @@ class _Attempt:
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
         self.units: dict[int, Unit] = {}
+        self.made: set[int] = set()
         self.writing: list[Future[None]] = []
         self.cache = VectorCache()
         self.over = threading.Event()
@@ -191,6 +193,8 @@ class _Attempt:
             if self.checkpoints.is_committed(index):  # by a twin, meanwhile
                 self.heartbeat.add(rows=table.num_rows, tokens=0)
                 return None
+            if index < len(self.parts.records):
+                raise DamagedData(f"checkpoint {index} was taken back after its part was written")
             if self.store.exists(self.job.manifest_path):
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
             return self._timed("tokenise", lambda: make_unit(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
@@ -206,27 +210,38 @@ class _Attempt:
 
     def _embed(self, model: LoadedModel, feeder: Feeder, scratch: Path) -> None:
         schema = shard_schema(self.job, model.engine.dimension)
-        clock = model.engine.clock
+        clock, health = model.engine.clock, Health(model)
         before = dict(clock.seconds)
         self._last_finish = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+
+            def complete(unit: Unit) -> None:
+                if unit.refused:
+                    feeder.go_first(health.question(unit))
+                else:
+                    self._finish(unit, writer, schema, scratch)
 
             def begin(unit: Unit) -> None:
                 unit.begin(model.engine.dimension, self.job.spec.output_dtype)
                 self.units[unit.index] = unit
                 if unit.recall(self.cache) == 0:
-                    self._finish(unit, writer, schema, scratch)
+                    complete(unit)
 
             feeder.begin = begin
             with closing(model.engine.embed(feeder)) as results:
                 for (index, sequence), vector in results:
                     if self.stop.is_set():
                         raise Preempted("told to stop; the committed checkpoints are kept")
+                    if index < 0:
+                        if (sound := health.answer((index, sequence), vector)) is not None:
+                            self._finish(sound, writer, schema, scratch)
+                        continue
                     unit = self.units[index]
-                    if not isinstance(vector, str):
+                    last = unit.put(sequence, vector)
+                    if not isinstance(vector, str) and sequence not in unit.refused:
                         self.cache.put(unit.sequences[sequence], vector)
-                    if unit.put(sequence, vector):
-                        self._finish(unit, writer, schema, scratch)
+                    if last:
+                        complete(unit)
             if self.stop.is_set():
                 raise Preempted("told to stop; the committed checkpoints are kept")
             begun = time.monotonic()
@@ -235,6 +250,12 @@ class _Attempt:
             self.seconds["write_tail"] = time.monotonic() - begun
         for kind, spent in clock.seconds.items():
             self.seconds[f"engine_{kind}"] = spent - before[kind]
+        try:
+            health.check()
+        except SickEngine:  # since when, nobody knows
+            for index in self.made:
+                self.checkpoints.retire(index)
+            raise
 
     def _finish(self, unit: Unit, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
         """Hands a finished checkpoint to the writer; waits only when the writer is behind."""
@@ -270,6 +291,8 @@ class _Attempt:
         )
         first = self.checkpoints.commit(record, table, scratch)
         self.heartbeat.add(rows=unit.rows, tokens=record.tokens if first else 0)
+        if first:
+            self.made.add(unit.index)
         if self.lane.commits:
             self.known.add(unit.index)
             self.parts.advance(self.known if self.lane.count == 1 else self.checkpoints.committed())
