@@ -155,5 +155,7 @@ def test_a_part_with_a_checkpoint_that_was_taken_back_is_not_committed(lake: str
 def test_a_bad_gpu_is_exit_code_75(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(lake, TEXTS)
     monkeypatch.setattr("embed_worker.__main__.load_model", lambda spec: loaded(spec, GoingBad(job, 30, np.nan)))
-    code, error = Worker().run(write_job(job))
+    worker = Worker()
+    code, error = worker.run(write_job(job))
+    assert worker.leaving, "this process embeds nothing more"
     assert code == ExitCode.RETRY == 75 and error is not None and "has gone bad" in error
