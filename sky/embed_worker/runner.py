@@ -203,7 +203,7 @@ class _Attempt:
 
     def _tables(self, inputs: list[Path]) -> Iterator[tuple[int, pa.Table]]:
         """This lane's checkpoints, then what the other lanes have left undone."""
-        for turn in self.lane.turns(lambda: self.stop.is_set() or self.over.is_set()):
+        for turn in self.lane.turns(lambda: self.stop.is_set() or self.over.is_set(), self.checkpoints.committed):
             for index, table in enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows)):
                 if turn(index):
                     yield index, table
