@@ -131,8 +131,8 @@ class _Batches:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
-            with self._lake.store.scratch() as scratch:
-                for shard in self._shards:
+            for shard in self._shards:
+                with self._lake.store.scratch() as scratch:  # its own: a dataset's texts and vectors fill many a disk
                     yield from self._of(shard, scratch)
         except Exception as error:
             self.failure = error

@@ -97,12 +97,11 @@ class LocalCompute:
     def _advance(self) -> None:
         """Takes the workers' answers, notices dead ones, hands out the next jobs."""
         for seat in list(self._seats):
-            while (answer := seat.process.answer()) is not None:
-                self._settle(seat, STATES.get(answer["code"], JobState.FAILED), answer["error"] or "")
+            leaving = self._take_answers(seat)
             if (death := seat.process.death()) is not None:
-                while (answer := seat.process.answer()) is not None:
-                    self._settle(seat, STATES.get(answer["code"], JobState.FAILED), answer["error"] or "")
+                self._take_answers(seat)
                 self._settle(seat, JobState.FAILED, death)
+            if leaving or death is not None:  # one that leaves takes no other job, though it still lives
                 seat.process.stop()
                 self._seats.remove(seat)
         while self._queue and (free := self._free_seat(self._queue[0].spec)) is not None:
@@ -113,6 +112,14 @@ class LocalCompute:
                 free.process.send({"job": job.url})
             except OSError:
                 continue  # dead: the next poll says how
+
+    def _take_answers(self, seat: _Seat) -> bool:
+        """True where the process has said that it is leaving."""
+        leaving = False
+        while (answer := seat.process.answer()) is not None:
+            self._settle(seat, STATES.get(answer["code"], JobState.FAILED), answer["error"] or "")
+            leaving = leaving or bool(answer.get("leaving"))
+        return leaving
 
     def _settle(self, seat: _Seat, state: JobState, detail: str) -> None:
         if seat.job is None:

@@ -76,6 +76,11 @@ def explain(name: str, job_id: int, failure_reason: str | None) -> str:
     advice = ADVICE[name]
     if name == "FAILED" and exit_code(failure_reason) == ExitCode.BAD_JOB:
         advice = "The worker refuses the job: another attempt would fail alike. Its log below names the cause."
+    if name == "FAILED" and exit_code(failure_reason) == ExitCode.UNAVAILABLE:
+        advice = (
+            "The worker could not begin in the lake, or the lake refuses it: its log below says why. Give the nodes' "
+            "role read and write access to EMBED_LAKE; what is committed is kept."
+        )
     reason = f" ({' '.join(failure_reason.split())})" if failure_reason else ""
     return f"managed job {job_id} ended as {name}{reason}. {advice} Full log: {logs_command(name, job_id)}"
 

@@ -12,12 +12,14 @@ from embed_assets.checks.outcome import Check, CheckOutcome
 from embed_assets.integrity import file_faults, space_fault
 from embed_worker import layout
 from embed_worker.files import FileRef
-from embed_worker.manifests import ShardManifest, Space, ensure_space, read_manifest
+from embed_worker.manifests import MIN_COSINE, ShardManifest, Space, ensure_space, read_manifest
 from embed_worker.store import Store
 from embed_worker.table import DTYPES
 
 NORM_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
-MIN_COSINE = 0.999
+MAX_REFUSED = 0.01
+"""Share of a partition's rows, one row at least, that the engine may give no vector: more is the model's or the GPU's
+fault, not the texts'."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def row_ids_exact(view: ShardView) -> CheckOutcome:
 
 
 def finite_and_normalised(view: ShardView) -> CheckOutcome:
-    """No NaN, no infinity, no zero vector; length 1 where the spec says so."""
+    """No NaN, no infinity, no zero vector; length 1 where the spec says so; next to no row refused by the engine."""
     count = bad = 0
     low, high = np.inf, -np.inf
     tolerance = NORM_TOLERANCE[view.manifest.dtype]
@@ -132,9 +134,15 @@ def finite_and_normalised(view: ShardView) -> CheckOutcome:
         finite = norms[np.isfinite(norms)]
         if len(finite):
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    figures = {"vectors": count, "bad": bad} | ({"norm_min": low, "norm_max": high} if count else {})
+    refused, rows = view.manifest.rows_refused, view.manifest.rows_in
+    figures: dict[str, float] = {"vectors": count, "bad": bad, "rows_refused": refused}
+    if count:
+        figures |= {"norm_min": low, "norm_max": high}
     if bad:
         return CheckOutcome(False, f"{bad:,} of {count:,} vectors are not finite or not of length 1", figures)
+    if refused > max(1, MAX_REFUSED * rows):
+        text = f"the engine gave no vector to {refused:,} of {rows:,} rows; at most {MAX_REFUSED:.0%} is plausible"
+        return CheckOutcome(False, text, figures)
     return CheckOutcome(True, f"{count:,} vectors" + (f", norms {low:.5f} to {high:.5f}" if count else ""), figures)
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.checks.shard import MIN_COSINE, SHARD_CHECKS, ShardView
+from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.ingest.strides import content_digest
 from embed_assets.integrity import space_fault
 from embed_assets.lake import census
@@ -16,6 +16,7 @@ from embed_worker import layout
 from embed_worker.job import EmbedJob
 from embed_worker.layout import Partitioning
 from embed_worker.manifests import (
+    MIN_COSINE,
     BadManifest,
     Canaries,
     Latest,

@@ -2,7 +2,8 @@
 
 `python -m embed_worker --serve` takes requests as JSON lines on stdin and answers on stdout, the engine loaded
 once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...]}} →
-{"vectors": [[…]]}. It ends when stdin closes. Logs go to stderr.
+{"vectors": [[…]]}. It ends when stdin closes. Logs go to stderr. An answer with "leaving": true is its last one: after
+an error that nobody foresaw, as CUDA's, the engine may be broken for all that come later.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any, TextIO
 
 import orjson
 
-from embed_worker.errors import ExitCode, Preempted, WorkerError
+from embed_worker.errors import ExitCode, Preempted, SickEngine, WorkerError
 from embed_worker.job import load_job
 from embed_worker.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
 from embed_worker.model_spec import EmbeddingSpec
@@ -35,6 +36,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
+        self.leaving = False
         self._model: LoadedModel | None = None
         self._tokenizer: tuple[EmbeddingSpec, TextTokenizer] | None = None
 
@@ -60,9 +62,11 @@ class Worker:
             return ExitCode.RETRY, str(error)
         except WorkerError as error:
             log.error("%s: %s", url, error)
+            self.leaving = isinstance(error, SickEngine)
             return error.exit_code, str(error)
         except BaseException as error:  # also a panic in a Rust library, which is no Exception
             log.exception("%s: failed", url)
+            self.leaving = True
             return ExitCode.RETRY, f"{type(error).__name__}: {error}"
         finally:
             lane.close()
@@ -107,6 +111,8 @@ def serve(worker: Worker, answers: TextIO) -> None:
             return
         answers.write(orjson.dumps(answer_to(worker, line)).decode() + "\n")
         answers.flush()
+        if worker.leaving:
+            return
 
 
 def answer_to(worker: Worker, line: bytes) -> dict[str, Any]:
@@ -118,7 +124,8 @@ def answer_to(worker: Worker, line: bytes) -> dict[str, Any]:
     match request:
         case {"job": str(url)}:
             code, fault = worker.run(url)
-            return {"job": url, "code": int(code), "error": fault}
+            answer = {"job": url, "code": int(code), "error": fault}
+            return answer | {"leaving": True} if worker.leaving else answer
         case {"query": dict(query)}:
             return worker.query(query)
     return {"error": 'a request is {"job": URL} or {"query": {"spec": {…}, "texts": […]}}'}
@@ -160,7 +167,7 @@ def main() -> int:
         signal.signal(number, on_signal)
     if arguments.serve:
         serve(worker, answers)
-        return ExitCode.RETRY if signalled.is_set() else ExitCode.DONE
+        return ExitCode.RETRY if signalled.is_set() or worker.leaving else ExitCode.DONE
     codes = []
     for url, lane in zip(arguments.jobs, lanes_of(len(arguments.jobs)), strict=True):
         code, _ = worker.run(url, lane)
@@ -169,7 +176,7 @@ def main() -> int:
             break
     if len(codes) < len(arguments.jobs):
         return ExitCode.RETRY
-    return max(codes)  # RETRY outranks BAD_JOB: what can still be done comes first
+    return max(codes)  # RETRY outranks the others: what can still be done comes first
 
 
 if __name__ == "__main__":
@@ -180,6 +187,6 @@ if __name__ == "__main__":
         code = error.exit_code
     except Exception:
         log.exception("the worker failed")
-        code = ExitCode.RETRY
+        code = ExitCode.UNAVAILABLE  # no job was begun: nothing in the lake counts this start
     sys.stderr.flush()
     os._exit(code)  # vLLM's and torch's threads need no farewell, and some hang at it

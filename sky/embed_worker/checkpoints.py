@@ -135,7 +135,7 @@ class Checkpoints:
         try:
             record = read_manifest(self._store, path, CheckpointRecord)
         except BadManifest as error:
-            self._retire(index)
+            self.retire(index)
             raise DamagedData(str(error)) from error
         if record is None:
             raise DamagedData(f"{self._store.url(path)} is gone")
@@ -153,7 +153,7 @@ class Checkpoints:
         try:
             return files.fetch(self._store, self._job.output, record.data, scratch)
         except DamagedData:
-            self._retire(record.index)
+            self.retire(record.index)
             raise
 
     def sweep(self) -> None:
@@ -174,7 +174,8 @@ class Checkpoints:
             if name not in listed and ORPHAN.fullmatch(name):
                 self._store.delete(f"{self._job.output}/{name}")
 
-    def _retire(self, index: int) -> None:
+    def retire(self, index: int) -> None:
+        """Takes a checkpoint's commit back, so that it is made anew; not where the partition is committed."""
         if not self._store.exists(self._job.manifest_path):
             self._store.delete(self._record(index))
 

@@ -18,8 +18,9 @@ Result = tuple[Key, np.ndarray | str]
 class RequestSource(Protocol):
     """Where an engine pulls its requests from."""
 
-    exhausted: bool
-    """True once every request has been taken."""
+    @property
+    def exhausted(self) -> bool:
+        """True once every request has been taken. It may turn False again while a result is being looked at."""
 
     def take(self, block: bool) -> Request | None:
         """The next request; None when none is ready (with `block`: only when exhausted)."""

@@ -10,6 +10,9 @@ class ExitCode(IntEnum):
     """Every job is committed."""
     BAD_JOB = 65
     """Another attempt would fail alike: wrong spec, wrong weights, damaged input."""
+    UNAVAILABLE = 69
+    """The lake refuses this machine, or could not be reached before the start was noted in it. Nothing counts such
+    starts: whoever launched the job may try again, SkyPilot must not recover it."""
     RETRY = 75
     """Preempted, or a fault that another attempt may not meet. Committed checkpoints are kept."""
 
@@ -30,8 +33,24 @@ class Preempted(WorkerError):
     """The worker was told to stop; what is committed stays committed."""
 
 
+class SickEngine(WorkerError):
+    """The engine no longer gives the vectors of its start. Another machine is not bad."""
+
+
 class StoreUnavailable(WorkerError):
     """The lake cannot be written or read now: disk full, no permission, network down."""
+
+
+class NoPermission(StoreUnavailable):
+    """The lake refuses this machine; another one has the same identity."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class NotBegun(StoreUnavailable):
+    """The attempt failed before its start was noted in the lake."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class StoreAway(StoreUnavailable):

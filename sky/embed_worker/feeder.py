@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -27,17 +28,28 @@ class Feeder:
         make: Callable[[int, pa.Table], Unit | None],
         begin: Callable[[Unit], None] = lambda unit: None,
     ) -> None:
-        self.exhausted = False
         self.begin = begin
         self._queue: queue.Queue[Unit | BaseException | None] = queue.Queue(AHEAD)
         self._stopped = threading.Event()
+        self._ended = False
+        self._first: deque[Request] = deque()
         self._current: tuple[Unit, int] | None = None
         self._thread = threading.Thread(target=self._run, args=(tables, make), name="feeder", daemon=True)
         self._thread.start()
 
+    @property
+    def exhausted(self) -> bool:
+        return self._ended and not self._first
+
+    def go_first(self, requests: list[Request]) -> None:
+        """Requests that are taken before all others, also after the last of them. On the engine's thread."""
+        self._first.extend(requests)
+
     def take(self, block: bool) -> Request | None:
         """See RequestSource. Raises here what went wrong in the feeder's thread."""
         while not self.exhausted:
+            if self._first:
+                return self._first.popleft()
             if self._current is not None:
                 unit, position = self._current
                 if position < len(unit.todo):
@@ -50,10 +62,10 @@ class Feeder:
             except queue.Empty:
                 return None
             if isinstance(item, BaseException):
-                self.exhausted = True
+                self._ended = True
                 raise item
             if item is None:
-                self.exhausted = True
+                self._ended = True
             else:
                 self.begin(item)
                 self._current = (item, 0)

@@ -1,15 +1,17 @@
 """The job file: all that a worker needs to make one embedding partition."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from embed_worker import layout
-from embed_worker.errors import BadJob
+from embed_worker.errors import BadJob, NotBegun, StoreUnavailable
 from embed_worker.manifests import InputRef
 from embed_worker.model_spec import EmbeddingSpec, digest_of
+from embed_worker.store_errors import translated
 
 
 class EmbedJob(BaseModel):
@@ -64,11 +66,15 @@ class EmbedJob(BaseModel):
 
 
 def load_job(url: str) -> EmbedJob:
-    """Reads a job file from any fsspec URL. Raises BadJob with the file and the key at fault."""
+    """Reads a job file from any fsspec URL.
+
+    Raises BadJob with the file and the key at fault, NotBegun where the file cannot be reached.
+    """
     try:
         fs, path = url_to_fs(url)
-        value: Any = orjson.loads(fs.cat_file(path))
-        return EmbedJob.model_validate(value)
+        with translated(f"job file {url}", is_local=isinstance(fs, LocalFileSystem)):
+            data = fs.cat_file(path)
+        return EmbedJob.model_validate(orjson.loads(data))
     except FileNotFoundError as error:
         raise BadJob(f"job file {url} does not exist") from error
     except orjson.JSONDecodeError as error:
@@ -79,3 +85,7 @@ def load_job(url: str) -> EmbedJob:
         raise BadJob(f"job file {url}: {key}: {first['msg']}") from error
     except (ImportError, ValueError) as error:  # a protocol that fsspec does not know, or has no library for
         raise BadJob(f"job file {url}: {error}") from error
+    except StoreUnavailable as error:
+        raise NotBegun(str(error)) from error
+    except Exception as error:  # of fsspec's file systems, each of its own kind
+        raise NotBegun(f"job file {url}: {type(error).__name__}: {error}") from error

@@ -1,14 +1,16 @@
 """Several engines on one node: a process each, which share the partition by the commit protocol alone.
 
 Lane i of n embeds every n-th checkpoint. The first lane also does what the others have left undone when they are
-gone, and commits. A lane that dies costs its share of the speed, never a row.
+gone or hang, and commits. A lane that dies costs its share of the speed, never a row.
 """
 
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,15 @@ LANE = "EMBED_LANE"
 """Of a lane's process: `index/count:fd,fd,…`, a pipe a job. The first lane reads them, the others hold them open."""
 ENGINES = "EMBED_ENGINES"
 """How many engines a node runs; default: one a GPU, one on a node without."""
+log = logging.getLogger(__name__)
+
 NVIDIA = Path("/proc/driver/nvidia/gpus")
+STUCK_SECONDS = 1200.0
+"""Without a new checkpoint of anybody's: the first lane, with nothing else to do, then no longer waits for the others.
+One that was merely slow goes on beside it, by the commit protocol."""
+LOOK_SECONDS = 15.0
+GONE_SECONDS = 15.0
+"""More than the worker's grace after a signal."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +49,29 @@ class Lane:
     def facts(self) -> dict[str, Any]:
         return {"lane": f"{self.index + 1} of {self.count}"} if self.count > 1 else {}
 
-    def turns(self, over: Callable[[], bool]) -> Iterator[Callable[[int], bool]]:
+    def turns(
+        self, over: Callable[[], bool], committed: Callable[[], set[int]] = set
+    ) -> Iterator[Callable[[int], bool]]:
         """Which checkpoints to go through, pass by pass; the caller skips committed ones. `over` ends the waiting."""
         yield lambda index: index % self.count == self.index
-        if self.count > 1 and self.commits and self._others_are_gone(over):
+        if self.count > 1 and self.commits and self._others_are_gone(over, committed):
             yield lambda index: index % self.count != self.index
 
-    def _others_are_gone(self, over: Callable[[], bool]) -> bool:
-        """Waits until no process holds the pipe open: they have finished this job, or died."""
+    def _others_are_gone(self, over: Callable[[], bool], committed: Callable[[], set[int]]) -> bool:
+        """Waits until no process holds the pipe open: they have finished this job, or died. Or until they hang."""
+        done, looked = committed(), time.monotonic()
+        moved = looked
         while not over():
             if self.pipe is None or select.select([self.pipe], [], [], 0.2)[0]:
                 return True  # nobody writes: readable means closed
+            if time.monotonic() - looked < LOOK_SECONDS:
+                continue
+            before, done, looked = done, committed(), time.monotonic()
+            if done != before:
+                moved = looked
+            elif looked - moved > STUCK_SECONDS:
+                log.warning("the other engines have committed nothing for %.0f s: doing what they left", looked - moved)
+                return True
         return False
 
     def close(self) -> None:
@@ -128,5 +150,10 @@ def run_lanes(groups: Sequence[str], jobs: Sequence[str]) -> int:
     for process in processes[1:]:
         if process.poll() is None:
             process.terminate()  # the first has committed, or nothing will be
-        process.wait()
+    for process in processes[1:]:
+        try:
+            process.wait(GONE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()  # it hangs where no signal is heard
+            process.wait()
     return code if code >= 0 else 128 - code

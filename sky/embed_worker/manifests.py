@@ -14,6 +14,11 @@ from embed_worker.model_spec import EmbeddingSpec, digest_of
 from embed_worker.seal import Damaged, sealed, unsealed
 from embed_worker.store import Store
 
+MIN_COSINE = 0.999
+"""Between the canary vectors of one embedding space: room for another GPU, batch or kernel, for no other model."""
+TEXT_REASONS = frozenset({"null text", "blank text", "no tokens"})
+"""Why a row is rejected for its text alone; for any other reason the engine gave it no vector."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -193,6 +198,11 @@ class ShardManifest(_Manifest):
     def listed(self) -> list[FileRef]:
         """Every file that the manifest commits."""
         return [*self.files, *([self.rejects] if self.rejects else [])]
+
+    @property
+    def rows_refused(self) -> int:
+        """Rows with a text that got no vector from the engine."""
+        return sum(rows for reason, rows in self.rejects_by_reason.items() if reason not in TEXT_REASONS)
 
     @property
     def data_version(self) -> str:

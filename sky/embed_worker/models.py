@@ -48,6 +48,10 @@ class LoadedModel:
         return embed_list(self.engine, [found[0].ids for found in windows])
 
 
+def canary_sequences(tokenizer: TextTokenizer, spec: EmbeddingSpec) -> list[tuple[int, ...]]:
+    return [windows[0].ids for windows in tokenizer.windows(CANARY_TEXTS, spec.prompts.document)]
+
+
 def load_tokenizer(spec: EmbeddingSpec) -> TextTokenizer:
     """The tokenizer alone: seconds before the engine is there. Raises BadJob as `load_model` does."""
     if spec.model == HASH_MODEL:
@@ -76,9 +80,8 @@ def load_model(spec: EmbeddingSpec) -> LoadedModel:
         from embed_worker.vllm_engine import VllmEngine
 
         engine = VllmEngine(spec, folder)
-    canaries = [w[0].ids for w in tokenizer.windows(CANARY_TEXTS, spec.prompts.document)]
     try:
-        vectors = embed_list(engine, canaries)
+        vectors = embed_list(engine, canary_sequences(tokenizer, spec))
     except ValueError as error:
         raise BadJob(f"{spec.model} refuses a plain text: {error}") from error
     if not np.isfinite(vectors).all():

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import pyarrow as pa
 from embed_worker import failpoints, files
 from embed_worker.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.commit import commit_shard
-from embed_worker.errors import BadJob, DamagedData, Preempted
+from embed_worker.errors import BadJob, DamagedData, Preempted, SickEngine, StoreUnavailable
 from embed_worker.feeder import Feeder
 from embed_worker.hardware import attempt_facts, hardware
+from embed_worker.health import Health
 from embed_worker.heartbeat import Heartbeat
 from embed_worker.job import EmbedJob
 from embed_worker.lanes import SINGLE, Lane
@@ -25,7 +26,7 @@ from embed_worker.manifests import BadManifest, ShardManifest, now, read_manifes
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.models import LoadedModel, load_tokenizer
 from embed_worker.parts import Parts
-from embed_worker.starts import JOB, check_starts
+from embed_worker.starts import JOB, beginning, check_starts
 from embed_worker.store import Store
 from embed_worker.table import shard_schema
 from embed_worker.tokens import TextTokenizer
@@ -53,20 +54,22 @@ def run_job(
     Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
     A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first.
     """
-    store = Store(job.lake)
-    if _committed(store, job):
-        log.info("%s is committed already", job.partition)
-        Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
-        return False
+    with beginning():
+        store = Store(job.lake)
+        if _committed(store, job):
+            log.info("%s is committed already", job.partition)
+            Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
+            return False
     try:
         return _Attempt(store, job, load, tokenizer, stop, lane).run()
     except Preempted:
         raise
     except Exception as error:
-        if _committed(store, job):
-            log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
-            Checkpoints(store, job).sweep()
-            return False
+        with suppress(StoreUnavailable, OSError):  # what went wrong first decides the exit code
+            if _committed(store, job):
+                log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
+                Checkpoints(store, job).sweep()
+                return False
         raise
 
 
@@ -99,6 +102,7 @@ class _Attempt:
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
         self.units: dict[int, Unit] = {}
+        self.made: set[int] = set()
         self.writing: list[Future[None]] = []
         self.cache = VectorCache()
         self.over = threading.Event()
@@ -106,10 +110,11 @@ class _Attempt:
 
     def run(self) -> bool:
         started = time.monotonic()
-        self.checkpoints.register(self.name, {"started_at": now(), **self.about})
-        failpoints.reach("attempt.registered")
-        if self.lane.commits:
-            check_starts(self.checkpoints, self.about.get(JOB))
+        with beginning():
+            self.checkpoints.register(self.name, {"started_at": now(), **self.about})
+            failpoints.reach("attempt.registered")
+            if self.lane.commits:
+                check_starts(self.checkpoints, self.about.get(JOB))
         log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
@@ -188,6 +193,8 @@ class _Attempt:
             if self.checkpoints.is_committed(index):  # by a twin, meanwhile
                 self.heartbeat.add(rows=table.num_rows, tokens=0)
                 return None
+            if index < len(self.parts.records):
+                raise DamagedData(f"checkpoint {index} was taken back after its part was written")
             if self.store.exists(self.job.manifest_path):
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
             return self._timed("tokenise", lambda: make_unit(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
@@ -196,34 +203,45 @@ class _Attempt:
 
     def _tables(self, inputs: list[Path]) -> Iterator[tuple[int, pa.Table]]:
         """This lane's checkpoints, then what the other lanes have left undone."""
-        for turn in self.lane.turns(lambda: self.stop.is_set() or self.over.is_set()):
+        for turn in self.lane.turns(lambda: self.stop.is_set() or self.over.is_set(), self.checkpoints.committed):
             for index, table in enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows)):
                 if turn(index):
                     yield index, table
 
     def _embed(self, model: LoadedModel, feeder: Feeder, scratch: Path) -> None:
         schema = shard_schema(self.job, model.engine.dimension)
-        clock = model.engine.clock
+        clock, health = model.engine.clock, Health(model)
         before = dict(clock.seconds)
         self._last_finish = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+
+            def complete(unit: Unit) -> None:
+                if unit.refused:
+                    feeder.go_first(health.question(unit))
+                else:
+                    self._finish(unit, writer, schema, scratch)
 
             def begin(unit: Unit) -> None:
                 unit.begin(model.engine.dimension, self.job.spec.output_dtype)
                 self.units[unit.index] = unit
                 if unit.recall(self.cache) == 0:
-                    self._finish(unit, writer, schema, scratch)
+                    complete(unit)
 
             feeder.begin = begin
             with closing(model.engine.embed(feeder)) as results:
                 for (index, sequence), vector in results:
                     if self.stop.is_set():
                         raise Preempted("told to stop; the committed checkpoints are kept")
+                    if index < 0:
+                        if (sound := health.answer((index, sequence), vector)) is not None:
+                            self._finish(sound, writer, schema, scratch)
+                        continue
                     unit = self.units[index]
-                    if not isinstance(vector, str):
+                    last = unit.put(sequence, vector)
+                    if not isinstance(vector, str) and sequence not in unit.refused:
                         self.cache.put(unit.sequences[sequence], vector)
-                    if unit.put(sequence, vector):
-                        self._finish(unit, writer, schema, scratch)
+                    if last:
+                        complete(unit)
             if self.stop.is_set():
                 raise Preempted("told to stop; the committed checkpoints are kept")
             begun = time.monotonic()
@@ -232,6 +250,12 @@ class _Attempt:
             self.seconds["write_tail"] = time.monotonic() - begun
         for kind, spent in clock.seconds.items():
             self.seconds[f"engine_{kind}"] = spent - before[kind]
+        try:
+            health.check()
+        except SickEngine:  # since when, nobody knows
+            for index in self.made:
+                self.checkpoints.retire(index)
+            raise
 
     def _finish(self, unit: Unit, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
         """Hands a finished checkpoint to the writer; waits only when the writer is behind."""
@@ -267,6 +291,8 @@ class _Attempt:
         )
         first = self.checkpoints.commit(record, table, scratch)
         self.heartbeat.add(rows=unit.rows, tokens=record.tokens if first else 0)
+        if first:
+            self.made.add(unit.index)
         if self.lane.commits:
             self.known.add(unit.index)
             self.parts.advance(self.known if self.lane.count == 1 else self.checkpoints.committed())

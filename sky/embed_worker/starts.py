@@ -4,16 +4,34 @@ SkyPilot recovers exit code 75 and preemptions without end. A job that keeps sta
 (out of memory at load, a node that dies each time) would bill for ever; here it ends as a bad job.
 """
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
 
 from embed_worker.checkpoints import Checkpoints
-from embed_worker.errors import BadJob
+from embed_worker.errors import BadJob, NotBegun, Preempted, WorkerError
+
+log = logging.getLogger(__name__)
 
 LIMIT = "EMBED_MAX_STARTS"
 JOB = "skypilot_job_id"
+
+
+@contextmanager
+def beginning() -> Iterator[None]:
+    """Raises NotBegun for whatever keeps a start from being noted in the lake: our cap would never see it."""
+    try:
+        yield
+    except (BadJob, Preempted):
+        raise
+    except WorkerError as error:
+        raise NotBegun(str(error)) from error
+    except Exception as error:
+        log.exception("the attempt could not begin")
+        raise NotBegun(f"{type(error).__name__}: {error}") from error
 
 
 def check_starts(checkpoints: Checkpoints, job_id: object) -> None:

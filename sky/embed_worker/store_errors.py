@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
-from embed_worker.errors import StoreAway, StoreUnavailable
+from embed_worker.errors import NoPermission, StoreAway, StoreUnavailable
 
 LOST = {"PreconditionFailed", "412"}
 """What a server answers where the object exists already."""
@@ -30,8 +30,8 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
     except PermissionError as error:
         if server_code(error) in EXPIRED:
             raise _expired(url) from error
-        raise StoreUnavailable(
-            f"{url}: no permission ({error}). Give this user write access, or point EMBED_LAKE elsewhere"
+        raise NoPermission(
+            f"{url}: no permission ({error}). Give this user read and write access, or point EMBED_LAKE elsewhere"
         ) from error
     except OSError as error:
         if error.errno in FULL:

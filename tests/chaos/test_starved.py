@@ -19,7 +19,7 @@ from tests.chaos.partition import Partition, some_texts
 pytestmark = pytest.mark.slow
 
 LONG = int(os.environ.get("EMBED_CHAOS_KILLS", "0")) > 100
-ENDS = (ExitCode.DONE, ExitCode.RETRY)
+ENDS = (ExitCode.DONE, ExitCode.RETRY, ExitCode.UNAVAILABLE)
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, 127)
 """How C libraries end where they get no memory. None of them stands for a bad job."""
 

@@ -332,6 +332,28 @@ def test_rows_that_the_worker_rejected_are_counted(ready: kit.Prepared) -> None:
     assert not run_shard(shard_view(ready))["row_count"].passed
 
 
+@pytest.mark.parametrize(
+    ("reasons", "passed"),
+    [
+        ({"null text": 600, "blank text": 100, "no tokens": 1}, True),
+        ({"null text": 600, "non-finite vector": 6, "engine: too long": 4}, True),
+        ({"non-finite vector": 6, "engine: too long": 5}, False),
+    ],
+)
+def test_many_rows_without_a_vector_fail_finite_and_normalised(
+    ready: kit.Prepared, reasons: dict[str, int], passed: bool
+) -> None:
+    """A GPU that gives NaN leaves rejects behind, and vectors that are sound as far as they go."""
+    ready.embed(1)
+    rejected = sum(reasons.values())
+    change_manifest(
+        ready, rows_in=1000, rows_embedded=1000 - rejected, rows_rejected=rejected, rejects_by_reason=reasons
+    )
+    outcome = run_shard(shard_view(ready))["finite_and_normalised"]
+    assert outcome.passed is passed
+    assert passed or "the engine gave no vector to 11 of 1,000 rows" in outcome.description
+
+
 # -- one space of vectors --------------------------------------------------------------------------
 
 

@@ -19,9 +19,11 @@ from embed_assets.lake.verify import verify_lake
 from embed_assets.search import find_table, search_table
 from embed_assets.settings import Settings
 from embed_worker import layout
+from embed_worker.files import FileRef
 from embed_worker.manifests import now
 from embed_worker.models import load_model
 from embed_worker.seal import sealed, unsealed
+from embed_worker.store import Store
 from tests.platform import kit
 from tests.platform.kit import Prepared
 
@@ -55,6 +57,25 @@ def index(prepared: Prepared) -> None:
         folder = layout.strides_folder(prepared.dataset.name, prepared.partitioning)
         shards.append(ShardInput(job.output, manifest, folder, manifest.input.files))
     build_table(prepared.resource, prepared.pipeline.embedding.spec_id, "d", shards)
+
+
+def test_an_index_holds_the_files_of_one_shard_at_a_time(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an object store they are copied to this machine, whose disk a whole dataset may fill."""
+    prepared.embed(2)
+    held = []
+
+    def fetch(store: Store, folder: str, file: FileRef, target: Path) -> Path:
+        copy = target / f"{len(held)}.parquet"
+        shutil.copy(store.path(f"{folder}/{file.path}"), copy)
+        held.append(sum(1 for path in Path(store.path(".tmp")).rglob("*.parquet")))
+        return copy
+
+    monkeypatch.setattr("embed_assets.index.files.fetch", fetch)
+    index(prepared)
+    assert len(held) == 6 and max(held) == 2
+    table = open_table(prepared.resource, prepared.pipeline.embedding.spec_id, "d")
+    assert table.count_rows() == prepared.raw.rows
+    assert prepared.store.list(".tmp") == []
 
 
 def test_a_sound_lake_is_sound_and_verify_writes_nothing(prepared: Prepared) -> None:

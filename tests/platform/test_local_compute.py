@@ -125,6 +125,23 @@ def test_a_killed_worker_is_noticed_and_its_job_done_by_another(tmp_path: Path) 
     machine.compute.close()
 
 
+def test_a_broken_engine_fails_no_job_but_its_own(tmp_path: Path) -> None:
+    """A CUDA error stays with its process: each job that it were given would fail at once."""
+    body = (
+        "worker.broken = job.stride == 1 or getattr(worker, 'broken', False)\n"
+        "    if worker.broken: raise RuntimeError('CUDA error: an illegal memory access was encountered')"
+    )
+    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", body))
+    outcomes = machine.drive(*(machine.plan(stride) for stride in range(4)))
+    committed = {outcome.key: outcome.attempts for outcome in outcomes if isinstance(outcome, Committed)}
+    (failed,) = (outcome for outcome in outcomes if isinstance(outcome, Failed))
+    assert failed.attempts == 3 and "RuntimeError: CUDA error" in failed.error
+    assert committed == dict.fromkeys((f"d-{stride:05d}" for stride in (0, 2, 3)), 1)
+    assert len(list((tmp_path / "logs").iterdir())) <= 4, "a new process for each that left, and no more"
+    assert not machine.compute._seats or machine.compute._seats[0].process.death() is None
+    machine.compute.close()
+
+
 def test_a_worker_killed_from_outside_in_the_middle_of_a_job(tmp_path: Path) -> None:
     machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", kit.HANG))
     handle, waiting = machine.submit(0), machine.submit(1)

@@ -99,7 +99,12 @@ def test_a_killed_run_is_followed_by_one_that_attaches(tmp_path: Path, turn: int
 
 
 @pytest.mark.parametrize(
-    ("code", "attempts", "jobs"), [("Job exited with exit code 65", 1, 2), ("Job exited with exit code 1", 3, 4)]
+    ("code", "attempts", "jobs"),
+    [
+        ("Job exited with exit code 65", 1, 2),
+        ("Job exited with exit code 69", 3, 4),
+        ("Job exited with exit code 1", 3, 4),
+    ],
 )
 def test_a_bad_job_is_not_tried_again_and_a_failed_one_is(tmp_path: Path, code: str, attempts: int, jobs: int) -> None:
     world = World(tmp_path)

@@ -69,6 +69,7 @@ print(json.dumps({str(s and s.value): told(s) for s in [None, *S]}))"""
     ("status", "reason", "state"),
     [
         ("FAILED", "Job exited with exit code 65 (user program failure). See logs", JobState.REFUSED),
+        ("FAILED", "Job exited with exit code 69 (user program failure)", JobState.FAILED),
         ("FAILED", "Job exited with exit code 1 (user program failure)", JobState.FAILED),
         ("FAILED", "Job exited with exit codes [65]", JobState.REFUSED),
         ("FAILED", None, JobState.FAILED),
@@ -91,6 +92,10 @@ def test_a_bad_end_names_the_job_the_log_and_a_way_out(status: str) -> None:
     text = explain(status, 12, "Reason\n  of the server")
     assert "managed job 12" in text and status in text and "Reason of the server" in text
     assert "sky jobs logs" in text and "12`" in text
+
+
+def test_a_lake_that_refuses_the_node_is_told() -> None:
+    assert "write access to EMBED_LAKE" in explain("FAILED", 1, "Job exited with exit code 69 (user program failure)")
 
 
 def test_leaked_resources_are_told() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 ERRORS = {"InternalError": 500, "ServiceUnavailable": 503, "SlowDown": 503}
+REFUSALS = {"AccessDenied": 403}
+"""Not of the schedule: another try does not help."""
 STORM: Mapping[str, float] = {
     **{"error": 0.05, "answer dropped": 0.03, "answer timed out": 0.003, "reset in request": 0.02},
     **{"reset in answer": 0.02, "slow answer": 0.02, "delete refused": 0.2},
@@ -128,7 +130,7 @@ class FaultProxy:
                 if fault.startswith("error"):
                     proxy.count(fault)
                     code = fault.removeprefix("error ")
-                    return self.error(ERRORS[code], code)
+                    return self.error((ERRORS | REFUSALS)[code], code)
                 if fault == "delete refused":
                     proxy.count(fault)
                     errors = re.sub(rb".*?(<Key>.*?</Key>)", rb"<Error>\1<Code>InternalError</Code></Error>", body)

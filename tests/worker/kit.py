@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_worker import files
-from embed_worker.engine import RequestSource, Result, embed_list
+from embed_worker.engine import ListSource, RequestSource, Result, embed_list
 from embed_worker.hash_engine import MODEL, HashEngine, byte_tokenizer
 from embed_worker.job import EmbedJob
 from embed_worker.manifests import InputRef, ShardManifest, read_manifest
@@ -204,6 +204,9 @@ class CountingEngine(HashEngine):
         return vector
 
     def embed(self, source: RequestSource) -> Generator[Result, None, None]:
+        if isinstance(source, ListSource):  # canaries
+            yield from super().embed(source)
+            return
         engine = self
 
         class Tap:

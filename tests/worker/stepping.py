@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -186,7 +187,7 @@ class _InlineFeeder(Feeder):
     """A feeder without a thread: a checkpoint is looked at when the engine asks for it."""
 
     def __init__(self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], Unit | None]) -> None:
-        self.exhausted, self._current = False, None
+        self._ended, self._first, self._current = False, deque(), None
         units = (unit for index, rows in tables if (unit := make(index, rows)) is not None)
         self._queue = _Units(units)  # type: ignore[assignment]
 

@@ -128,3 +128,18 @@ def test_stop_after_the_end_and_after_an_error() -> None:
         yield
 
     finished(Feeder(broken(), make, lambda unit: None))
+
+
+def test_what_goes_first_is_taken_before_the_rest_and_after_the_last() -> None:
+    feeder = Feeder(tables(1), make)
+    first = feeder.take(block=True)
+    assert first is not None and first[0] == (0, 0)
+    feeder.go_first([((-1, 0), (7,)), ((-1, 1), (8,))])
+    keys = [request[0] for request in iter(lambda: feeder.take(block=True), None)]
+    assert keys == [(-1, 0), (-1, 1), (0, 1), (0, 2)]
+    assert feeder.exhausted
+    feeder.go_first([((-1, 0), (7,))])
+    assert not feeder.exhausted
+    assert feeder.take(block=True) == ((-1, 0), (7,))
+    assert feeder.exhausted and feeder.take(block=True) is None
+    finished(feeder)

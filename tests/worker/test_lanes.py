@@ -1,6 +1,7 @@
 """Several engines on one partition: shares, a lane that dies, a node's GPUs."""
 
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -70,6 +71,66 @@ def test_a_stopped_first_lane_does_not_wait_for_the_others(lake: str) -> None:
     assert len(turns) == 1
     os.close(read)
     os.close(write)
+
+
+def test_the_first_lane_does_what_a_hung_one_left(lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process lives and holds the pipe open: nothing says that it will never come to an end."""
+    monkeypatch.setattr(lanes, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(lanes, "STUCK_SECONDS", 1.0)
+    job = make_job(lake, TEXTS)
+    read, write = os.pipe()
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(CountingEngine):
+        def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
+            if text_of(ids).startswith("text 13"):
+                hangs.set()
+                goes_on.wait(60)
+            return vector
+
+    other = threading.Thread(target=run_lane, args=(job, Lane(1, 2, write), Hanging(job.spec)))
+    other.start()
+    assert hangs.wait(60)
+    run_lane(job, Lane(0, 2, read), CountingEngine(job.spec))
+    assert not goes_on.is_set()
+    prove(job, TEXTS, tmp_path)
+    goes_on.set()
+    other.join()
+    prove(job, TEXTS, tmp_path)
+
+
+def test_a_slow_lane_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(lanes, "STUCK_SECONDS", 0.5)
+    read, write = os.pipe()
+    done: set[int] = set()
+
+    def committed() -> set[int]:
+        done.add(len(done))
+        if len(done) == 6:
+            os.close(write)
+        return set(done)
+
+    turns = list(Lane(0, 2, read).turns(lambda: False, committed))
+    assert len(turns) == 2 and len(done) == 6
+    os.close(read)
+
+
+def test_a_lane_that_hears_no_signal_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lanes, "GONE_SECONDS", 0.5)
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\ncase $EMBED_LANE in 0/*) while [ ! -e {tmp_path}/up ]; do sleep 0.1; done; exit 7;; esac\n"
+        f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.1; done\n"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        assert lanes.run_lanes(["", ""], ["job.json"]) == 7
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
 
 
 def test_the_lane_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ class Noisy(HashEngine):
             print("a library prints", number)
             os.write(1, b"and writes to the descriptor\\n")
             time.sleep(float(os.environ.get("SLEEP", "0")))
+            if number == int(os.environ.get("BREAK", "-1")) and key[0]:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             if number == int(os.environ.get("TELL", "-1")) and key[0]:
                 print("TELLING", file=sys.stderr, flush=True)
             yield key, vector
@@ -63,8 +65,8 @@ def test_exit_codes_of_jobs(lake: str, tmp_path: Path) -> None:
     assert code == ExitCode.BAD_JOB and error is not None and "none.json" in error
     below_a_file = job.model_copy(update={"lake": f"{lake}/{job.manifest_path}/x"})
     code, error = Worker().run(write_to(tmp_path / "j.json", below_a_file))
-    assert code == ExitCode.RETRY and error is not None and "EMBED_LAKE" in error
-    assert (ExitCode.DONE, ExitCode.BAD_JOB, ExitCode.RETRY) == (0, 65, 75)
+    assert code == ExitCode.UNAVAILABLE and error is not None and "EMBED_LAKE" in error
+    assert (ExitCode.DONE, ExitCode.BAD_JOB, ExitCode.UNAVAILABLE, ExitCode.RETRY) == (0, 65, 69, 75)
 
 
 def write_to(path: Path, job: EmbedJob) -> str:
@@ -216,6 +218,23 @@ def test_serve_stops_its_job_when_stdin_closes_and_nobody_waits(lake: str) -> No
     assert process.returncode == 0
     assert orjson.loads(out)["code"] == 75
     assert not Store(lake).exists(job.manifest_path)
+
+
+def test_serve_leaves_after_an_error_that_may_have_broken_the_engine(lake: str, tmp_path: Path) -> None:
+    job = make_job(lake, make_texts(40), checkpoint_rows=2)
+    process = worker("--serve", BREAK="12")
+    assert process.stdin is not None and process.stdout is not None
+    url = write_job(job)
+    process.stdin.write(orjson.dumps({"job": str(tmp_path / "none.json")}) + b"\n")
+    process.stdin.write(orjson.dumps({"job": url}) + b"\n")
+    process.stdin.write(orjson.dumps({"job": url}) + b"\n")
+    process.stdin.flush()
+    bad, broken = (orjson.loads(process.stdout.readline()) for _ in range(2))
+    assert bad["code"] == 65 and "leaving" not in bad, "a bad job breaks nothing"
+    error = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert broken == {"job": url, "code": 75, "error": error, "leaving": True}
+    assert process.wait(timeout=60) == 75
+    assert process.communicate()[0] == b"", "the next job is not begun"
 
 
 def test_sigterm_while_serve_is_idle(lake: str) -> None:
