@@ -49,6 +49,11 @@ def test_vllm_refusing_a_sequence_is_a_reason_not_a_crash(figures: dict[str, Any
     assert reason.startswith("engine: ") and "402" not in reason and "maximum" in reason
 
 
+def test_canaries_are_embedded_among_the_texts(figures: dict[str, Any]) -> None:
+    """Also when all texts have been taken: the rejects are committed once they have come out right."""
+    assert figures["minilm"]["spoilt"] == {"non-finite vector": 10}
+
+
 def test_an_aborted_call_leaves_nothing_for_the_next(figures: dict[str, Any]) -> None:
     assert figures["minilm"]["after_abort"] >= 0.9999
 
