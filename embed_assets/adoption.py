@@ -2,18 +2,15 @@
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from embed_assets.integrity import shard_fault
+from embed_assets.lake.census import in_parallel
 from embed_assets.outages import Outages
 from embed_assets.outcomes import Note, Plan
 from embed_worker import failpoints
 from embed_worker.errors import StoreUnavailable
 from embed_worker.manifests import BadManifest, ShardManifest
 from resources.lake import LakeResource
-
-LOOKS = 16
-"""Manifests looked for at the same time."""
 
 
 class CommittedBefore:
@@ -33,11 +30,7 @@ class CommittedBefore:
             except BadManifest:
                 return True
 
-        def ask() -> list[bool]:
-            with ThreadPoolExecutor(LOOKS) as pool:
-                return list(pool.map(has_manifest, plans))
-
-        there = yield from self._outages.until_answered("look", ask)
+        there = yield from self._outages.until_answered("look", lambda: in_parallel(has_manifest, plans))
         self.unproved.extend(plan for plan, found in zip(plans, there, strict=True) if found)
         return [plan for plan, found in zip(plans, there, strict=True) if not found]
 

@@ -6,11 +6,11 @@ It knows neither Dagster nor SkyPilot. The lake says what is done; the backend s
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from embed_assets.adoption import LOOKS, CommittedBefore
+from embed_assets.adoption import CommittedBefore
+from embed_assets.lake.census import in_parallel
 from embed_assets.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.outcomes import Committed, Failed, Note, Outcome, Plan, Watch
 from embed_assets.progress import ProgressLine
@@ -243,8 +243,7 @@ class Driver:
             except StoreUnavailable as error:
                 return error
 
-        with ThreadPoolExecutor(LOOKS) as pool:
-            answers = list(zip(entries, pool.map(look, entries), strict=True))
+        answers = list(zip(entries, in_parallel(look, entries), strict=True))
         faults = [answer for _, answer in answers if isinstance(answer, StoreUnavailable)]
         yield from self._outages.unanswered("look", faults[0]) if faults else self._outages.answered("look")
         return [(entry, answer) for entry, answer in answers if not isinstance(answer, StoreUnavailable)]

@@ -1,13 +1,18 @@
 """What lies in a lake, found by listing its folders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from embed_worker import layout
 from embed_worker.layout import Partitioning
 from embed_worker.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
+THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,23 @@ def shards(store: Store) -> Iterator[ShardPlace]:
 
 def heartbeats(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
     """(path, state) of every heartbeat; one that cannot be read is skipped, the next beat replaces it."""
-    for partition in store.list("progress"):
-        for name in store.list(f"progress/{partition}"):
-            path = f"progress/{partition}/{name}"
-            if layout.is_temporary(path):
-                continue
-            try:
-                state = store.read_json(path)
-            except (FileNotFoundError, ValueError):
-                continue
-            if isinstance(state, dict):
-                yield path, state
+    paths = [path for path, _ in store.walk("progress") if path.count("/") == 2 and not layout.is_temporary(path)]
+
+    def read(path: str) -> Any:
+        try:
+            return store.read_json(path)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    for path, state in zip(paths, in_parallel(read, paths), strict=True):
+        if isinstance(state, dict):
+            yield path, state
+
+
+def in_parallel(ask: Callable[[T], R], about: Sequence[T]) -> list[R]:
+    """Small questions to the lake: on a bucket each takes as long as a request, whatever it is."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(ask, about))
 
 
 def age_seconds(state: dict[str, Any]) -> float:

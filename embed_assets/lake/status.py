@@ -64,8 +64,8 @@ def pipeline_status(lake: LakeResource, pipeline: EmbeddingPipeline) -> list[Dat
         status.snapshot, status.rows, status.rejects = raw.snapshot, raw.rows, sum(raw.rejects_by_reason.values())
         partitioning = partitioning_of(dataset, raw)
         status.strides_written = lake.strides(dataset.name, partitioning) is not None
-        for stride, key in enumerate(status.partitions):
-            manifest = lake.shard(layout.shard_folder(dataset.name, spec_id, partitioning, stride))
+        folders = [layout.shard_folder(dataset.name, spec_id, partitioning, i) for i in range(dataset.strides)]
+        for key, manifest in zip(status.partitions, census.in_parallel(lake.shard, folders), strict=True):
             if manifest is not None:
                 status.partitions[key] = PartitionState.COMMITTED
                 status.rows_embedded += manifest.rows_embedded
