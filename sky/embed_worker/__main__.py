@@ -35,6 +35,7 @@ class Worker:
     """Runs jobs one after another; the engine stays loaded while the spec stays the same."""
 
     def __init__(self) -> None:
+        os.environ["RUST_BACKTRACE"] = "0"  # to print one, a Rust library that is out of memory would wait for ever
         self.stop = threading.Event()
         self.leaving = False
         self._model: LoadedModel | None = None
