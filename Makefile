@@ -49,10 +49,10 @@ e2e-slurm: setup-test ## SkyPilot managed jobs on a real Slurm: backfill, preemp
 	@scripts/test_tools.sh
 	EMBED_BENCH_RESULTS=bench/results EMBED_SCREENSHOTS=docs/images .venv/bin/pytest -m slurm -s
 
-chaos: setup-test ## the long storms, damages and fuzzing (about an hour); counts go to docs/guarantees.md
+chaos: setup-test ## the long storms, damages and fuzzing (about half an hour); counts go to docs/guarantees.md
 	@rm -f bench/results/chaos.json
 	HYPOTHESIS_PROFILE=long EMBED_CHAOS_KILLS=200 EMBED_CHAOS_DAMAGES=200 EMBED_CHAOS_FUZZ=3000 \
-	  EMBED_CHAOS_RESULTS=$(CURDIR)/bench/results/chaos.json .venv/bin/pytest -v --timeout=3600 tests/chaos tests/security \
+	  EMBED_CHAOS_RESULTS=$(CURDIR)/bench/results/chaos.json .venv/bin/pytest -v -n 2 --dist worksteal --timeout=3600 tests/chaos tests/security \
 	  tests/worker/test_store_faults.py tests/worker/test_commit_stateful.py tests/platform/test_driver_stateful.py
 	.venv/bin/python -m tests.chaos.page bench/results/chaos.json
 
