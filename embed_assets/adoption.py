@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 
 from embed_assets.integrity import shard_fault
-from embed_assets.lake.census import in_parallel
+from embed_assets.lake.parallel import in_parallel
 from embed_assets.outages import Outages
 from embed_assets.outcomes import Note, Plan
 from embed_worker import failpoints

@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from embed_assets.costs import JobCost, Spent, cost_of, read_costs, total_of, write_cost
+from embed_assets.lake.parallel import in_parallel
 from embed_assets.outcomes import Plan
 from embed_worker.errors import WorkerError
 from resources.compute import JobHandle, JobStatus
@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 READ_SECONDS = 120.0
 KEEP_SECONDS = 300.0
 """Between two notes of what a running job has cost so far."""
-WRITES = 16
 
 Prior = Callable[[str], tuple[float | None, str]]
 """Dollars a row of a dataset as `embed-assets plan` projects them, or None with the reason."""
@@ -54,8 +53,7 @@ class CostWatch:
                 self._kept_at[cost.partition, cost.job] = now
                 due.append(cost)
         if due:
-            with ThreadPoolExecutor(WRITES) as pool:
-                list(pool.map(self._keep, due))
+            in_parallel(self._keep, due)
 
     def ended(self, plan: Plan, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
         cost = cost_of(plan, status, committed=committed)

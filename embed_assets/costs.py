@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from embed_assets.lake.parallel import in_parallel
 from embed_assets.outcomes import Plan
 from embed_worker.store import Store, to_json
 from resources.compute import JobStatus
-
-READS = 16
-"""Cost files read at the same time."""
 
 
 class JobCost(BaseModel):
@@ -80,10 +77,8 @@ def read_costs(store: Store, pipeline: str) -> list[JobCost]:
     """Of every job of a pipeline, whichever model and snapshot. A damaged file is left out."""
     folder = f"costs/{pipeline}"
     names = [name for name in store.list(folder) if name.endswith(".json")]
-
-    with ThreadPoolExecutor(READS) as pool:
-        found = pool.map(lambda name: _read(store, f"{folder}/{name}"), names)
-        return [cost for cost in found if cost is not None]
+    found = in_parallel(lambda name: _read(store, f"{folder}/{name}"), names)
+    return [cost for cost in found if cost is not None]
 
 
 def _read(store: Store, path: str) -> JobCost | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from embed_assets.adoption import CommittedBefore
-from embed_assets.lake.census import in_parallel
+from embed_assets.lake.parallel import in_parallel
 from embed_assets.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.outcomes import Committed, Failed, Note, Outcome, Plan, Watch
 from embed_assets.progress import ProgressLine

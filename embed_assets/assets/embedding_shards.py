@@ -231,7 +231,8 @@ class _Recorder:
     def _observe_set(self, plan: Plan, manifest: ShardManifest, *, recorded: bool = False) -> bool:
         """Just before the last shard's event, so that a backfill that waits for the shards sees the new digest.
 
-        False where the set is not complete."""
+        False where the set is not complete.
+        """
         keys = self._partitions.strides_of[plan.job.dataset]
         witness = self._witness.get(plan.job.dataset, plan.key)
         if witness != plan.key and not self._versions([witness]):

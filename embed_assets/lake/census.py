@@ -1,18 +1,14 @@
 """What lies in a lake, found by listing its folders."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
+from embed_assets.lake.parallel import in_parallel
 from embed_worker import layout
 from embed_worker.layout import Partitioning
 from embed_worker.store import Store
-
-T = TypeVar("T")
-R = TypeVar("R")
-THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,6 @@ def heartbeats(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, state in zip(paths, in_parallel(read, paths), strict=True):
         if isinstance(state, dict):
             yield path, state
-
-
-def in_parallel(ask: Callable[[T], R], about: Sequence[T]) -> list[R]:
-    """Small questions to the lake: on a bucket each takes as long as a request, whatever it is."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(ask, about))
 
 
 def age_seconds(state: dict[str, Any]) -> float:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from embed_assets.assets.common import partitioning_of
 from embed_assets.lake import census
+from embed_assets.lake.parallel import in_parallel
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker import layout
 from resources.lake import LakeResource
@@ -65,7 +66,7 @@ def pipeline_status(lake: LakeResource, pipeline: EmbeddingPipeline) -> list[Dat
         partitioning = partitioning_of(dataset, raw)
         status.strides_written = lake.strides(dataset.name, partitioning) is not None
         folders = [layout.shard_folder(dataset.name, spec_id, partitioning, i) for i in range(dataset.strides)]
-        for key, manifest in zip(status.partitions, census.in_parallel(lake.shard, folders), strict=True):
+        for key, manifest in zip(status.partitions, in_parallel(lake.shard, folders), strict=True):
             if manifest is not None:
                 status.partitions[key] = PartitionState.COMMITTED
                 status.rows_embedded += manifest.rows_embedded

@@ -3,7 +3,6 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 import fsspec
 import orjson
 
+from embed_assets.lake.parallel import in_parallel
 from embed_worker.errors import StoreUnavailable
 from embed_worker.secrets import check_address
 
-READS = 16
-"""Files read at the same time."""
 STAMPS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created", "ino")
 """What file systems tell of a file's version, besides its size."""
 
@@ -82,10 +80,8 @@ class ReadOnlyLake:
     def read_all(self, paths: Iterable[str]) -> dict[str, Any]:
         """Many files at once, without those that are not there."""
         paths = list(paths)
-        if not paths:
-            return {}
-        with ThreadPoolExecutor(READS) as pool:
-            return {path: value for path, value in zip(paths, pool.map(self.read_json, paths), strict=True) if value}
+        found = zip(paths, in_parallel(self.read_json, paths), strict=True)
+        return {path: value for path, value in found if value}
 
     def _count(self, kind: str) -> None:
         with self._lock:

@@ -82,7 +82,8 @@ def quotes_for(pipeline: EmbeddingPipeline, settings: SkyPilotFields, catalog: b
 def accelerators_of(pipeline: EmbeddingPipeline, settings: SkyPilotFields, compute: str) -> list[str]:
     """What the deployment's jobs may run on, and what the pipeline states figures for.
 
-    Raises BackendBroken where the deployment's task file cannot be read."""
+    Raises BackendBroken where the deployment's task file cannot be read.
+    """
     names = [one.accelerator for one in wanted(settings)]
     own = [*pipeline.plan.tokens_per_second, *pipeline.plan.usd_per_hour]
     local = [speed.CPU] if compute == "local" else []
