@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embed_assets.lake import census
 from embed_worker import layout
@@ -46,60 +47,107 @@ def find_garbage(store: Store) -> Iterator[Garbage]:
 
 
 def _needless(store: Store) -> Iterator[Garbage]:
-    live: set[tuple[str, str]] = set()  # (partitioning name, partition)
-    beats = list(census.heartbeats(store))
-    for _, state in beats:
-        if census.age_seconds(state) < LIVE_SECONDS and state.get("phase") not in ("committed", "stopped"):
-            live.add((str(state.get("partitioning")), str(state.get("partition"))))
-    live_snapshots = {name.split("-", 1)[0] for name, _ in live}
-    old: set[tuple[str, str]] = set()
-    datasets = set(census.datasets(store, "raw_reviews"))
-    done: set[tuple[str, str, str]] = set()  # (spec id, partitioning name, partition)
-    for dataset in sorted(datasets):
-        latest = _latest(store, dataset)
-        if latest is None:
-            continue  # without a pointer nobody can say what is old
-        for snapshot in census.snapshots(store, dataset):
-            folder = layout.raw_folder(dataset, snapshot)
-            if snapshot == latest or snapshot in live_snapshots:
-                yield from _unlisted(store, folder, RawManifest)
-            elif store.exists(f"{folder}/{layout.MANIFEST}") or store.idle_seconds(folder) > SCRATCH_SECONDS:
-                old.add((dataset, snapshot))
-                yield _folder(store, folder, f"snapshot is not the latest ({latest})")
-    for dataset in census.datasets(store, "stride_partitions"):
-        for partitioning in census.partitionings(store, dataset):
-            folder = layout.strides_folder(dataset, partitioning)
-            if (dataset, partitioning.snapshot) in old:
-                yield _folder(store, folder, "strides of an old snapshot")
-            else:
-                yield from _unlisted(store, folder, StridesManifest)
-    for place in census.shards(store):
-        if store.exists(f"{place.folder}/{layout.MANIFEST}"):
-            done.add((place.spec_id, place.partitioning.name, place.partition))
-        if (place.partitioning.name, place.partition) in live:
-            continue
-        if (place.dataset, place.partitioning.snapshot) in old:
-            yield _folder(store, place.folder, "shard of an old snapshot")
-        elif (place.spec_id, place.partitioning.name, place.partition) in done:
-            for name in store.list(place.folder):
-                if name == "checkpoints" or name.startswith(layout.RETIRED):
-                    yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
-            yield from _unlisted(store, place.folder, ShardManifest)
-    for path, state in beats:
-        spec_id, cut, key = (str(state.get(name)) for name in ("spec_id", "partitioning", "partition"))
-        dataset, snapshot = key.rpartition("-")[0], cut.split("-", 1)[0]
-        over = (spec_id, cut, key) in done or dataset not in datasets or (dataset, snapshot) in old
-        if over and census.age_seconds(state) >= LIVE_SECONDS:  # of a failed partition it is what the monitor knows
+    needs = _Needs(store)
+    yield from _snapshots(store, needs)
+    yield from _strides(store, needs)
+    yield from _shards(store, needs)
+    for path, state in needs.beats:
+        key = _attempt_of(state)
+        if needs.over(*key) and census.age_seconds(state) >= LIVE_SECONDS:  # a failed one is what the monitor knows
             yield _folder(store, path, f"heartbeat: {OVER}")
-    for partition in store.list("jobs"):
-        for name in store.list(f"jobs/{partition}"):
-            path = f"jobs/{partition}/{name}"
-            if not layout.is_temporary(name) and _is_over(store, path, datasets, old):
-                yield _folder(store, path, f"job file: {OVER}")
+    for path, job in _job_files(store):
+        if needs.over(job.spec.spec_id, job.partitioning, job.partition):
+            yield _folder(store, path, f"job file: {OVER}")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
             if _age(store, f".tmp/{scratch.name}") > SCRATCH_SECONDS:
                 yield _folder(store, f".tmp/{scratch.name}", "scratch of a process that died")
+
+
+class _Needs:
+    """What of a lake is live, latest or committed."""
+
+    def __init__(self, store: Store) -> None:
+        self.beats = list(census.heartbeats(store))
+        self.live: set[tuple[str, str]] = set()
+        """(partitioning name, partition) of attempts that were heard of."""
+        self.committed: set[tuple[str, str, str]] = set()
+        """(spec id, partitioning name, partition); whole once `_shards` has been through."""
+        for _, state in self.beats:
+            if census.age_seconds(state) < LIVE_SECONDS and state.get("phase") not in ("committed", "stopped"):
+                self.live.add(_attempt_of(state)[1:])
+        self.latest = {dataset: _latest(store, dataset) for dataset in census.datasets(store, "raw_reviews")}
+        self._kept = {name.split("-", 1)[0] for name, _ in self.live}
+        for dataset in self.latest:
+            for snapshot in census.snapshots(store, dataset):
+                folder = layout.raw_folder(dataset, snapshot)
+                if not store.exists(f"{folder}/{layout.MANIFEST}") and store.idle_seconds(folder) <= SCRATCH_SECONDS:
+                    self._kept.add(snapshot)  # an ingest may be writing it
+
+    def old(self, dataset: str, snapshot: str) -> bool:
+        """Without a pointer nobody can say what is old."""
+        latest = self.latest.get(dataset)
+        return latest is not None and snapshot != latest and snapshot not in self._kept
+
+    def over(self, spec_id: str, partitioning: str, partition: str) -> bool:
+        """Whether nothing will come of a job any more. One that waits for a machine has no heartbeat."""
+        dataset, snapshot = partition.rpartition("-")[0], partitioning.split("-", 1)[0]
+        committed = (spec_id, partitioning, partition) in self.committed
+        return committed or dataset not in self.latest or self.old(dataset, snapshot)
+
+
+def _snapshots(store: Store, needs: _Needs) -> Iterator[Garbage]:
+    for dataset, latest in needs.latest.items():
+        for snapshot in census.snapshots(store, dataset):
+            folder = layout.raw_folder(dataset, snapshot)
+            if needs.old(dataset, snapshot):
+                yield _folder(store, folder, f"snapshot is not the latest ({latest})")
+            elif latest is not None:
+                yield from _unlisted(store, folder, RawManifest)
+
+
+def _strides(store: Store, needs: _Needs) -> Iterator[Garbage]:
+    for dataset in census.datasets(store, "stride_partitions"):
+        for partitioning in census.partitionings(store, dataset):
+            folder = layout.strides_folder(dataset, partitioning)
+            if needs.old(dataset, partitioning.snapshot):
+                yield _folder(store, folder, "strides of an old snapshot")
+            else:
+                yield from _unlisted(store, folder, StridesManifest)
+
+
+def _shards(store: Store, needs: _Needs) -> Iterator[Garbage]:
+    for place in census.shards(store):
+        committed = store.exists(f"{place.folder}/{layout.MANIFEST}")
+        if committed:
+            needs.committed.add((place.spec_id, place.partitioning.name, place.partition))
+        if (place.partitioning.name, place.partition) in needs.live:
+            continue
+        if needs.old(place.dataset, place.partitioning.snapshot):
+            yield _folder(store, place.folder, "shard of an old snapshot")
+        elif committed:
+            for name in store.list(place.folder):
+                if name == "checkpoints" or name.startswith(layout.RETIRED):
+                    yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
+            yield from _unlisted(store, place.folder, ShardManifest)
+
+
+def _job_files(store: Store) -> Iterator[tuple[str, EmbedJob]]:
+    """(path, job) of every job file that can be read."""
+    for partition in store.list("jobs"):
+        for name in store.list(f"jobs/{partition}"):
+            if layout.is_temporary(name):
+                continue
+            path = f"jobs/{partition}/{name}"
+            try:
+                yield path, EmbedJob.model_validate(store.read_json(path))
+            except (FileNotFoundError, ValueError):
+                continue
+
+
+def _attempt_of(state: dict[str, Any]) -> tuple[str, str, str]:
+    """Spec id, partitioning name and partition of a heartbeat."""
+    return str(state.get("spec_id")), str(state.get("partitioning")), str(state.get("partition"))
 
 
 def _unlisted(
@@ -141,17 +189,6 @@ def _latest(store: Store, dataset: str) -> str | None:
     except BadManifest:
         return None
     return latest.snapshot if latest else None
-
-
-def _is_over(store: Store, path: str, datasets: set[str], old: set[tuple[str, str]]) -> bool:
-    """A job that waits for a machine has no heartbeat: its manifest, a new snapshot or a removed dataset ends it."""
-    try:
-        job = EmbedJob.model_validate(store.read_json(path))
-    except (FileNotFoundError, ValueError):
-        return False
-    if job.dataset not in datasets or (job.dataset, job.partitioning.split("-", 1)[0]) in old:
-        return True
-    return store.exists(job.manifest_path)
 
 
 def _folder(store: Store, path: str, why: str) -> Garbage:

@@ -197,6 +197,19 @@ def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_d
     assert not any("failed" in path for path in found)
 
 
+def test_gc_finds_what_an_interrupted_gc_left_of_an_old_snapshot(prepared: Prepared, lake: Path) -> None:
+    """Its raw folder went first; what was made from it names it still."""
+    kept = {path for path, _ in prepared.store.walk("")}
+    for asset in ("stride_partitions/d", f"embedding_shards/d/{prepared.pipeline.embedding.spec_id}"):
+        left = lake / asset / prepared.partitioning.name.replace(prepared.raw.snapshot, "0123456789ab")
+        shutil.copytree(lake / asset / prepared.partitioning.name, left)
+    for item in find_garbage(prepared.store):
+        prepared.store.delete(item.path)
+    left_over = {path for path, _ in prepared.store.walk("")}
+    assert left_over <= kept and not any("0123456789ab" in path for path in left_over)
+    assert verify_lake(prepared.store).damages == []
+
+
 def test_gc_leaves_a_snapshot_that_is_being_written(prepared: Prepared, lake: Path) -> None:
     written = lake / layout.raw_folder("d", "0123456789ab") / "part-00000.parquet"
     written.parent.mkdir()
@@ -320,20 +333,30 @@ def test_cli_names_a_wrong_setting_and_a_wrong_pipeline(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "options", "said"),
+    ("variable", "value", "said"),
     [
-        ("EMBED_SKY_DISK_SIZE", "abc", [], "EMBED_SKY_DISK_SIZE: "),
-        ("EMBED_SKY_ENVS", "A=1", [], 'EMBED_SKY_ENVS: write it as JSON, such as {"NAME": "value"}'),
-        ("EMBED_SKY_TASK_FILE", "/none.yaml", [], "task file /none.yaml cannot be read"),
-        ("EMBED_LAKE", "", ["--tokens-per-row", "-3"], "--tokens-per-row: "),
-        ("EMBED_LAKE", "", ["--accelerators", "L4:x"], "write it as L4 or L4:2"),
-        ("EMBED_LAKE", "", ["--pipeline", "none"], "no pipeline 'none'; there are "),
+        ("EMBED_SKY_DISK_SIZE", "abc", "EMBED_SKY_DISK_SIZE: "),
+        ("EMBED_SKY_ENVS", "A=1", 'EMBED_SKY_ENVS: write it as JSON, such as {"NAME": "value"}'),
+        ("EMBED_SKY_TASK_FILE", "/none.yaml", "task file /none.yaml cannot be read"),
     ],
 )
-def test_cli_names_what_was_set_wrongly(
-    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, options: list[str], said: str
+def test_cli_names_the_variable_that_was_set_wrongly(
+    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
+    wrong = cli.invoke(app, ["plan"])
+    assert wrong.exit_code == 2 and said in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tokens-per-row", "-3"], "--tokens-per-row: "),
+        (["--accelerators", "L4:x"], "write it as L4 or L4:2"),
+        (["--pipeline", "none"], "no pipeline 'none'; there are "),
+    ],
+)
+def test_cli_names_the_option_that_was_set_wrongly(cli: CliRunner, options: list[str], said: str) -> None:
     wrong = cli.invoke(app, ["plan", *options])
     assert wrong.exit_code == 2 and said in wrong.output
 
