@@ -421,7 +421,7 @@ def test_a_lake_that_is_away_fails_a_check_unless_it_is_to_be_asked_again(ready:
 
 
 def test_files_that_were_proved_a_moment_ago_are_not_read_again(ready: kit.Prepared) -> None:
-    """Adoption has read every byte; on a bucket that is half of what a check of an adopted partition downloads."""
+    """Adoption has read every byte of them; on a bucket that is a download."""
     ready.embed(1)
     store = kit.AwayStore(ready.store.root)
     store.away = "part-"

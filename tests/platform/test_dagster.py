@@ -40,6 +40,8 @@ from resources.compute import JobHandle, JobState, JobStatus
 from resources.local_compute import LocalComputeResource
 from tests.platform import kit
 
+pytestmark = pytest.mark.slow
+
 RAW, STRIDES = dg.AssetKey(["p", "raw_reviews"]), dg.AssetKey(["p", "stride_partitions"])
 SHARDS, DIGEST, INDEX = (dg.AssetKey(["p", name]) for name in ("embedding_shards", "embedding_digest", "vector_index"))
 MATERIALIZATION, CHECK = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION

@@ -8,6 +8,8 @@ import pytest
 from resources.skypilot_task import load_task, with_secrets
 from tests.platform.test_dagster import House
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2-planted"
 NAMES = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "SKYPILOT_SERVICE_ACCOUNT_TOKEN", "FSSPEC_S3_SECRET")
 

@@ -14,6 +14,7 @@ from embed_worker import files
 from embed_worker.engine import ListSource, RequestSource, Result, embed_list
 from embed_worker.hash_engine import MODEL, HashEngine, byte_tokenizer
 from embed_worker.job import EmbedJob
+from embed_worker.lanes import Lane
 from embed_worker.manifests import InputRef, ShardManifest, read_manifest
 from embed_worker.model_spec import EmbeddingSpec
 from embed_worker.models import LoadedModel, load_model
@@ -231,3 +232,10 @@ class CountingEngine(HashEngine):
 
 def text_of(ids: tuple[int, ...]) -> str:
     return byte_tokenizer().decode(list(ids))
+
+
+def run_lane(job: EmbedJob, lane: Lane, engine: HashEngine) -> None:
+    try:
+        run_job(job, lambda: loaded(job.spec, engine), threading.Event(), lane=lane)
+    finally:
+        lane.close()

@@ -20,7 +20,19 @@ from embed_worker.models import CANARY_TEXTS
 from embed_worker.runner import run_job
 from embed_worker.store import Store
 
-from .kit import CountingEngine, Text, input_table, loaded, make_job, make_texts, prove, run, text_of, write_job
+from .kit import (
+    CountingEngine,
+    Text,
+    input_table,
+    loaded,
+    make_job,
+    make_texts,
+    prove,
+    run,
+    run_lane,
+    text_of,
+    write_job,
+)
 
 TEXTS = make_texts(60)
 
@@ -114,13 +126,6 @@ def engine_sequence(job: EmbedJob) -> tuple[int, ...]:
     """The first canary as the engine gets it."""
     [windows] = loaded(job.spec).tokenizer.windows(CANARY_TEXTS[:1], "")
     return windows[0].ids
-
-
-def run_lane(job: EmbedJob, lane: Lane, engine: HashEngine) -> None:
-    try:
-        run_job(job, lambda: loaded(job.spec, engine), threading.Event(), lane=lane)
-    finally:
-        lane.close()
 
 
 def test_the_first_lane_makes_anew_what_a_bad_gpu_made(lake: str, tmp_path: Path) -> None:

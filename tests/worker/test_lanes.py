@@ -11,21 +11,13 @@ import pytest
 from embed_worker import lanes
 from embed_worker.checkpoints import Checkpoints
 from embed_worker.errors import BadJob
-from embed_worker.job import EmbedJob
 from embed_worker.lanes import Lane, engine_groups, lanes_of
 from embed_worker.runner import run_job
 from embed_worker.store import Store
 
-from .kit import CountingEngine, Text, loaded, make_job, manifest_of, prove, text_of
+from .kit import CountingEngine, Text, loaded, make_job, manifest_of, prove, run_lane, text_of
 
 TEXTS: list[Text] = [f"text {i}" for i in range(40)]
-
-
-def run_lane(job: EmbedJob, lane: Lane, engine: CountingEngine) -> None:
-    try:
-        run_job(job, lambda: loaded(job.spec, engine), threading.Event(), lane=lane)
-    finally:
-        lane.close()
 
 
 def test_lanes_share_the_checkpoints(lake: str, tmp_path: Path) -> None:

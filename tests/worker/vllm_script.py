@@ -128,12 +128,8 @@ class Spoiling:
     """An engine that gives the first and the last checkpoint no vectors; the canaries among them come out right."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self.dimension, self.clock, self.versions = (
-            engine,
-            engine.dimension,
-            engine.clock,
-            engine.versions,
-        )
+        self._engine = engine
+        self.dimension, self.clock, self.versions = engine.dimension, engine.clock, engine.versions
 
     def embed(self, source: RequestSource) -> Generator[Result, None, None]:
         for key, vector in self._engine.embed(source):
