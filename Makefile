@@ -37,7 +37,7 @@ test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster,
 	@$(MAKE) --no-print-directory lint
 	scripts/test.sh
 
-test-fast: ## lint and the unit tests, under a minute
+test-fast: ## lint, and the unit tests in under a minute
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest -n 2 -m "not slow and not vllm and not e2e and not slurm and not ui"
 

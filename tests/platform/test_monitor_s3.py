@@ -12,6 +12,8 @@ from embed_assets.monitor.lake import ReadOnlyLake
 from embed_assets.monitor.scan import Scanner
 from tests.platform.monitor_lake import FakeLake
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 
 

@@ -12,6 +12,8 @@ import pytest
 from resources.skypilot_prices import catalog_quotes
 from tests.e2e.slurm_lab.catalogs import seed_catalogs
 
+pytestmark = pytest.mark.slow
+
 ASK = """
 import dataclasses, json
 from resources.skypilot_prices import catalog_quotes

@@ -16,6 +16,8 @@ from embed_worker.store import Store
 
 from .kit import leftovers, loaded, make_job, make_spec, make_texts, manifest_of, prove, write_job
 
+pytestmark = pytest.mark.slow
+
 TEXTS = make_texts(9)
 
 NOISY = """

@@ -15,6 +15,8 @@ from embed_worker.store import Store
 from .fault_proxy import FaultProxy
 from .kit import make_job, make_texts, run, write_job
 
+pytestmark = pytest.mark.slow
+
 TEXTS = make_texts(22)
 
 
