@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -97,7 +98,7 @@ def build_stride_partitions(
                 data_version=cut.data_version(stride),
                 metadata={**cut.metadata(lake, stride, raw_key), **plans[name]},
                 inputs=inputs[name],
-                checks=lambda selected, view=view: run_checks(ROW_CHECKS, selected, view),  # type: ignore[misc]
+                checks=partial(run_checks, ROW_CHECKS, view=view),
             )
         run.finish(len(keys))
         yield from ()

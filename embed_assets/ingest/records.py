@@ -186,15 +186,18 @@ def _parquet(file: SourceFile, needed: Collection[str]) -> Iterator[Record]:
 
 
 def _rows_of(batch: pa.RecordBatch) -> list[Record]:
+    rows: list[Record]
     try:
-        return batch.to_pylist()  # type: ignore[no-any-return]
+        rows = batch.to_pylist()
+        return rows
     except (ValueError, OverflowError) as error:  # one value that Python has no form for
         if batch.num_rows > 1:
             return [row for i in range(batch.num_rows) for row in _rows_of(batch.slice(i, 1))]
         if isinstance(error, UnicodeDecodeError):
             return [Fault("invalid UTF-8")]
         try:
-            return _to_microseconds(batch).to_pylist()  # type: ignore[no-any-return]
+            rows = _to_microseconds(batch).to_pylist()
+            return rows
         except (ValueError, OverflowError, pa.ArrowException):
             return [Fault("unreadable value")]
 
