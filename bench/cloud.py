@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from embed_worker.job import load_job
-from embed_worker.models import LoadedModel, load_model
-from embed_worker.runner import run_job
+from embed_worker.attempt.runner import run_job
+from embed_worker.engine.loading import LoadedModel, load_model
+from embed_worker.lake.job import load_job
 
 TICK = 0.05
 FINAL = {"succeeded", "failed", "refused", "cancelled"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from embed_worker.job import EmbedJob
+from embed_worker.lake.job import EmbedJob
 from resources.compute import ComputeResource, JobHandle, JobState, JobStatus
 
 

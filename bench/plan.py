@@ -12,15 +12,14 @@ from typing import Any
 
 from bench.control_plane import machine as machine_facts
 from bench.report import write_section
-from embed_assets.assets.common import partitioning_of
-from embed_assets.plan import speed
-from embed_assets.plan.build import make_plan, quotes_for
-from embed_assets.plan.figures import Figure
+from embed_assets.estimate import speed
+from embed_assets.estimate.build import make_plan, quotes_for
+from embed_assets.estimate.figures import Figure
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, load_pipeline
-from embed_worker import layout
-from embed_worker.manifests import ShardManifest
+from embed_worker.lake import layout
+from embed_worker.lake.manifests import ShardManifest
 from resources.lake import LakeResource
-from resources.skypilot_settings import SkyPilotSettings
+from resources.skypilot.settings import SkyPilotSettings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "plan.json"
@@ -65,7 +64,7 @@ def committed(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetS
     raw = lake.latest_snapshot(dataset.name)
     if raw is None:
         sys.exit("the demo's lake is not there: run `make demo` first")
-    partitioning = partitioning_of(dataset, raw)
+    partitioning = dataset.partitioning_of(raw.snapshot)
     folders = [
         layout.shard_folder(dataset.name, pipeline.embedding.spec_id, partitioning, stride)
         for stride in range(dataset.strides)

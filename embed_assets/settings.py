@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from embed_worker.secrets import check_address
+from embed_assets.spec import EmbeddingPipeline, load_pipelines
+from embed_worker.lake.secrets import check_address
+from resources.lake import LakeResource
 
 SHIPPED = Path(__file__).parent
 """The wheel carries the example pipelines in here, for those without a clone."""
@@ -53,3 +55,9 @@ class Settings(BaseSettings):
         if not files:
             raise ValueError("EMBED_PIPELINES is empty; name at least one pipeline file")
         return list(dict.fromkeys(files))
+
+
+def deployment() -> tuple[Settings, list[EmbeddingPipeline], LakeResource]:
+    """Settings, pipelines and lake, as Dagster sees them."""
+    settings = Settings()
+    return settings, load_pipelines(settings.pipeline_files()), LakeResource(root=settings.lake)

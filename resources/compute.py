@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from embed_worker.job import EmbedJob
-from embed_worker.model_spec import EmbeddingSpec
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.spec import EmbeddingSpec
 
 
 class JobState(StrEnum):

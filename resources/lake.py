@@ -6,10 +6,10 @@ from functools import cached_property
 import dagster as dg
 from pydantic import Field
 
-from embed_worker import layout
-from embed_worker.job import EmbedJob
-from embed_worker.layout import Partitioning
-from embed_worker.manifests import (
+from embed_worker.lake import layout
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.manifests import (
     BadManifest,
     Latest,
     RawManifest,
@@ -18,7 +18,7 @@ from embed_worker.manifests import (
     now,
     read_manifest,
 )
-from embed_worker.store import Store, to_json
+from embed_worker.lake.store import Store, to_json
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=("$package")
 done
 lab=
-[ "${1:-}" = chromium ] || lab=$(.venv/bin/python -c 'from tests.e2e.slurm_lab.needs import missing_apt; print(*missing_apt())')
+[ "${1:-}" = chromium ] || lab=$(.venv/bin/python -c 'from tests.kits.slurm_lab.needs import missing_apt; print(*missing_apt())')
 [ ${#missing[@]} -eq 0 ] && [ -z "$lab" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   say "not installed: ${missing[*]} $lab. Tests that need them are skipped and say so (Debian: apt install them)"
@@ -20,4 +20,4 @@ say "installing ${missing[*]} $lab"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 if [ ${#missing[@]} -gt 0 ]; then apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; fi
-if [ -n "$lab" ]; then .venv/bin/python -m tests.e2e.slurm_lab install; fi
+if [ -n "$lab" ]; then .venv/bin/python -m tests.kits.slurm_lab install; fi

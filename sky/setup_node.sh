@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 if [ -n "${EMBED_WORKER_PYTHON:-}" ]; then
-  "$EMBED_WORKER_PYTHON" -c 'import embed_worker.job, importlib.util as u, sys; sys.exit("no vllm" if not u.find_spec("vllm") else 0)'
+  "$EMBED_WORKER_PYTHON" -c 'import embed_worker.lake.job, importlib.util as u, sys; sys.exit("no vllm" if not u.find_spec("vllm") else 0)'
   echo "worker environment: $EMBED_WORKER_PYTHON, as it is"
   exit 0
 fi

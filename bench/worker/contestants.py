@@ -16,9 +16,9 @@ import embed_worker
 from bench.worker import busy
 from bench.worker.flops import config_of, layer_shapes
 from bench.worker.inputs import MAX_TOKENS, Texts, make_job, model_spec
-from embed_worker.job import EmbedJob
-from embed_worker.manifests import ShardManifest, read_manifest
-from embed_worker.store import Store
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.manifests import ShardManifest, read_manifest
+from embed_worker.lake.store import Store
 
 PROGRAMS = Path(__file__).parent / "programs"
 WORKER_PATH = Path(embed_worker.__file__).parents[1]

@@ -9,7 +9,7 @@ from typing import Any
 from bench.memory import watch
 from bench.worker.contestants import PROGRAMS, WORKER_PATH, Machine, job_url, manifest_of
 from bench.worker.inputs import Texts, hash_spec, make_job
-from embed_worker.model_spec import EmbeddingSpec
+from embed_worker.lake.spec import EmbeddingSpec
 
 ROOT = Path(__file__).parents[2]
 TIMES = 20

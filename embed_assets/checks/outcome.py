@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from embed_worker.errors import StoreUnavailable
+from embed_worker.lake.errors import StoreUnavailable
 
 V = TypeVar("V")
 

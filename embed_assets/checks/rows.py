@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_assets.checks.outcome import Check, CheckOutcome
-from embed_assets.integrity import file_faults
-from embed_worker.files import FileRef
-from embed_worker.store import Store
+from embed_worker.lake.files import FileRef
+from embed_worker.lake.integrity import file_faults
+from embed_worker.lake.store import Store
 
 REQUIRED = {"row_id": pa.int64(), "id": pa.string(), "text": pa.string()}
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_assets.checks.outcome import Check, CheckOutcome
-from embed_assets.integrity import file_faults, space_fault
-from embed_worker import layout
-from embed_worker.files import FileRef
-from embed_worker.manifests import MIN_COSINE, ShardManifest, Space, ensure_space, read_manifest
-from embed_worker.store import Store
-from embed_worker.table import DTYPES
+from embed_worker.lake import layout
+from embed_worker.lake.files import FileRef
+from embed_worker.lake.integrity import file_faults, space_fault
+from embed_worker.lake.manifests import MIN_COSINE, ShardManifest, Space, ensure_space, read_manifest
+from embed_worker.lake.store import Store
+from embed_worker.lake.table import DTYPES
 
 NORM_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
 MAX_REFUSED = 0.01

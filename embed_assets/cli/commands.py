@@ -5,17 +5,19 @@ from collections.abc import Iterator
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
-from embed_assets.cli.common import CommandError, chosen, console, deployment
-from embed_assets.costs import read_costs, total_of
-from embed_assets.factory import compute_resource
-from embed_assets.lake.gc import find_garbage
-from embed_assets.lake.status import DatasetStatus, PartitionState, pipeline_status
-from embed_assets.lake.verify import verify_lake
-from embed_assets.search import Hit, find_table, search_table
-from embed_worker.store import Store
+from embed_assets.cli.common import chosen
+from embed_assets.estimate.costs import read_costs, total_of
+from embed_assets.graph.factory import compute_resource
+from embed_assets.index.hits import print_hits
+from embed_assets.index.search import find_table, search_table
+from embed_assets.settings import deployment
+from embed_assets.tell.terminal import CommandError, console
+from embed_assets.upkeep.gc import find_garbage
+from embed_assets.upkeep.status import DatasetStatus, PartitionState, pipeline_status
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake.store import Store
 
 STYLES = {
     PartitionState.COMMITTED: "green",
@@ -32,17 +34,6 @@ def search(query: str, dataset: str | None, limit: int, pipeline: str | None) ->
     with console.status(f"loading {found.spec.model} …"):
         vector = compute_resource(settings).embed_queries(found.spec, [query])[0]
     print_hits(query, found.dataset, search_table(found, vector, limit))
-
-
-def print_hits(query: str, dataset: str, hits: list[Hit]) -> None:
-    table = Table(title=Text(f"“{query}” in {dataset}"), title_justify="left", show_lines=False)
-    table.add_column("score", justify="right", style="cyan", no_wrap=True)
-    table.add_column("id", style="magenta", no_wrap=True)
-    table.add_column("text", overflow="fold")
-    for hit in hits:
-        text = " ".join(hit.passage.split())
-        table.add_row(f"{hit.score:.4f}", Text(hit.id), Text(text if len(text) <= 240 else text[:239] + "…"))
-    console.print(table)
 
 
 def status(partitions: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Console, settings and errors of the commands."""
+"""Errors and options of the commands."""
 
 import functools
 from collections.abc import Callable
@@ -6,24 +6,15 @@ from typing import ParamSpec, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
-from embed_assets.settings import Settings
-from embed_assets.spec import EmbeddingPipeline, load_pipelines
-from embed_worker.errors import WorkerError
-from resources.lake import LakeResource
+from embed_assets.spec import EmbeddingPipeline
+from embed_assets.tell.terminal import CommandError, errors
+from embed_worker.lake.errors import WorkerError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PREFIXES = {"Settings": "EMBED_", "SkyPilotSettings": "EMBED_SKY_"}
-
-console = Console()
-errors = Console(stderr=True)
-
-
-class CommandError(Exception):
-    """Ends a command with one clear sentence."""
 
 
 def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -55,12 +46,6 @@ def _named(model: str, place: tuple[int | str, ...]) -> str:
     if model in PREFIXES:
         return f"{PREFIXES[model]}{name.upper()}"
     return f"--{name.replace('_', '-')}"
-
-
-def deployment() -> tuple[Settings, list[EmbeddingPipeline], LakeResource]:
-    """Settings, pipelines and lake, as Dagster sees them."""
-    settings = Settings()
-    return settings, load_pipelines(settings.pipeline_files()), LakeResource(root=settings.lake)
 
 
 def chosen(pipelines: list[EmbeddingPipeline], name: str | None) -> list[EmbeddingPipeline]:

@@ -3,9 +3,9 @@
 import importlib.util
 import os
 
-from embed_assets.cli.common import CommandError, console
 from embed_assets.monitor.access import TOKEN, check_binding
 from embed_assets.settings import Settings
+from embed_assets.tell.terminal import CommandError, console
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embed_assets.cli.common import CommandError, chosen, console, deployment
-from embed_assets.plan.build import accelerators_of, make_plan, quotes_for
-from embed_assets.plan.show import as_json, print_plans
+from embed_assets.cli.common import chosen
+from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for
+from embed_assets.estimate.show import as_json, print_plans
+from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
-from resources.skypilot_settings import SkyPilotSettings
+from embed_assets.tell.terminal import CommandError, console
+from resources.skypilot.settings import SkyPilotSettings
 
 
 def plan(

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from embed_assets.cli.common import CommandError, console
+from embed_assets.tell.terminal import CommandError, console
 from resources.compute import ComputeUnavailable
-from resources.skypilot_pool import Pool, PoolStatus
-from resources.skypilot_settings import SkyPilotSettings
+from resources.skypilot.pool import Pool, PoolStatus
+from resources.skypilot.settings import SkyPilotSettings
 
 
 def up(workers: int | None, file: str | None) -> None:

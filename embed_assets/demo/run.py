@@ -15,13 +15,11 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from embed_assets.assets.common import asset_key
-from embed_assets.cli.commands import print_hits
-from embed_assets.cli.common import CommandError, console, deployment
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.demo.watch import progress_bars, watch_embedding
-from embed_assets.factory import (
+from embed_assets.graph.common import asset_key
+from embed_assets.graph.factory import (
     EMBEDDING_SHARDS,
     RAW_REVIEWS,
     STRIDE_PARTITIONS,
@@ -29,12 +27,15 @@ from embed_assets.factory import (
     build_definitions,
     compute_resource,
 )
-from embed_assets.partitions import PipelinePartitions
-from embed_assets.search import find_table, search_table
+from embed_assets.graph.partitions import PipelinePartitions
+from embed_assets.index.hits import print_hits
+from embed_assets.index.search import find_table, search_table
+from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
+from embed_assets.tell.terminal import CommandError, console
 from resources.lake import LakeResource
-from resources.local_compute import LocalComputeResource
-from resources.worker_process import check_python
+from resources.local.compute import LocalComputeResource
+from resources.local.process import check_python
 
 FOLDER = Path(".demo")
 QUERY = "gorgeous to look at, but far too long"
@@ -90,7 +91,7 @@ def run_demo() -> None:
 
 
 def _looks_committed(lake: LakeResource, pipeline: EmbeddingPipeline) -> bool:
-    from embed_assets.lake.status import PartitionState, pipeline_status
+    from embed_assets.upkeep.status import PartitionState, pipeline_status
 
     statuses = pipeline_status(lake, pipeline)
     return all(set(status.partitions.values()) == {PartitionState.COMMITTED} for status in statuses)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from embed_assets.lake import census
-from embed_assets.lake.status import pipeline_status
 from embed_assets.spec import EmbeddingPipeline
+from embed_assets.upkeep.status import pipeline_status
+from embed_worker.lake import census
 from resources.lake import LakeResource
 
 INTERVAL = 0.7

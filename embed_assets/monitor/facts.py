@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from embed_worker.layout import DATASET_NAME, Partitioning, shards_folder
+from embed_worker.lake.layout import DATASET_NAME, Partitioning, shards_folder
 
 TEXT = 300
 DATASET = re.compile(DATASET_NAME)

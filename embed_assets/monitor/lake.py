@@ -10,9 +10,9 @@ from typing import Any
 import fsspec
 import orjson
 
-from embed_assets.lake.parallel import in_parallel
-from embed_worker.errors import StoreUnavailable
-from embed_worker.secrets import check_address
+from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.secrets import check_address
 
 STAMPS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created", "ino")
 """What file systems tell of a file's version, besides its size."""

@@ -23,7 +23,7 @@ from embed_assets.monitor.facts import (
     strides_of,
 )
 from embed_assets.monitor.lake import ReadOnlyLake, Version
-from embed_worker.layout import MANIFEST, Partitioning, raw_latest, strides_folder
+from embed_worker.lake.layout import MANIFEST, Partitioning, raw_latest, strides_folder
 
 CENSUS_SECONDS = 60.0
 MAX_BEAT_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ from embed_assets.monitor.facts import Beat, Cost, RunKey, Shard
 from embed_assets.monitor.models import Partition, State, Worker
 from embed_assets.monitor.rates import Rate, Rates
 from embed_assets.monitor.scan import Found, Run, Seen
-from embed_worker.layout import partition_key
+from embed_worker.lake.layout import partition_key
 
 SILENT_SECONDS = 60.0
 """A heartbeat older than this, or than four of its own intervals, is silent."""

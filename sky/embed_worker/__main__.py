@@ -17,13 +17,13 @@ from typing import Any, TextIO
 
 import orjson
 
-from embed_worker.errors import ExitCode, Preempted, SickEngine, WorkerError
-from embed_worker.job import load_job
-from embed_worker.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
-from embed_worker.model_spec import EmbeddingSpec
-from embed_worker.models import LoadedModel, load_model, load_tokenizer
-from embed_worker.runner import run_job
-from embed_worker.tokens import TextTokenizer
+from embed_worker.attempt.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
+from embed_worker.attempt.runner import run_job
+from embed_worker.engine.loading import LoadedModel, load_model, load_tokenizer
+from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.lake.errors import ExitCode, Preempted, SickEngine, WorkerError
+from embed_worker.lake.job import load_job
+from embed_worker.lake.spec import EmbeddingSpec
 
 log = logging.getLogger("embed_worker")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.chaos.partition", "tests.chaos.platform_storm", "tests.worker.kit")
+pytest.register_assert_rewrite("tests.kits.chaos.partition", "tests.kits.chaos.platform_storm", "tests.kits.worker")
 
 
 @pytest.fixture

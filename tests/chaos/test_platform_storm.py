@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from embed_assets.assets.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
-from embed_worker.failpoints import PLATFORM, WORKER
-from tests.chaos import zygote
-from tests.chaos.platform_process import GRAPH
-from tests.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
-from tests.platform import kit
+from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
+from embed_worker.lake.failpoints import PLATFORM, WORKER
+from tests.kits import platform as kit
+from tests.kits.chaos import zygote
+from tests.kits.chaos.platform_process import GRAPH
+from tests.kits.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +53,7 @@ def test_no_step_is_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with zygote.zygote("tests.chaos.platform_process", *IMPORTED) as found:
+    with zygote.zygote("tests.kits.chaos.platform_process", *IMPORTED) as found:
         yield found
 
 

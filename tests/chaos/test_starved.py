@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from embed_worker import files
-from embed_worker.checkpoints import Checkpoints
-from embed_worker.errors import ExitCode
-from tests.chaos.attempt import KILLED
-from tests.chaos.partition import Partition, some_texts
+from embed_worker.attempt.checkpoints import Checkpoints
+from embed_worker.lake import files
+from embed_worker.lake.errors import ExitCode
+from tests.kits.chaos.attempt import KILLED
+from tests.kits.chaos.partition import Partition, some_texts
 
 pytestmark = pytest.mark.slow
 

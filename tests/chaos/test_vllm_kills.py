@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embed_worker.errors import ExitCode
-from embed_worker.job import EmbedJob
-from tests.chaos.partition import REJECTED, some_texts
-from tests.chaos.record import record
-from tests.worker.kit import leftovers, make_job, manifest_of, rejects_of, shard_table, write_job
-from tests.worker.test_vllm import MINILM, PYTHON, REPOSITORY
+from embed_worker.lake.errors import ExitCode
+from embed_worker.lake.job import EmbedJob
+from tests.kits import ROOT
+from tests.kits.chaos.partition import REJECTED, some_texts
+from tests.kits.chaos.record import record
+from tests.kits.vllm import MINILM, PYTHON
+from tests.kits.worker import leftovers, make_job, manifest_of, rejects_of, shard_table, write_job
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(900)]
 
@@ -25,14 +26,14 @@ COSINE = 0.9999
 
 def embed(lake: Path, kills: Sequence[str]) -> tuple[EmbedJob, pa.Table]:
     """A job whose worker is killed at these failpoints, one after another, and then let be."""
-    python = PYTHON if PYTHON.is_absolute() else REPOSITORY / PYTHON
+    python = PYTHON if PYTHON.is_absolute() else ROOT / PYTHON
     if not python.exists() or not (MINILM / "model.safetensors").exists():
         pytest.fail(f"needs {python} and {MINILM}: run `make setup`")
     model = {"model": "sentence-transformers/all-MiniLM-L6-v2", "location": str(MINILM), "dtype": "float32"}
     job = make_job(str(lake), some_texts(48), checkpoint_rows=6, **model)
     url = write_job(job)
     for armed in [*kills, ""]:
-        environment = {**os.environ, "EMBED_FAILPOINT": armed, "PYTHONPATH": str(REPOSITORY / "sky")}
+        environment = {**os.environ, "EMBED_FAILPOINT": armed, "PYTHONPATH": str(ROOT / "sky")}
         done = subprocess.run(
             [str(python), "-m", "embed_worker", url], env=environment, capture_output=True, text=True, check=False
         )

@@ -1,41 +1,22 @@
 """The worker killed at each step of the commit protocol and at random moments, until its partition is committed."""
 
 import itertools
-import os
 import random
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from embed_worker import failpoints
-from tests.chaos.attempt import KILLED
-from tests.chaos.partition import TEXTS, Partition
-from tests.worker.kit import make_job, run, shard_table
+from embed_worker.lake import failpoints
+from tests.kits.chaos.attempt import KILLED
+from tests.kits.chaos.partition import TEXTS, Partition
+from tests.kits.chaos.steps import KILLS, LONG_STORES, SPACE, STORES, STORMS, applies
+from tests.kits.worker import make_job, run, shard_table
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "8"))
-"""At random failpoints and moments, beside one at each failpoint."""
 KILLS_A_STORM = 4
-LOCAL_ONLY = {"store.temporary", "store.linked", "store.replacing"}
-REMOTE_ONLY = {"store.put"}
 
-START = ["attempt.registered", "store.replacing", "attempt.fetched", "attempt.loaded"]
-WORK = ["checkpoint.written", "store.temporary", "store.linked", "store.put", "checkpoint.data", "checkpoint.record"]
-WORK += ["checkpoint.lost", "part.written", "part.published", "part.taken"]
-END = ["attempt.embedded", "rejects.published", "manifest.ready"]
-COMMIT = ["manifest.created", "attempt.committed"]
-SWEEP = ["sweep.begun", "sweep.checkpoints"]
-SPACE = "store.temporary:2"
-"""Once all checkpoints are there: the file of the canary vectors, whose temporary lies outside of the shard."""
-STORMS = [
-    [*START[::2], *WORK[::2], END[0], SPACE, END[2], COMMIT[0], SWEEP[1]],
-    [*START[1::2], *WORK[1::2], END[1], COMMIT[1], SWEEP[0]],
-]
-"""Every failpoint once, each while it can still be reached."""
-STORES = ["lake", "s3_root"]
-LONG_STORES = [*STORES, "seaweed_root"] if KILLS > 100 else STORES
 SECONDS = {"lake": 0.4, "s3_root": 2.0, "seaweed_root": 2.0}
 """About what an attempt takes, to kill it at any moment of it."""
 
@@ -46,10 +27,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     job = make_job(str(folder / "lake"), TEXTS, checkpoint_rows=3)
     run(job)
     return shard_table(job, folder)
-
-
-def applies(name: str, where: str) -> bool:
-    return name.split(":", maxsplit=1)[0] not in (REMOTE_ONLY if where == "lake" else LOCAL_ONLY)
 
 
 def test_the_storms_know_every_failpoint() -> None:

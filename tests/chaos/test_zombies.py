@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from embed_worker.errors import ExitCode
-from embed_worker.store import Store
-from tests.chaos.partition import REJECTED, Partition, freeze, is_frozen, thaw
-from tests.chaos.test_worker_storm import COMMIT, END, START, STORES, SWEEP, WORK, applies
-from tests.worker.kit import prove, write_job
+from embed_worker.lake.errors import ExitCode
+from embed_worker.lake.store import Store
+from tests.kits.chaos.partition import REJECTED, Partition, freeze, is_frozen, thaw
+from tests.kits.chaos.steps import COMMIT, END, START, STORES, SWEEP, WORK, applies
+from tests.kits.worker import prove, write_job
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from embed_assets.lake.verify import verify_lake
-from embed_worker.store import Store
-from tests.e2e.conftest import Deployment, processes_of, wait_until
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake.store import Store
+from tests.kits.e2e.deployment import Deployment, processes_of, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.vllm]
 

@@ -24,11 +24,12 @@ from embed_assets.monitor import state  # noqa: E402
 from embed_assets.monitor.app import build_app  # noqa: E402
 from embed_assets.monitor.lake import ReadOnlyLake  # noqa: E402
 from embed_assets.monitor.watch import Watch  # noqa: E402
-from tests.e2e.browser import CHROMIUM, chromium_page, free_port  # noqa: E402
-from tests.e2e.conftest import ROOT, wait_until  # noqa: E402
-from tests.platform import kit  # noqa: E402
-from tests.platform.kit import Prepared  # noqa: E402
-from tests.platform.monitor_lake import FakeLake, large  # noqa: E402
+from tests.kits import ROOT  # noqa: E402
+from tests.kits import platform as kit  # noqa: E402
+from tests.kits.e2e.browser import CHROMIUM, chromium_page, free_port  # noqa: E402
+from tests.kits.e2e.deployment import wait_until  # noqa: E402
+from tests.kits.monitor_lake import FakeLake, large  # noqa: E402
+from tests.kits.platform import Prepared  # noqa: E402
 
 pytestmark = [
     pytest.mark.ui,
@@ -41,7 +42,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import embed_worker.__main__ as worker
-from embed_worker.hash_engine import HashEngine
+from embed_worker.engine.hash import HashEngine
 
 pace = Path(sys.argv[1])
 quick = HashEngine.embed

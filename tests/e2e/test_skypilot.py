@@ -23,12 +23,13 @@ from typing import Any
 import pytest
 import yaml
 
-from embed_assets.lake.verify import Report, verify_lake
-from embed_worker.store import Store
-from tests.e2e import conftest
-from tests.e2e.conftest import ROOT, WORKER_PYTHON
-from tests.e2e.dagster_api import DONE, Dagster, Stopwatch
-from tests.e2e.slurm_lab import SlurmLab
+from embed_assets.upkeep.verify import Report, verify_lake
+from embed_worker.lake.store import Store
+from tests.kits import ROOT
+from tests.kits.e2e import deployment as deployments
+from tests.kits.e2e.dagster_api import DONE, Dagster, Stopwatch
+from tests.kits.e2e.deployment import WORKER_PYTHON
+from tests.kits.slurm_lab import SlurmLab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.e2e, pytest.mark.timeout(2700)]
 
@@ -185,12 +186,12 @@ def deployment(tmp_path: Path, lab: SlurmLab, demo_files: None) -> Iterator[Depl
     made = Deployment(tmp_path / "deployment", lab)
     yield made
     made.close()
-    for pid in conftest.processes_of(made):  # type: ignore[arg-type]
+    for pid in deployments.processes_of(made):  # type: ignore[arg-type]
         os.kill(pid, signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 900) -> None:
-    conftest.wait_until(condition, what, seconds)
+    deployments.wait_until(condition, what, seconds)
 
 
 def finished(dagster: Dagster, run: str) -> Callable[[], bool]:
@@ -202,7 +203,7 @@ def said(dagster: Dagster, run: str, text: str) -> Callable[[], bool]:
 
 
 def test_backfill_preemption_kill_terminate_and_outage(deployment: Deployment, lab: SlurmLab) -> None:
-    from tests.e2e.browser import dagster_dev
+    from tests.kits.e2e.browser import dagster_dev
 
     watch, ticks, began_load = Checkpoints(deployment.lake), Stopwatch(), os.getloadavg()[0]
     with dagster_dev(deployment) as url:  # type: ignore[arg-type]
@@ -319,7 +320,7 @@ def _picture(url: str) -> bool:
     folder = os.environ.get("EMBED_SCREENSHOTS")
     if not folder:
         return False
-    from tests.e2e.browser import chromium_page
+    from tests.kits.e2e.browser import chromium_page
 
     with chromium_page() as page:
         page.set_viewport_size({"width": 1400, "height": 1300})

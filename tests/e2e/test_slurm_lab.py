@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT
-from tests.e2e.slurm_lab import SlurmLab
-from tests.platform.kit import Prepared
+from tests.kits import ROOT
+from tests.kits.platform import Prepared
+from tests.kits.slurm_lab import SlurmLab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 

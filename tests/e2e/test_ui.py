@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Deployment, wait_until
+from tests.kits import ROOT
+from tests.kits.e2e.deployment import Deployment, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 from playwright.sync_api import Page, TimeoutError, expect  # noqa: E402
 
-from tests.e2e.browser import CHROMIUM, chromium_page, dagster_dev  # noqa: E402
+from tests.kits.e2e.browser import CHROMIUM, chromium_page, dagster_dev  # noqa: E402
 
 pytestmark = [
     pytest.mark.e2e,

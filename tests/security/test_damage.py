@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from embed_assets.assets import embedding_shards, raw_reviews
-from embed_assets.assets.common import NotReady
-from embed_assets.assets.shard_planner import ShardPlanner
 from embed_assets.checks.outcome import all_failed
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.driver import Committed, Driver, Plan
-from embed_assets.ingest.strides import write_strides
-from embed_assets.lake.gc import find_garbage
-from embed_assets.lake.verify import verify_lake
-from embed_worker import layout
-from embed_worker.manifests import BadManifest
-from embed_worker.seal import sealed, unsealed
-from tests.chaos.record import record
-from tests.platform import kit
-from tests.platform.kit import Prepared
+from embed_assets.drive.driver import Committed, Driver, Plan
+from embed_assets.graph import embedding_shards, raw_reviews
+from embed_assets.graph.common import NotReady
+from embed_assets.graph.shard_jobs import ShardPlanner
+from embed_assets.upkeep.gc import find_garbage
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake import layout
+from embed_worker.lake.manifests import BadManifest
+from embed_worker.lake.seal import sealed, unsealed
+from embed_worker.steps.cut import write_strides
+from tests.kits import platform as kit
+from tests.kits.chaos.record import record
+from tests.kits.platform import Prepared
 
 pytestmark = pytest.mark.slow
 

@@ -11,13 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from embed_assets.ingest.errors import SourceError
-from embed_assets.ingest.records import Fault, columns_of, read_records
-from embed_assets.ingest.source import find_files
 from embed_assets.spec import SpecError, load_pipeline
-from embed_worker.errors import BadJob
-from embed_worker.job import load_job
-from embed_worker.manifests import (
+from embed_worker.lake.errors import BadJob
+from embed_worker.lake.job import load_job
+from embed_worker.lake.manifests import (
     BadManifest,
     Latest,
     RawManifest,
@@ -26,12 +23,27 @@ from embed_worker.manifests import (
     StridesManifest,
     read_manifest,
 )
-from embed_worker.seal import sealed
-from embed_worker.store import Store
-from tests.chaos.record import record
-from tests.platform import kit
-
-from .fuzz_kit import JSON, KINDS, PACKERS, SPEC, YAML_PIECES, corpus, fuzzed, kept, lake_jsons, mutated, sources, yamls
+from embed_worker.lake.seal import sealed
+from embed_worker.lake.store import Store
+from embed_worker.steps.errors import SourceError
+from embed_worker.steps.records import Fault, columns_of, read_records
+from embed_worker.steps.source import find_files
+from tests.kits import platform as kit
+from tests.kits.chaos.record import record
+from tests.kits.fuzz import (
+    JSON,
+    KINDS,
+    PACKERS,
+    SPEC,
+    YAML_PIECES,
+    corpus,
+    fuzzed,
+    kept,
+    lake_jsons,
+    mutated,
+    sources,
+    yamls,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -12,23 +12,23 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from embed_assets.ingest.raw import ingest
-from embed_assets.lake.verify import verify_lake
 from embed_assets.settings import Settings
 from embed_assets.spec import SpecError, load_pipeline
-from embed_worker.errors import BadJob, StoreUnavailable
-from embed_worker.files import FileRef
-from embed_worker.job import EmbedJob, load_job
-from embed_worker.manifests import BadManifest, Latest, read_manifest
-from embed_worker.store import Store
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake.errors import BadJob, StoreUnavailable
+from embed_worker.lake.files import FileRef
+from embed_worker.lake.job import EmbedJob, load_job
+from embed_worker.lake.manifests import BadManifest, Latest, read_manifest
+from embed_worker.lake.store import Store
+from embed_worker.steps.raw import ingest
 from resources.compute import ComputeUnavailable
-from resources.skypilot import SkyPilotResource
-from resources.skypilot_settings import SkyPilotFields, SkyPilotSettings
-from tests.platform import kit
-from tests.platform.kit import Prepared
-from tests.platform.skypilot_fake import ApiServerConnectionError, Bench
+from resources.skypilot.resource import SkyPilotResource
+from resources.skypilot.settings import SkyPilotFields, SkyPilotSettings
+from tests.kits import ROOT
+from tests.kits import platform as kit
+from tests.kits.platform import Prepared
+from tests.kits.skypilot_fake import ApiServerConnectionError, Bench
 
-REPO = Path(__file__).parents[2]
 TEXTS = [
     "bell \x07, null \x00, escape \x1b[2J, delete \x7f, right-to-left \u202e, zero width \u200b\ufeff",
     "x" * 1_000_000,
@@ -221,7 +221,7 @@ FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
 
 
 def test_no_code_is_made_from_data() -> None:
-    paths = [p for room in ("embed_assets", "resources", "sky/embed_worker") for p in (REPO / room).rglob("*.py")]
+    paths = [p for room in ("embed_assets", "resources", "sky/embed_worker") for p in (ROOT / room).rglob("*.py")]
     assert len(paths) > 50
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -255,10 +255,10 @@ def test_the_shipped_tasks_open_no_port_and_hold_no_secret() -> None:
     import yaml
 
     for name in ("embed_partition.yaml", "pool.yaml"):
-        task = yaml.safe_load((REPO / "sky" / name).read_text())
+        task = yaml.safe_load((ROOT / "sky" / name).read_text())
         assert "ports" not in task.get("resources", {})
         assert not any(task.get("secrets", {}).values())
-    assert "-h 127.0.0.1" in (REPO / "Makefile").read_text()
+    assert "-h 127.0.0.1" in (ROOT / "Makefile").read_text()
 
 
 @pytest.fixture

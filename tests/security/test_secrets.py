@@ -5,8 +5,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.skypilot_task import load_task, with_secrets
-from tests.platform.test_dagster import House
+from resources.skypilot.task import load_task, with_secrets
+from tests.kits.house import House
 
 pytestmark = pytest.mark.slow
 

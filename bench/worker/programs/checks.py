@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
-from embed_assets.lake.verify import verify_lake
-from embed_worker.engine import RequestSource, Result, embed_list
-from embed_worker.hash_engine import HashEngine
-from embed_worker.job import load_job
-from embed_worker.manifests import Canaries, ShardManifest, read_manifest
-from embed_worker.models import CANARY_TEXTS, load_model
-from embed_worker.runner import run_job
-from embed_worker.store import Store
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.attempt.runner import run_job
+from embed_worker.engine.base import RequestSource, Result, embed_list
+from embed_worker.engine.hash import HashEngine
+from embed_worker.engine.loading import CANARY_TEXTS, load_model
+from embed_worker.lake.job import load_job
+from embed_worker.lake.manifests import Canaries, ShardManifest, read_manifest
+from embed_worker.lake.store import Store
 
 DIMENSION = 384
 

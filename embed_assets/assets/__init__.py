@@ -1,1 +1,0 @@
-"""The four assets of a pipeline, one a module."""

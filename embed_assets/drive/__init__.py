@@ -1,0 +1,1 @@
+"""From partitions to be made to committed ones. No Dagster in here."""

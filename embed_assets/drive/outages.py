@@ -1,0 +1,77 @@
+"""Questions that the backend or the lake does not answer: told once, asked again with growing pauses, never given up.
+
+An answer that is not there says nothing about any job or partition.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from embed_assets.drive.events import Note
+from embed_worker.lake.errors import StoreUnavailable
+from resources.compute import ComputeUnavailable
+
+T = TypeVar("T")
+
+MAX_BACKOFF = 60.0
+UNAVAILABLE = (ComputeUnavailable, StoreUnavailable)
+
+
+class Stopped(BaseException):
+    """The run is not to go on; the caller decides what becomes of the open jobs."""
+
+
+@dataclass
+class _Outage:
+    who: str
+    since: float
+    backoff: float = 0.0
+    ask_again_at: float = 0.0
+
+
+class Outages:
+    """By what is asked: launching may fail while polling works."""
+
+    def __init__(
+        self,
+        poll_seconds: float,
+        alive: Callable[[], bool],
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._poll_seconds, self._alive, self._clock, self._sleep = poll_seconds, alive, clock, sleep
+        self._outages: dict[str, _Outage] = {}
+
+    def unanswered(self, asked: str, error: Exception) -> Iterator[Note]:
+        who = "the compute backend" if isinstance(error, ComputeUnavailable) else "the lake"
+        outage = self._outages.get(asked)
+        if outage is None or outage.who != who:
+            outage = self._outages[asked] = _Outage(who, self._clock())
+            yield Note(f"{who} does not answer ({error}); jobs go on, asking again", warning=True)
+        outage.backoff = min(max(2 * outage.backoff, self._poll_seconds, 1.0), MAX_BACKOFF)
+        outage.ask_again_at = self._clock() + outage.backoff
+
+    def answered(self, asked: str) -> Iterator[Note]:
+        if (outage := self._outages.pop(asked, None)) is not None:
+            yield Note(f"{outage.who} answers again after {self._clock() - outage.since:.0f} s")
+
+    def backoff(self, asked: str) -> float:
+        return self._outages[asked].backoff if asked in self._outages else 0.0
+
+    def not_yet(self, asked: str) -> bool:
+        """Whether it is too early to ask again."""
+        return asked in self._outages and self._clock() < self._outages[asked].ask_again_at
+
+    def until_answered(self, asked: str, ask: Callable[[], T]) -> Generator[Note, None, T]:
+        """Raises Stopped when `alive` says so."""
+        while True:
+            try:
+                answer = ask()
+            except UNAVAILABLE as error:
+                yield from self.unanswered(asked, error)
+                self._sleep(self.backoff(asked))
+                if not self._alive():
+                    raise Stopped from error
+            else:
+                yield from self.answered(asked)
+                return answer

@@ -1,0 +1,1 @@
+"""What embedding will cost, what it has cost, and the budget."""

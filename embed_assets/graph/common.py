@@ -1,0 +1,58 @@
+"""What the assets of a pipeline share: keys, group, owners, check specs."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dagster as dg
+
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_worker.lake.manifests import RawManifest, StridesManifest
+from resources.lake import LakeResource
+
+RAW_REVIEWS, STRIDE_PARTITIONS = "raw_reviews", "stride_partitions"
+EMBEDDING_SHARDS, EMBEDDING_DIGEST, VECTOR_INDEX = "embedding_shards", "embedding_digest", "vector_index"
+
+
+class NotReady(ValueError):
+    """An input of this asset is not materialized yet; the message says which."""
+
+
+def asset_key(pipeline: EmbeddingPipeline, name: str) -> dg.AssetKey:
+    return dg.AssetKey([pipeline.name, name])
+
+
+def spec_options(pipeline: EmbeddingPipeline, kinds: Iterable[str]) -> dict[str, Any]:
+    return {
+        "group_name": pipeline.name,
+        "owners": list(pipeline.owners),
+        "kinds": set(kinds),
+        "skippable": True,  # no implicit Output: the events are logged at each commit
+    }
+
+
+def check_specs(
+    key: dg.AssetKey, checks: dict[str, Callable[..., Any]], partitions: dg.PartitionsDefinition[Any]
+) -> list[dg.AssetCheckSpec]:
+    """One partitioned check spec each; the function's docstring is the description in the UI."""
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=check.__doc__, partitions_def=partitions)
+        for name, check in checks.items()
+    ]
+
+
+def current_snapshot(lake: LakeResource, dataset: DatasetSpec) -> RawManifest:
+    raw = lake.latest_snapshot(dataset.name)
+    if raw is None:
+        raise NotReady(f"raw_reviews of {dataset.name} is not in {lake.root}; materialize it first")
+    return raw
+
+
+def current_strides(lake: LakeResource, dataset: DatasetSpec, raw: RawManifest) -> StridesManifest:
+    partitioning = dataset.partitioning_of(raw.snapshot)
+    strides = lake.strides(dataset.name, partitioning)
+    if strides is None:
+        raise NotReady(
+            f"stride_partitions of {dataset.name} are not there for snapshot {raw.snapshot} "
+            f"({partitioning.count} strides, {partitioning.method}); materialize them first"
+        )
+    return strides

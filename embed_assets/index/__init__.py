@@ -1,0 +1,1 @@
+"""The vector table of a dataset, and search in it."""

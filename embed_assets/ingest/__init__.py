@@ -1,1 +1,0 @@
-"""From sources to rows in the lake: reading, snapshots, strides."""

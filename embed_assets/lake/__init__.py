@@ -1,1 +1,0 @@
-"""Reading a whole lake: is it sound, how far is it, what of it can go."""

@@ -1,1 +1,0 @@
-"""What a pipeline will take, before a dollar is spent: rows, tokens, hours, prices, and how sure each of them is."""

@@ -1,0 +1,105 @@
+"""What a committed shard tells in the Dagster UI."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from embed_assets.drive.driver import Committed
+from embed_assets.tell.lineage import shard_lineage, shard_schema
+from embed_assets.tell.summary import shard_summary
+from embed_worker.attempt.starts import begins_a_start
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.manifests import ShardManifest
+from resources.lake import LakeResource
+
+
+def shard_metadata(
+    lake: LakeResource,
+    job: EmbedJob,
+    outcome: Committed,
+    stride_key: dg.AssetKey,
+    rates: Sequence[float] = (),
+    monitor_url: str | None = None,
+) -> dict[str, Any]:
+    """Figures of the manifest and of the job. Numbers stay numbers: the UI plots them over partitions.
+
+    `rates`: tokens a second of the run's partitions so far, this one last.
+    """
+    manifest = outcome.manifest
+    facts = outcome.status.facts if outcome.status else {}
+    links = {"job": str(facts.get("dashboard") or ""), "page": monitor_url or "", "files": lake.url(job.output)}
+    metadata: dict[str, Any] = {
+        "summary": dg.MetadataValue.md(
+            shard_summary(manifest, facts, {name: to for name, to in links.items() if to}, rates)
+        ),
+        "dagster/row_count": manifest.rows_embedded,
+        "dagster/uri": lake.url(job.output),
+        "dagster/column_schema": shard_schema(manifest),
+        "dagster/column_lineage": shard_lineage(stride_key),
+        "adopted": outcome.adopted,
+        "rows_in": manifest.rows_in,
+        "rows_rejected": manifest.rows_rejected,
+        "rejects_by_reason": manifest.rejects_by_reason,
+        "windows": manifest.chunks,
+        "windows_not_computed_twice": manifest.duplicate_chunks,
+        "tokens": manifest.tokens,
+        **_rates(manifest),
+        "dimension": manifest.dimension,
+        "dtype": manifest.dtype,
+        "seconds": manifest.seconds,
+        "attempts": sum(map(begins_a_start, manifest.attempts)),
+        "attempt_list": manifest.attempts,
+        "checkpoints": manifest.checkpoints,
+        "hardware": manifest.hardware,
+        "engine": manifest.engine,
+        "model": manifest.spec.model,
+        "spec_id": manifest.spec_id,
+        "input": lake.url(manifest.input.path),
+        "input_digest": manifest.input.digest,
+        "manifest": lake.url(job.manifest_path),
+        "files": len(manifest.files),
+        "bytes": sum(file.bytes for file in manifest.files),
+        "committed_at": dg.MetadataValue.text(manifest.created_at),
+    }
+    if outcome.status is not None:
+        metadata["jobs_in_this_run"] = outcome.attempts
+        metadata["seconds_submit_to_commit"] = round(outcome.elapsed, 2)
+        metadata |= _job_facts(facts) | _cost_rates(manifest, facts)
+    if task_id := next((a["skypilot_task_id"] for a in reversed(manifest.attempts) if "skypilot_task_id" in a), None):
+        metadata["job_task_id"] = task_id
+    return metadata
+
+
+def _rates(manifest: ShardManifest) -> dict[str, float]:
+    seconds = manifest.seconds.get("engine", 0.0)
+    if seconds <= 0:
+        return {}
+    return {
+        "rows_per_second": round(manifest.rows_embedded / seconds, 2),
+        "tokens_per_second": round(manifest.tokens / seconds, 1),
+    }
+
+
+def _cost_rates(manifest: ShardManifest, facts: Mapping[str, Any]) -> dict[str, float]:
+    cost, on_demand = facts.get("cost_dollars"), facts.get("on_demand_dollars")
+    if cost is None:
+        return {}
+    found = {} if on_demand is None else {"job_saved_dollars": round(on_demand - cost, 4)}
+    if manifest.tokens:
+        found["dollars_per_million_tokens"] = round(cost / manifest.tokens * 1e6, 6)
+    return found
+
+
+def _job_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not known says so, with its reason; it is never a 0 or an empty field."""
+    told = {}
+    for name, value in facts.items():
+        if name.endswith("_reason"):
+            continue
+        if value is None:
+            value = f"unknown: {facts.get(f'{name}_reason') or 'the backend does not say'}"
+        elif name == "dashboard":
+            value = dg.MetadataValue.url(value)
+        told[f"job_{name}"] = value
+    return told

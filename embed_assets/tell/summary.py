@@ -1,0 +1,82 @@
+"""The markdown on a materialization: a small table, a picture, links."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from embed_assets.estimate.sample import Sample, sample_snapshot
+from embed_assets.tell.pictures import histogram, image, log_bins, sparkline
+from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.store import Store
+
+LENGTHS_SAMPLE = 20_000
+
+
+def tokens_per_second(manifest: ShardManifest) -> float:
+    """0 where nothing was embedded."""
+    seconds = manifest.seconds.get("engine", 0.0)
+    return manifest.tokens / seconds if seconds > 0 else 0.0
+
+
+def shard_summary(
+    manifest: ShardManifest, facts: Mapping[str, Any], links: Mapping[str, str], rates: Sequence[float]
+) -> str:
+    """`facts`: of the job; `links`: name → address; `rates`: tokens a second of the run's partitions, this one last."""
+    machine = ", ".join(str(gpu) for gpu in manifest.hardware.get("gpus") or []) or manifest.hardware.get("cpu", "")
+    attempts = f"{len(manifest.attempts)}"
+    if recoveries := facts.get("recoveries"):
+        attempts += f" ({recoveries} recoveries)"
+    rows = {
+        "rows": f"{manifest.rows_embedded:,} embedded, {manifest.rows_rejected:,} rejected",
+        "vectors": f"{manifest.chunks:,} × {manifest.dimension or 0} {manifest.dtype}",
+        "tokens": f"{manifest.tokens:,}",
+        "speed": f"{tokens_per_second(manifest):,.0f} tokens/s",
+        "machine": " · ".join(str(part) for part in (machine, facts.get("infra"), _market(facts)) if part),
+        "attempts": attempts,
+    }
+    if "cost_dollars" in facts:
+        rows["cost"] = _cost(facts)
+    lines = ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows.items()), ""]
+    if any(rates):
+        lines += [f"tokens/s of the last {len(rates)} partitions of this run, this one last:", ""]
+        lines += [image(sparkline(rates), f"tokens per second: {', '.join(f'{rate:,.0f}' for rate in rates[-5:])}"), ""]
+    web = [f"[{name}]({address})" for name, address in links.items() if address.startswith(("http://", "https://"))]
+    if web:
+        lines.append(" · ".join(web))
+    lines += [f"{name}: `{address}`" for name, address in links.items() if not address.startswith("http")]
+    return "\n".join(lines)
+
+
+def lengths_metadata(store: Store, raw: RawManifest) -> dict[str, Any]:
+    """Lengths of a snapshot's texts in characters, from a sample where there are many: figures and a histogram."""
+    sample = sample_snapshot(store, raw, LENGTHS_SAMPLE)
+    if not sample.texts:
+        return {}
+    lengths = np.asarray([len(text) for text in sample.texts])
+    names = {"median": 50, "p95": 95, "p99": 99}
+    figures = {f"characters_{name}": float(np.percentile(lengths, at)) for name, at in names.items()}
+    return {"characters_mean": round(float(lengths.mean()), 2), **figures, "text_lengths": _histogram(sample, lengths)}
+
+
+def _histogram(sample: Sample, lengths: np.ndarray) -> str:
+    edges, counts = log_bins(lengths.tolist())
+    alt = ", ".join(f"{number:,} under {edge:,.0f}" for edge, number in zip(edges[1:], counts, strict=True) if number)
+    picture = image(histogram(edges, counts, "characters of a text"), alt)
+    return f"{picture}\n\n{sample.origin}"
+
+
+def _market(facts: Mapping[str, Any]) -> str:
+    return {True: "spot", False: "on demand"}.get(facts.get("spot"), "")  # type: ignore[arg-type]
+
+
+def _cost(facts: Mapping[str, Any]) -> str:
+    cost, on_demand = facts.get("cost_dollars"), facts.get("on_demand_dollars")
+    if cost is None:
+        return f"unknown: {facts.get('cost_dollars_reason') or 'the backend does not say'}"
+    text = f"${cost:,.4f}"
+    return f"{text} (on demand ${on_demand:,.4f})" if on_demand is not None else f"{text} (on demand unknown)"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

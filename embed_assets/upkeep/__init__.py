@@ -1,0 +1,1 @@
+"""Proof, cleaning and state of a lake."""

@@ -1,0 +1,250 @@
+"""Proves a lake from its files alone: no pipeline, no Dagster, no worker's word."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from embed_assets.checks.outcome import run_checks
+from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.checks.shard import SHARD_CHECKS, ShardView
+from embed_worker.lake import census, layout
+from embed_worker.lake.integrity import space_fault
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.manifests import (
+    MIN_COSINE,
+    BadManifest,
+    Canaries,
+    Latest,
+    RawManifest,
+    ShardManifest,
+    Space,
+    StridesManifest,
+    read_manifest,
+)
+from embed_worker.lake.store import Store
+from embed_worker.steps.cut import content_digest
+
+M = TypeVar("M", bound=BaseModel)
+
+SHARD_CHECK_NAMES = [name for name in SHARD_CHECKS if name != "same_embedding_space"]  # that one may write
+ROW_CHECK_NAMES = list(ROW_CHECKS)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as its manifest says. `where` is a path in the lake."""
+
+    where: str
+    what: str
+
+
+@dataclass
+class Report:
+    """What was verified and what was found."""
+
+    snapshots: int = 0
+    partitionings: int = 0
+    shards: int = 0
+    unfinished: int = 0
+    rows: int = 0
+    vectors: int = 0
+    bytes: int = 0
+    damages: list[Damage] = field(default_factory=list)
+
+
+Progress = Callable[[str], None]
+
+
+def verify_lake(store: Store, progress: Progress = lambda _: None) -> Report:
+    """Reads every committed file. `progress` is told each place before it is read."""
+    return _Verifier(store, progress).run()
+
+
+class _Verifier:
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store, self._progress = store, progress
+        self._report = Report()
+        self._rows: dict[tuple[str, str], int] = {}
+        self._canaries: dict[str, tuple[str, Canaries]] = {}
+        self._inputs: dict[tuple[str, str, int], str] = {}
+        """(dataset, partitioning, stride) → digest of its rows."""
+        self._embedded: set[tuple[str, str]] = set()
+        """(dataset, partitioning) of which there are committed shards."""
+
+    def run(self) -> Report:
+        places = list(census.shards(self._store))
+        for place in places:
+            if self._store.exists(f"{place.folder}/{layout.MANIFEST}"):
+                self._embedded.add((place.dataset, place.partitioning.name))
+        for dataset in census.datasets(self._store, "raw_reviews"):
+            self._raw(dataset)
+        for dataset in census.datasets(self._store, "stride_partitions"):
+            for partitioning in census.partitionings(self._store, dataset):
+                self._strides(dataset, partitioning)
+        for place in places:
+            self._shard(place)
+        for path, _ in list(self._store.walk("jobs")):
+            if not layout.is_temporary(path):
+                self._job(path)
+        return self._report
+
+    def _damage(self, where: str, what: str) -> None:
+        self._report.damages.append(Damage(where, what))
+
+    def _manifest(self, path: str, kind: type[M]) -> M | None:
+        try:
+            return read_manifest(self._store, path, kind)
+        except BadManifest as error:
+            self._damage(path, str(error))
+            return None
+
+    def _raw(self, dataset: str) -> None:
+        for snapshot in census.snapshots(self._store, dataset):
+            folder = layout.raw_folder(dataset, snapshot)
+            self._progress(folder)
+            raw = self._manifest(f"{folder}/{layout.MANIFEST}", RawManifest)
+            if raw is None:
+                continue  # not committed, or damaged and told
+            self._report.snapshots += 1
+            self._rows[dataset, snapshot] = raw.rows
+            view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
+            self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
+            self._report.bytes += sum(file.bytes for file in raw.listed)
+        path = layout.raw_latest(dataset)
+        latest = self._manifest(path, Latest)
+        if latest is not None and (dataset, latest.snapshot) not in self._rows:
+            folder = layout.raw_folder(dataset, latest.snapshot)
+            self._damage(path, f"names a snapshot that has no sound {folder}/{layout.MANIFEST}")
+        elif latest is None and not self._store.exists(path) and any(known == dataset for known, _ in self._rows):
+            self._damage(path, "is missing; materialize raw_reviews to restore it")
+
+    def _strides(self, dataset: str, partitioning: Partitioning) -> None:
+        folder = layout.strides_folder(dataset, partitioning)
+        path = f"{folder}/{layout.MANIFEST}"
+        strides = self._manifest(path, StridesManifest)
+        if strides is None:
+            if not self._store.exists(path) and (dataset, partitioning.name) in self._embedded:
+                self._damage(path, "is missing, but shards were made from these strides")
+            return
+        if (strides.dataset, strides.snapshot, strides.method, strides.count) != (
+            dataset, partitioning.snapshot, partitioning.method, partitioning.count,
+        ):  # fmt: skip
+            self._damage(path, f"belongs to {strides.dataset} {strides.snapshot}, not here")
+            return
+        self._report.partitionings += 1
+        raw_folder = layout.raw_folder(dataset, partitioning.snapshot)
+        if (dataset, partitioning.snapshot) not in self._rows and self._has_parquet(raw_folder):
+            self._damage(f"{raw_folder}/{layout.MANIFEST}", "is missing or damaged, but strides were made from it")
+        known = self._rows.setdefault((dataset, partitioning.snapshot), strides.rows)
+        if known != strides.rows:
+            self._damage(path, f"says {strides.rows} rows, the snapshot has {known}")
+        if len(strides.strides) != partitioning.count:
+            self._damage(path, f"lists {len(strides.strides)} strides")
+            return
+        for stride, entry in enumerate(strides.strides):
+            self._progress(f"{folder}/{stride:05d}")
+            view = RowsView(self._store, folder, entry.files, _span(partitioning, stride, known))
+            outcomes = run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view)
+            self._checks(f"{folder}/{stride:05d}", outcomes.items())
+            if all(outcome.passed for outcome in outcomes.values()) and _digest(view) != entry.digest:
+                self._damage(f"{folder}/{stride:05d}", "its rows are not those that the manifest's digest names")
+            self._report.bytes += entry.bytes
+            self._inputs[dataset, partitioning.name, stride] = entry.digest
+
+    def _shard(self, place: census.ShardPlace) -> None:
+        self._progress(place.folder)
+        path = f"{place.folder}/{layout.MANIFEST}"
+        manifest = self._manifest(path, ShardManifest)
+        if manifest is None and not self._store.exists(path):
+            self._report.unfinished += 1
+            if "checkpoints" not in self._store.list(place.folder) and self._has_parquet(place.folder):
+                self._damage(path, "is missing, but its part files are there; materialize the partition again")
+        if manifest is None:
+            return
+        if (manifest.dataset, manifest.stride, manifest.spec_id, manifest.spec.spec_id) != (
+            place.dataset, place.stride, place.spec_id, place.spec_id,
+        ):  # fmt: skip
+            self._damage(path, f"belongs to {manifest.partition} of {manifest.spec_id}, not here")
+            return
+        made_from = self._inputs.get((place.dataset, place.partitioning.name, place.stride))
+        if made_from is not None and made_from != manifest.input.digest:
+            self._damage(path, f"was made from input {manifest.input.digest}, its stride has {made_from}")
+        rows = self._rows.get((place.dataset, place.partitioning.snapshot))
+        if rows is None:
+            self._damage(path, f"neither the snapshot {place.partitioning.snapshot} nor its strides are in the lake")
+            return
+        view = ShardView(self._store, place.folder, manifest, _span(place.partitioning, place.stride, rows))
+        self._checks(place.folder, run_checks(SHARD_CHECKS, SHARD_CHECK_NAMES, view).items())
+        self._same_space(place, manifest)
+        self._report.shards += 1
+        self._report.rows += manifest.rows_in
+        self._report.vectors += manifest.chunks
+        self._report.bytes += sum(file.bytes for file in manifest.files)
+
+    def _same_space(self, place: census.ShardPlace, manifest: ShardManifest) -> None:
+        if manifest.canaries is None:
+            return
+        if place.spec_id not in self._canaries:
+            self._canaries[place.spec_id] = self._reference(manifest)
+        made_by, canaries = self._canaries[place.spec_id]
+        try:
+            cosine = canaries.worst_cosine(manifest.canaries)
+        except ValueError as error:
+            self._damage(f"{place.folder}/{layout.MANIFEST}", f"canaries: {error}")
+            return
+        if cosine < MIN_COSINE:
+            self._damage(place.folder, f"another embedding space than {made_by}: canary cosine {cosine:.4f}")
+
+    def _reference(self, manifest: ShardManifest) -> tuple[str, Canaries]:
+        """Whose canary vectors those of a spec's shards are held against: the first shard's without a sound file."""
+        assert manifest.canaries is not None
+        path = layout.canaries_file(manifest.spec_id)
+        if fault := space_fault(self._store, manifest.spec_id):
+            self._damage(path, fault)
+            return manifest.partition, manifest.canaries
+        space = read_manifest(self._store, path, Space)
+        assert space is not None
+        return space.made_by, space.canaries
+
+    def _job(self, path: str) -> None:
+        """A job file is named by the digest of its job."""
+        try:
+            job = EmbedJob.model_validate(self._store.read_json(path))
+        except ValueError as error:
+            self._damage(path, f"is no job file: {' '.join(str(error).split())[:300]}")
+            return
+        if job.path != path:
+            self._damage(path, "was changed, or belongs elsewhere: its job has another name; materialize it again")
+
+    def _has_parquet(self, folder: str) -> bool:
+        return any(path.endswith(".parquet") for path, _ in self._store.walk(folder))
+
+    def _checks(self, where: str, outcomes: object) -> None:
+        for name, outcome in outcomes:  # type: ignore[attr-defined]
+            if not outcome.passed:
+                self._damage(where, f"{name}: {outcome.description}")
+
+
+def _span(partitioning: Partitioning, stride: int, rows: int) -> range:
+    span = partitioning.row_ids(stride, rows)
+    assert isinstance(span, range)
+    return span
+
+
+def _digest(view: RowsView) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for file in view.files:
+        with view.store.open(f"{view.folder}/{file.path}") as source:
+            tables.append(pq.read_table(source, columns=["row_id", "id", "text"]))
+    return content_digest(pa.concat_tables(tables))
+
+
+def damages(report: Report) -> Iterator[str]:
+    for damage in report.damages:
+        yield f"{damage.where}: {damage.what}"

@@ -1,0 +1,147 @@
+"""One managed job as the backend sees it: from the launch request to its end."""
+
+import time
+from collections.abc import Container, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from resources.compute import JobHandle, JobState, JobStatus
+from resources.skypilot.client import Record, RequestId
+from resources.skypilot.cost import EMPTY, Ledger, Machine, machine_of
+from resources.skypilot.states import explain, is_live, job_state
+
+CLOCK_SKEW = 120.0
+"""Between this machine's clock and the server's."""
+
+
+class Phase(Enum):
+    LAUNCHING = auto()
+    """A thread is at it; nothing is in the queue yet, or its answer is not here yet."""
+    LOST = auto()
+    """The launch's answer got lost: the job may exist."""
+    KNOWN = auto()
+    """It has an id."""
+
+
+@dataclass(eq=False)
+class ManagedJob:
+    """`name` is what the queue calls it."""
+
+    handle: JobHandle
+    name: str
+    config: Mapping[str, Any]
+    ledger: Ledger
+    dashboard: str = ""
+    attached: bool = False
+    phase: Phase = Phase.LAUNCHING
+    job_id: int | None = None
+    request: RequestId | None = None
+    future: "Future[None] | None" = None
+    sent: bool = False
+    """A launch request may have reached the server."""
+    cancelled: bool = False
+    asked_at: float = field(default_factory=time.time)
+    lost_at: float = 0.0
+    missing_since: float | None = None
+    seen: str = "PENDING"
+    """Its last status in SkyPilot's words."""
+    recoveries: int = 0
+    late: bool = False
+    status: JobStatus = field(default_factory=lambda: JobStatus(JobState.STARTING, "being launched"))
+
+    def resolve(self, job_id: int) -> None:
+        self.job_id, self.phase = job_id, Phase.KNOWN
+
+    def made_as(self, records: Iterable[Record], ended: Container[int], gone: bool) -> int | None:
+        """The id in the queue of a job whose launch was not answered, if it is there.
+
+        `gone`: the launch cannot land any more. As long as it may, a job that has ended is no answer: it may be one
+        that an earlier run made and cancelled a moment ago.
+        """
+        mine = [r for r in records if r["job_name"] == self.name and int(r["job_id"]) not in ended]
+        if live := [int(r["job_id"]) for r in mine if is_live(r["status"])]:
+            return min(live)  # the oldest, should there be several
+        late = [int(r["job_id"]) for r in mine if float(r.get("submitted_at") or 0) >= self.asked_at - CLOCK_SKEW]
+        return max(late) if late and gone else None
+
+    def end(self, state: JobState, detail: str) -> None:
+        self.status = JobStatus(state, detail, self.status.facts)
+
+    def read(self, record: Record, now: float) -> None:
+        """Takes over what the queue says."""
+        self.missing_since = None
+        self.seen = str(record["status"])
+        recoveries = int(record.get("recovery_count") or 0)
+        state = job_state(self.seen, record.get("failure_reason"))
+        if is_live(self.seen):
+            since = _time(record, "last_recovered_at" if recoveries else "start_at")
+            self.ledger.see(machine_of(record), recoveries, now, since)
+        notice = ""
+        if recoveries > self.recoveries:
+            why = "its machine was lost, or its worker asked for another start"  # SkyPilot does not say which
+            notice = f"managed job {self.job_id} was started again (recovery {recoveries}): {why}"
+        self.recoveries = recoveries
+        assert self.job_id is not None
+        detail = explain(self.seen, self.job_id, record.get("failure_reason")) or str(record.get("details") or "")
+        self.status = JobStatus(state, detail, self._facts(record, now), notice)
+
+    def started(self, record: Record) -> bool:
+        return _time(record, "start_at") is not None
+
+    def _facts(self, record: Record, now: float) -> dict[str, Any]:
+        """For the materialization; None has its reason beside it."""
+        submitted, start, end = (_time(record, key) for key in ("submitted_at", "start_at", "end_at"))
+        machine = self.ledger.latest
+        price, price_reason = self.ledger.hourly()
+        cost, cost_reason = self.ledger.cost(self.recoveries)
+        on_demand, on_demand_reason = self.ledger.cost(self.recoveries, on_demand=True)
+        attached = "this run attached to a job that was there already"
+        return {
+            "id": self.job_id,
+            "name": self.name,
+            "dashboard": self.dashboard,
+            **{key: _text(record, key) for key in ("infra", "cloud", "region", "zone")},
+            "pool": _text(record, "pool") or "none",
+            "zone_reason": "SkyPilot names no zone",
+            "accelerators": _accelerators(record, machine),
+            "accelerators_reason": "no poll saw its machine",
+            "spot": machine.spot if machine else None,
+            "spot_reason": "no poll saw its machine",
+            "machine": machine.instance_type if machine else None,
+            "machine_reason": "no instance type here" if machine else "no poll saw its machine",
+            "recoveries": self.recoveries,
+            "attached": self.attached,
+            "seconds_queued": None if self.attached else _between(self.asked_at, submitted),
+            "seconds_queued_reason": attached if self.attached else "still queued",
+            "seconds_launch": _between(submitted, start),
+            "seconds_launch_reason": "not started",
+            "seconds_run": _between(start, end or now),
+            "seconds_run_reason": "not started",
+            "dollars_per_hour": None if price is None else round(price, 4),
+            "dollars_per_hour_reason": price_reason,
+            "cost_dollars": None if cost is None else round(cost, 4),
+            "cost_dollars_reason": cost_reason,
+            "on_demand_dollars": None if on_demand is None else round(on_demand, 4),
+            "on_demand_dollars_reason": on_demand_reason,
+        }
+
+
+def _time(record: Record, key: str) -> float | None:
+    value = record.get(key)
+    return float(value) if value is not None and float(value) > 0 else None
+
+
+def _between(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None else round(max(0.0, end - begin), 1)
+
+
+def _text(record: Record, key: str) -> str | None:
+    value = record.get(key)
+    return None if value in EMPTY else str(value)
+
+
+def _accelerators(record: Record, machine: Machine | None) -> str | None:
+    gpus = record.get("accelerators") or (dict(machine.accelerators) if machine else None)
+    return None if gpus is None else ", ".join(f"{name}:{count:g}" for name, count in gpus.items()) or "none"

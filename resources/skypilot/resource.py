@@ -1,0 +1,51 @@
+"""The SkyPilot backend as a Dagster resource."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from embed_worker.lake.spec import EmbeddingSpec
+from resources.compute import ComputeResource
+from resources.local.compute import LocalComputeResource
+from resources.local.process import WorkerMissing
+from resources.skypilot.client import SkyClient
+from resources.skypilot.compute import SkyPilotCompute
+from resources.skypilot.settings import SkyPilotFields
+from resources.skypilot.task import for_pool, load_task, stage_worker, staging_folder, with_overrides, with_secrets
+
+TASK_FILE = "embed_partition.yaml"
+
+
+class SkyPilotResource(SkyPilotFields, ComputeResource):
+    """Every partition is a SkyPilot managed job, on whatever infrastructure the API server reaches."""
+
+    worker_python: str = Field(
+        default=".venv-worker/bin/python",
+        description="Python on this machine with embed_worker and vLLM; only to embed search queries.",
+    )
+
+    def client(self) -> SkyClient:
+        return SkyClient(self.api_server, self.call_timeout_seconds)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[SkyPilotCompute]:
+        """A backend for one run. Its end leaves the jobs alone."""
+        config = with_overrides(load_task(self.task_file, TASK_FILE), self.overrides())
+        config = with_secrets(for_pool(config) if self.pool else config, self.secret_names())
+        with staging_folder() as folder:
+            compute = SkyPilotCompute(self.client(), stage_worker(config, Path(folder)), self)
+            try:
+                yield compute
+            finally:
+                compute.close()
+
+    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
+        """A query is answered here and now, by the worker's environment on this machine."""
+        try:
+            return LocalComputeResource(worker_python=self.worker_python).embed_queries(spec, texts)
+        except WorkerMissing as error:
+            raise WorkerMissing(
+                f"partitions are embedded by SkyPilot, search queries on this machine, but there is {error}"
+            ) from error

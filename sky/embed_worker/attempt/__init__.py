@@ -1,0 +1,1 @@
+"""One embedding job from start to commit."""

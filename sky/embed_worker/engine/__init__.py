@@ -1,0 +1,1 @@
+"""Models: texts to token ids to vectors."""

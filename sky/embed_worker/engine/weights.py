@@ -1,0 +1,108 @@
+"""Where a model's files come from, and that they are the ones the spec pins."""
+
+import fcntl
+import logging
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+from embed_worker.lake.errors import BadJob, WorkerError
+from embed_worker.lake.files import sha256_of
+from embed_worker.lake.spec import EmbeddingSpec, digest_of
+
+log = logging.getLogger(__name__)
+
+CACHE = "EMBED_MODEL_CACHE"
+"""Folder of fetched models, shared by the processes of a node. Default: ~/.cache/embed-worker/models."""
+FILES = (".json", ".safetensors", ".txt", ".model")
+"""What a model is made of. Python code and pickled weights are left behind."""
+
+
+def model_folder(spec: EmbeddingSpec) -> Path:
+    """The folder with the weights: `location`, or the hub's copy of `model` at `revision`."""
+    if spec.location is not None and "://" in spec.location:
+        return fetch_folder(spec.location, FILES + ((".py",) if spec.trust_remote_code else ()))
+    if spec.location is not None:
+        folder = Path(spec.location).expanduser()
+        if not (folder / "config.json").is_file():
+            raise BadJob(
+                f"no model at {folder} (no config.json there). Fetch {spec.model} into that folder, "
+                "or correct embedding.location in the pipeline"
+            )
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", *(["*.py"] if spec.trust_remote_code else [])]
+    try:
+        return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise BadJob(f"the hub has no model {spec.model} (revision {spec.revision}), or it is not public") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WorkerError(f"cannot fetch {spec.model} from the hub: {error}") from error
+
+
+def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
+    """Safetensors only, and every pinned digest right."""
+    if not (folder / "tokenizer.json").is_file():
+        raise BadJob(f"{folder} has no tokenizer.json")
+    if not any(folder.glob("*.safetensors")):
+        raise BadJob(f"{folder} has no *.safetensors; pickled weights are not loaded")
+    for name, digest in spec.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            raise BadJob(f"{path} is missing; embedding.sha256 names it")
+        if (found := sha256_of(path)) != digest:
+            raise BadJob(f"{path} has sha256 {found}, the spec wants {digest}: not the pinned weights")
+
+
+def fetch_folder(url: str, suffixes: tuple[str, ...]) -> Path:
+    """The model under an object-store URL, as a local folder: fetched once a node, whoever comes first.
+
+    Named by the files' sizes and etags: a model that is replaced at the source is fetched anew.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+        found = fs.find(root, detail=True)
+    except Exception as error:  # each cloud's library has errors of its own
+        raise WorkerError(f"cannot reach the model at {url}: {type(error).__name__}: {error}") from error
+    base = root.rstrip("/")
+    names = {name[len(base) + 1 :]: about for name, about in sorted(found.items()) if name.endswith(suffixes)}
+    if "config.json" not in names:
+        raise BadJob(f"no model at {url} (no config.json there); correct embedding.location in the pipeline")
+    if odd := [name for name in names if ".." in PurePosixPath(name).parts]:
+        raise BadJob(f"the model at {url} has a file called {odd[0]!r}")
+    identity = {
+        name: [about.get("size"), str(about.get("ETag") or about.get("mtime"))] for name, about in names.items()
+    }
+    cache = Path(os.environ.get(CACHE, "~/.cache/embed-worker/models")).expanduser()
+    target = cache / digest_of([url, identity], length=16)
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when its holder dies
+        if target.is_dir():
+            return target
+        log.info("fetching %d files of the model at %s", len(names), url)
+        partial = cache / f"{target.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that died
+        try:
+            for name, about in names.items():
+                local = partial / name
+                local.parent.mkdir(parents=True, exist_ok=True)
+                fs.get_file(f"{base}/{name}", str(local))
+                if local.stat().st_size != about["size"]:
+                    raise WorkerError(f"{url}/{name}: {local.stat().st_size} of {about['size']} bytes came")
+        except WorkerError:
+            raise
+        except Exception as error:
+            raise WorkerError(f"cannot fetch {url}/{name}: {type(error).__name__}: {error}") from error
+        partial.rename(target)
+    return target

@@ -1,0 +1,247 @@
+"""The lake as the commit protocol needs it: create-only puts, atomic replaces, reads. Any fsspec URL."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+import orjson
+from fsspec.implementations.local import LocalFileSystem
+
+from embed_worker.lake import failpoints, local_disk, store_errors
+from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.reading import Reading
+from embed_worker.lake.secrets import check_address
+from embed_worker.lake.store_errors import FULL, LOST, NO_UPLOAD, server_code, until_decided
+
+CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
+PUT_ID = "embed-put"
+"""Metadata of an object on S3: which put made it."""
+PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
+"""A put that takes longer hangs: HTTP's own time-outs do not run while a server keeps a client from sending."""
+
+
+class Store:
+    """One lake root. Paths are relative to it, with `/`; `.`, `..` and absolute paths are refused."""
+
+    def __init__(self, root: str, **storage_options: Any) -> None:
+        try:
+            check_address(root)
+        except ValueError as error:
+            raise StoreUnavailable(f"EMBED_LAKE: {error}") from None
+        if "::" in root:
+            raise StoreUnavailable(f"lake {root}: a chained URL (::) cannot be a lake")
+        if "://" not in root:
+            root = str(Path(root).expanduser().absolute())
+        protocol = root.split("://", 1)[0] if "://" in root else "file"
+        options = dict(storage_options)
+        if protocol in CREATE_ONLY_REMOTES:
+            options.setdefault("use_listings_cache", False)
+        try:
+            fs, path = fsspec.core.url_to_fs(root, **options)
+        except (ImportError, ValueError) as error:
+            raise StoreUnavailable(f"lake {root}: {error}") from error
+        self.root = root.rstrip("/")
+        self.fs = fs
+        self._base = path.rstrip("/")
+        self.is_local = isinstance(fs, LocalFileSystem)
+        self._is_s3 = protocol in ("s3", "s3a")
+        if not self.is_local and protocol not in CREATE_ONLY_REMOTES:
+            raise StoreUnavailable(
+                f"lake {root}: no create-only put is known for {protocol}://; use a local folder, s3://, gs:// or az://"
+            )
+
+    def url(self, path: str) -> str:
+        """Full URL of a path, for people and for Dagster metadata."""
+        return f"{self.root}/{path}"
+
+    def path(self, path: str) -> str:
+        """The path as the file system takes it."""
+        parts = path.split("/")
+        if path.startswith("/") or "." in parts or ".." in parts or "\\" in path or "\x00" in path:
+            raise ValueError(f"{path!r} leads out of the lake")
+        whole = f"{self._base}/{path}" if path else self._base
+        if self.is_local and path and not os.path.realpath(whole).startswith(os.path.realpath(self._base) + "/"):
+            raise ValueError(f"{path!r} leads out of the lake through a symbolic link")
+        return whole
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def exists(self, path: str) -> bool:
+        with self._errors(path):
+            return bool(self.fs.exists(self.path(path)))
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError where there is no such file."""
+        with self._errors(path):
+            data: bytes = self.fs.cat_file(self.path(path))
+            return data
+
+    def read_json(self, path: str) -> Any:
+        try:
+            return orjson.loads(self.read(path))
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"{self.url(path)} is not JSON: {error}") from error
+
+    @contextmanager
+    def open(self, path: str, *, sparse: bool = False) -> Iterator[IO[bytes]]:
+        """A file for reading. `sparse`: few of its bytes are wanted, so nothing is read ahead."""
+        options = {"cache_type": "none"} if sparse and not self.is_local else {}
+        with self._errors(path):
+            file = self.fs.open(self.path(path), "rb", **options)
+        with file:
+            yield cast(IO[bytes], Reading(file, lambda: self._errors(path)))
+
+    def list(self, path: str) -> list[str]:
+        """Names in a folder, sorted; empty where there is no such folder."""
+        with self._errors(path):
+            try:
+                found = self.fs.ls(self.path(path), detail=False)
+            except FileNotFoundError:
+                return []
+            folder = self.path(path).rstrip("/")
+            names = (str(name).rstrip("/") for name in found)
+            return sorted(name.rsplit("/", 1)[-1] for name in names if name != folder)
+
+    def walk(self, path: str) -> Iterator[tuple[str, int]]:
+        """Every file under a folder as (path relative to the lake, bytes), sorted."""
+        with self._errors(path):
+            try:
+                found = self.fs.find(self.path(path), detail=True)
+            except FileNotFoundError:
+                found = {}
+        prefix = len(self._base) + 1
+        for name in sorted(found):
+            yield str(name)[prefix:], int(found[name]["size"] or 0)
+
+    def idle_seconds(self, path: str) -> float:
+        """Seconds since any file in a folder was written; 0 where there is none."""
+        with self._errors(path):
+            written = [self.fs.modified(name) for name in self.fs.find(self.path(path))]
+        return (datetime.now(UTC) - max(written)).total_seconds() if written else 0.0
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Puts a file that must not exist yet. False where it exists: the first writer wins."""
+        with self._errors(path):
+            if self.is_local:
+                return local_disk.create(Path(self.path(path)), lambda f: f.write(data))
+            return self._put_new(path, len(data), lambda **put: self.fs.pipe_file(self.path(path), data, **put))
+
+    def create_file(self, path: str, source: Path) -> bool:
+        """Like `create`, from a local file; `source` made in `scratch()` costs no copy."""
+        with self._errors(path):
+            if self.is_local:
+                return local_disk.create_from(Path(self.path(path)), source)
+            size = source.stat().st_size
+            return self._put_new(path, size, lambda **put: self.fs.put_file(str(source), self.path(path), **put))
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Puts a small file, old or new as a whole: `_latest.json` and heartbeats only."""
+        with self._errors(path):
+            if self.is_local:
+                local_disk.replace(Path(self.path(path)), data)
+                return
+            try:
+                self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
+            except FileNotFoundError as error:
+                raise self._bucket_missing() from error
+
+    def create_json(self, path: str, value: Any) -> bool:
+        return self.create(path, to_json(value))
+
+    def delete(self, path: str) -> None:
+        """Removes a file or folder; one that is gone already is fine."""
+        if not path:
+            raise ValueError("the lake itself is not deleted")
+        with self._errors(path):
+            target = self.path(path)
+            if self.is_local:
+                local_disk.remove(Path(target))
+                return
+            try:
+                self.fs.rm(target, recursive=True, timeout=PUT_SECONDS)
+            except FileNotFoundError:
+                pass
+            # One request takes many files, and s3fs hides which of them the server refused or a listing left out.
+            for left in {target, *self.fs.find(target)}:
+                try:
+                    self.fs.rm_file(left)
+                except FileNotFoundError:
+                    pass
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A temporary local folder for files on their way into the lake; on its disk where it is local.
+
+        A disk that fills up while it is in use raises StoreUnavailable.
+        """
+        parent = None
+        if self.is_local:
+            parent = Path(self._base) / ".tmp"
+            with self._errors(".tmp"):
+                parent.mkdir(parents=True, exist_ok=True)
+        folder = str(parent or tempfile.gettempdir())
+        try:
+            with tempfile.TemporaryDirectory(prefix="embed-", dir=parent, ignore_cleanup_errors=True) as folder:
+                yield Path(folder)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            where = "or point EMBED_LAKE elsewhere" if self.is_local else "or point TMPDIR elsewhere"
+            raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _put_new(self, path: str, size: int, put: Callable[..., object]) -> bool:
+        """A create-only put on a server. False where the name is taken by another put than this one."""
+        put_id = uuid.uuid4().hex
+        options: dict[str, Any] = {"Metadata": {PUT_ID: put_id}} if self._is_s3 else {}
+
+        @until_decided
+        def put_once() -> bool:
+            try:
+                put(mode="create", timeout=_deadline(size), **options)
+                failpoints.reach("store.put")
+                return True
+            except FileExistsError:
+                return self._made_by(path, put_id)
+            except OSError as error:
+                code = server_code(error)
+                if code in LOST or (code in NO_UPLOAD and self.fs.exists(self.path(path))):
+                    return self._made_by(path, put_id)
+                if isinstance(error, FileNotFoundError) and code not in NO_UPLOAD:
+                    raise self._bucket_missing() from error
+                raise
+
+        return put_once()
+
+    def _made_by(self, path: str, put_id: str) -> bool:
+        """Whether an object is of this very put: the client sent it twice, as the first answer got lost."""
+        if not self._is_s3:
+            return False
+        try:
+            return bool(self.fs.metadata(self.path(path), refresh=True).get(PUT_ID) == put_id)
+        except FileNotFoundError:
+            return False
+
+    def _bucket_missing(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.root}: there is no such bucket. Create it, or point EMBED_LAKE elsewhere")
+
+    def _errors(self, path: str) -> AbstractContextManager[None]:
+        return store_errors.translated(self.url(path), self.is_local)
+
+
+def to_json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _deadline(size: int) -> float:
+    return PUT_SECONDS + size / PUT_BYTES_PER_SECOND

@@ -1,0 +1,87 @@
+"""What a store's errors mean, and one sentence for each that an operator can mend."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
+
+from embed_worker.lake.errors import NoPermission, StoreAway, StoreUnavailable
+
+LOST = {"PreconditionFailed", "412"}
+"""What a server answers where the object exists already."""
+CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
+"""What S3 answers while another put of the same name is under way: ask again, it decides then."""
+NO_UPLOAD = {"NoSuchUpload"}
+"""What S3 answers to the end of a multipart upload that it has ended already: the first answer got lost."""
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""EFBIG is what a limit on the size of files (`ulimit -f`) gives."""
+
+AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+"""What a network file system gives while its server is away."""
+
+
+@contextmanager
+def translated(url: str, is_local: bool) -> Iterator[None]:
+    """Raises StoreUnavailable for what an operator can mend; FileNotFoundError and ValueError pass."""
+    try:
+        yield
+    except PermissionError as error:
+        if server_code(error) in EXPIRED:
+            raise _expired(url) from error
+        raise NoPermission(
+            f"{url}: no permission ({error}). Give this user read and write access, or point EMBED_LAKE elsewhere"
+        ) from error
+    except OSError as error:
+        if error.errno in FULL:
+            raise StoreUnavailable(
+                f"{url}: no space left. Free some space, or point EMBED_LAKE elsewhere; nothing half-written is kept"
+            ) from error
+        if is_local and error.errno in AWAY:
+            raise StoreAway(f"{url}: the file system does not answer ({error.strerror})") from error
+        if is_local and error.errno in (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO):
+            raise StoreUnavailable(
+                f"{url}: cannot be read or written ({error.strerror}). Point EMBED_LAKE at a writable folder"
+            ) from error
+        if is_local or isinstance(error, FileNotFoundError):
+            raise
+        code = server_code(error)
+        if code in EXPIRED:
+            raise _expired(url) from error
+        hint = ". Expired credentials are answered so, too" if code in ("400", "Bad Request") else ""
+        what = str(error) or type(error).__name__
+        raise StoreAway(f"{url}: the store does not answer as it should: {what}{hint}") from error
+    except (StoreUnavailable, ValueError):
+        raise
+    except Exception as error:
+        if is_local:
+            raise
+        # Every cloud's library has errors of its own for a network that is down or credentials that are missing.
+        raise StoreAway(f"{url}: the store cannot be reached: {type(error).__name__}: {error}") from error
+
+
+def server_code(error: OSError) -> str | None:
+    """The error code in an S3 answer, where fsspec's error was made from one."""
+    response = getattr(error.__cause__, "response", None)
+    return str(response["Error"].get("Code")) if isinstance(response, dict) and "Error" in response else None
+
+
+def _undecided(error: BaseException) -> bool:
+    return isinstance(error, OSError) and server_code(error) in CONFLICT | NO_UPLOAD
+
+
+until_decided = retry(
+    retry=retry_if_exception(_undecided),
+    wait=wait_exponential(multiplier=0.1, exp_base=3),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
+"""Decorates a put that is sent again while the server has not decided who was first."""
+
+
+def _expired(url: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{url}: the credentials have expired. Renew them and start the job again: it goes on at its last checkpoint. "
+        "Credentials of a role or of `credential_process` renew themselves"
+    )

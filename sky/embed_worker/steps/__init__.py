@@ -1,0 +1,1 @@
+"""The steps that need no GPU: reading a source, cutting a snapshot."""

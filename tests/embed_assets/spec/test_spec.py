@@ -1,0 +1,346 @@
+"""Pipeline files: what is right loads, what is wrong is named with its file and key."""
+
+import copy
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embed_assets.graph.factory import build_definitions
+from embed_assets.settings import Settings
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline, SpecError, load_pipeline, load_pipelines
+from embed_assets.spec.schema import SCHEMA, TABLE, schema_text, table_text
+from embed_worker.lake.spec import EmbeddingSpec
+from embed_worker.steps.template import Template
+from tests.kits import ROOT
+from tests.kits import platform as kit
+
+GOOD: dict[str, Any] = {
+    "name": "p",
+    "datasets": [{"name": "d", "source": "a.csv", "text": "{t}", "strides": 2}],
+    "embedding": kit.HASH,
+}
+
+
+def pipeline_file(folder: Path, change: dict[str, Any] | None = None, name: str = "p.yaml") -> Path:
+    """The good pipeline with some keys set: `datasets.0.text` or `embedding.pooling`; None takes the key away."""
+    value = copy.deepcopy(GOOD)
+    for key, setting in (change or {}).items():
+        at: Any = value
+        *way, last = key.split(".")
+        for part in way:
+            at = at[int(part)] if part.isdigit() else at.setdefault(part, {})
+        if setting is None:
+            del at[last]
+        else:
+            at[int(last) if last.isdigit() else last] = setting
+    path = folder / name
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "at", "says"),
+    [
+        ("nmae", "x", "nmae", "did you mean 'name'?"),
+        ("datasets.0.stride", 4, "datasets.0.stride", "did you mean 'strides'?"),
+        ("datasets.0.xyz", 4, "datasets.0.xyz", "known keys: name, source, format"),
+        ("datasets.0.rows", {"strat": 1}, "datasets.0.rows.strat", "did you mean 'start'?"),
+        ("embedding.promts", {}, "embedding.promts", "did you mean 'prompts'?"),
+        ("embedding.prompts", {"querry": ""}, "embedding.prompts.querry", "did you mean 'query'?"),
+        ("name", None, "name", "is required"),
+        ("datasets", None, "datasets", "is required"),
+        ("embedding.model", None, "embedding.model", "is required"),
+        ("embedding.pooling", None, "embedding.pooling", "is required"),
+        ("embedding.attention", None, "embedding.attention", "is required"),
+        ("datasets.0.source", None, "datasets.0.source", "is required"),
+        ("datasets.0.text", None, "datasets.0.text", "is required"),
+        ("datasets.0.strides", None, "datasets.0.strides", "is required"),
+        ("name", "Bad-Name", "name", "^[a-z]"),
+        ("name", 5, "name", "should be a valid string (got '5')"),
+        ("datasets", [], "datasets", "at least 1"),
+        ("datasets", {}, "datasets", "should be a valid list"),
+        ("datasets.0", 7, "datasets.0", "should be a valid dictionary"),
+        ("datasets.0.source", 5, "datasets.0.source", "should be a valid string or a valid list"),
+        ("datasets.0.source", [], "datasets.0.source", "at least 1"),
+        ("datasets.0.source", " ", "datasets.0.source", "is not a path or URL"),
+        ("datasets.0.source", ["a\x00b"], "datasets.0.source", "is not a path or URL"),
+        ("datasets.0.format", "xml", "datasets.0.format", "'jsonl', 'csv', 'tsv' or 'parquet'"),
+        ("datasets.0.compression", "rar", "datasets.0.compression", "'gzip'"),
+        ("datasets.0.strides", 0, "datasets.0.strides", "greater than or equal to 1 (got '0')"),
+        ("datasets.0.strides", 10_001, "datasets.0.strides", "less than or equal to 10000"),
+        ("datasets.0.strides", True, "datasets.0.strides", "valid integer"),
+        ("datasets.0.strides", "8", "datasets.0.strides", "valid integer"),
+        ("datasets.0.partitioning", "random", "datasets.0.partitioning", "'stride' or 'contiguous'"),
+        ("datasets.0.rows", {"start": 5, "end": 5}, "datasets.0.rows", "end 5 must be greater than start 5"),
+        ("datasets.0.rows", {"start": -1}, "datasets.0.rows.start", "greater than or equal to 0"),
+        ("datasets.0.where", {"c": {"x": 1}}, "datasets.0.where.c", "should be a valid string or"),
+        ("datasets.0.where", 5, "datasets.0.where", "should be a valid dictionary"),
+        ("datasets.0.max_text_bytes", 0, "datasets.0.max_text_bytes", "greater than or equal to 1"),
+        ("datasets.0.storage_options", {"api_key": "x"}, "datasets.0.storage_options", "secrets do not belong"),
+        ("datasets.0.text", "no column", "datasets.0.text", "names no column"),
+        ("datasets.0.text", "{a!r}", "datasets.0.text", "only {column} is allowed"),
+        ("datasets.0.id", "{}", "datasets.0.id", "only {column} is allowed"),
+        ("embedding.pooling", "max", "embedding.pooling", "'mean', 'cls' or 'last'"),
+        ("embedding.overlap", 40, "embedding", "overlap 40 is over half of max_tokens 64"),
+        ("embedding.max_tokens", 4, "embedding.max_tokens", "greater than or equal to 8"),
+        ("embedding.sha256", {"w": "abc"}, "embedding.sha256", "not a sha256 (64 hex digits)"),
+        ("embedding.sha256", {"../w": "0" * 64}, "embedding.sha256", "inside the model's folder"),
+        ("embedding.engine", {"dtype": "x"}, "embedding", "use the spec's own keys"),
+        ("embedding.model", "", "embedding.model", "at least 1"),
+        ("checkpoint_rows", 0, "checkpoint_rows", "greater than or equal to 1"),
+        ("owners", ["search"], "owners", "neither an e-mail address nor `team:name`"),
+    ],
+)
+def test_a_fault_is_one_line_with_file_and_key(tmp_path: Path, key: str, value: Any, at: str, says: str) -> None:
+    path = pipeline_file(tmp_path, {key: value})
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}: {at}: "), line
+    assert says in line
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    path = pipeline_file(tmp_path, {"nmae": 1, "datasets.0.strides": 0, "embedding.pooling": "x"})
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(path)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        ".",
+        "a/b",
+        "../x",
+        "a\\b",
+        "/abs",
+        "",
+        "A",
+        "é",
+        "a b",
+        "a..b",
+        "a.",
+        ".a",
+        "-a",
+        "a\n",
+        "a" * 64,
+        "a\x00",
+        "_a",
+        "%2e%2e",
+    ],
+)
+def test_dataset_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpecError, match=r"datasets\.0\.name"):
+        load_pipeline(pipeline_file(tmp_path, {"datasets.0.name": name}))
+
+
+@pytest.mark.parametrize("name", ["a", "books", "all_beauty", "us-east.2024", "0", "a" * 63])
+def test_plain_dataset_names_are_taken(tmp_path: Path, name: str) -> None:
+    assert load_pipeline(pipeline_file(tmp_path, {"datasets.0.name": name})).datasets[0].name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: a\nname: b\n", "key 'name' is there twice"),
+        ("datasets:\n  - {name: a, name: b}\n", "key 'name' is there twice"),
+        ("a: [1\n", "not valid YAML"),
+        ("a: !!python/object/apply:os.system [id]\n", "not valid YAML"),
+        ("a: &x {b: *x}\n", "not valid YAML"),
+        ("? [a, b]\n: 1\n", "not valid YAML"),
+        ("- a\n", "a pipeline is a mapping with the keys name"),
+        ("", "a pipeline is a mapping"),
+        ("just words", "a pipeline is a mapping"),
+    ],
+)
+def test_a_file_that_is_no_pipeline(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot be read"):
+        load_pipeline(tmp_path / "absent.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(SpecError, match="cannot be read"):
+        load_pipeline(tmp_path / "latin.yaml")
+
+
+def test_anchors_and_merge_keys_share_what_datasets_have_in_common(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "name: p\ndatasets:\n  - &base {name: a, source: a.csv, text: '{t}', strides: 2}\n"
+        "  - {<<: *base, name: b, strides: 3}\n"
+        "embedding: {model: embed-worker/hash, pooling: mean, attention: causal}\n"
+    )
+    found = load_pipeline(path).datasets
+    assert [(d.name, d.source, d.strides) for d in found] == [("a", "a.csv", 2), ("b", "a.csv", 3)]
+
+
+def test_a_dataset_twice(tmp_path: Path) -> None:
+    path = pipeline_file(tmp_path, {"datasets": GOOD["datasets"] * 2})
+    with pytest.raises(SpecError, match="dataset d is there twice"):
+        load_pipeline(path)
+
+
+def test_two_pipelines_may_share_a_dataset_that_they_ingest_alike(tmp_path: Path) -> None:
+    one = pipeline_file(tmp_path, name="one.yaml")
+    same = pipeline_file(tmp_path, {"name": "q", "datasets.0.strides": 9, "embedding.pooling": "cls"}, "two.yaml")
+    first, second = load_pipelines([one, same])
+    assert (first.name, second.name) == ("p", "q")
+    assert first.embedding.spec_id != second.embedding.spec_id
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"datasets.0.text": "{t}!"}, "text"),
+        ({"datasets.0.source": "b.csv"}, "source"),
+        ({"datasets.0.where": {"a": 1}}, "where"),
+        ({"datasets.0.rows": {"end": 3}}, "rows"),
+        ({"datasets.0.format": "csv", "datasets.0.id": "{t}"}, "format, id"),
+    ],
+)
+def test_two_pipelines_that_ingest_a_dataset_unlike_are_refused(
+    tmp_path: Path, change: dict[str, Any], key: str
+) -> None:
+    one, two = pipeline_file(tmp_path, name="one.yaml"), pipeline_file(tmp_path, {"name": "q", **change}, "two.yaml")
+    with pytest.raises(SpecError) as caught:
+        load_pipelines([one, two])
+    assert str(one) in str(caught.value)
+    assert str(two) in str(caught.value)
+    assert f"differ in {key};" in str(caught.value)
+
+
+def test_two_pipelines_of_one_name_are_refused(tmp_path: Path) -> None:
+    one = pipeline_file(tmp_path, name="one.yaml")
+    two = pipeline_file(tmp_path, {"datasets.0.name": "e"}, "two.yaml")
+    with pytest.raises(SpecError, match="both name their pipeline 'p'"):
+        load_pipelines([one, two])
+
+
+def test_the_pipelines_of_the_repository_load_and_make_definitions() -> None:
+    found = load_pipelines(sorted((ROOT / "pipelines").glob("*.yaml")))
+    assert {"demo", "amazon_books"} <= {pipeline.name for pipeline in found}
+    definitions = build_definitions(found, Settings())
+    assert len(definitions.resolve_asset_graph().materializable_asset_keys) == 4 * len(found)
+    books = next(pipeline for pipeline in found if pipeline.name == "amazon_books")
+    assert (books.datasets[0].strides, books.embedding.attention, books.embedding.pooling) == (
+        500,
+        "bidirectional",
+        "last",
+    )
+    assert books.embedding.revision
+
+
+# -- templates -------------------------------------------------------------------------------------
+
+names = st.text(string.ascii_letters + string.digits + "_- .é", min_size=1, max_size=8)
+words = st.text(st.characters(codec="utf-8"), max_size=12)
+
+
+@given(st.lists(st.one_of(words.map(lambda w: ("text", w)), names.map(lambda n: ("column", n))), max_size=8), st.data())
+def test_a_template_says_exactly_its_words_and_the_values(parts: list[tuple[str, str]], data: st.DataObject) -> None:
+    columns = [name for kind, name in parts if kind == "column"]
+    if not columns:
+        return
+    written = "".join(
+        word.replace("{", "{{").replace("}", "}}") if kind == "text" else f"{{{word}}}" for kind, word in parts
+    )
+    row = {name: data.draw(words) for name in columns}
+    template = Template(written)
+    assert template.columns == list(dict.fromkeys(columns))
+    assert template.render(row) == "".join(word if kind == "text" else row[word] for kind, word in parts)
+
+
+class _Spy:
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"a template reached for {name}")
+
+    def __format__(self, spec: str) -> str:
+        raise AssertionError("a template called a format")
+
+
+@pytest.mark.parametrize(
+    "text", ["{a!r}", "{a:>10}", "{}", "{a[0]}", "{a[b]}", "{a!s:x}", "{a:{b}}", "{", "}", "{a", "a}b{c}"]
+)
+def test_tricks_of_str_format_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="template"):
+        Template(text)
+
+
+def test_a_dotted_name_is_the_name_of_a_column_and_nothing_else() -> None:
+    template = Template("{a.b}")
+    assert template.columns == ["a.b"]
+    assert template.render({"a": _Spy(), "a.b": "the column"}) == "the column"
+    assert template.render({"a": _Spy()}) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"a": None, "b": None}, None), ({}, None), ({"a": "x"}, "x/"), ({"a": 1, "b": 2.5}, "1/2.5"),
+        ({"a": True, "b": None}, "true/"), ({"a": ["x", "é"], "b": {"k": 1}}, '["x","é"]/{"k":1}'),
+        ({"a": "é".encode(), "b": 0}, "é/0"),
+    ],
+)  # fmt: skip
+def test_values_that_are_no_text_are_said_as_json_says_them(row: dict[str, Any], said: str | None) -> None:
+    assert Template("{a}/{b}").render(row) == said
+
+
+# -- the documents made from the models ------------------------------------------------------------
+
+
+def test_the_schema_and_the_table_in_docs_are_up_to_date() -> None:
+    remedy = "run `python -m embed_assets.spec.schema`"
+    assert (ROOT / "docs" / SCHEMA).read_text() == schema_text(), remedy
+    assert (ROOT / "docs" / TABLE).read_text() == table_text(), remedy
+
+
+def test_every_key_is_described() -> None:
+    for model in (EmbeddingPipeline, DatasetSpec, EmbeddingSpec):
+        missing = [name for name, field in model.model_fields.items() if not field.description]
+        assert missing in ([], ["prompts"]), f"{model.__name__}: no docstring for {missing}"
+        for name in model.model_fields:
+            assert f"| `{name}` |" in table_text()
+
+
+def test_the_schema_knows_what_the_models_know(tmp_path: Path) -> None:
+    schema = json.loads(schema_text())
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(EmbeddingPipeline.model_fields)
+    assert schema["$defs"]["DatasetSpec"]["properties"]["strides"]["maximum"] == 10_000
+
+
+# -- what a snapshot and a space depend on ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change", [{"strides": 9}, {"partitioning": "contiguous"}, {"source": "b"}, {"storage_options": {"anon": True}}]
+)
+def test_how_rows_are_cut_is_no_part_of_the_ingest(change: dict[str, Any]) -> None:
+    assert kit.dataset(**{"source": "a", **change}).ingest_identity() == kit.dataset("a").ingest_identity()
+
+
+def test_settings_name_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"EMBED_PIPELINES: no file matches 'x\*\.yaml'"):
+        Settings(pipelines="x*.yaml").pipeline_files()
+    with pytest.raises(ValueError, match="EMBED_PIPELINES is empty"):
+        Settings(pipelines=" , ").pipeline_files()
+    for name in "ab":
+        pipeline_file(tmp_path, name=f"{name}.yaml")
+    assert Settings(pipelines="b.yaml, *.yaml").pipeline_files() == [Path("b.yaml"), Path("a.yaml")]

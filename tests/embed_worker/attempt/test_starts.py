@@ -1,0 +1,47 @@
+"""A managed job that starts again and again and commits nothing comes to an end."""
+
+import pytest
+
+from embed_worker.attempt.checkpoints import Checkpoints
+from embed_worker.attempt.starts import LIMIT, check_starts
+from embed_worker.lake.errors import BadJob, ExitCode
+from embed_worker.lake.store import Store
+from tests.kits.worker import make_job, make_texts
+
+
+@pytest.fixture
+def checkpoints(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Checkpoints:
+    monkeypatch.setenv(LIMIT, "3")
+    return Checkpoints(Store(str(tmp_path)), make_job(str(tmp_path), make_texts(8)))
+
+
+def start(checkpoints: Checkpoints, number: int, job: str | None = "7") -> None:
+    checkpoints.register(f"a{number}", {"started_at": f"2026-01-01T00:00:{number:02d}", "skypilot_job_id": job})
+    check_starts(checkpoints, job)
+
+
+def test_the_start_after_the_last_allowed_one_is_refused(checkpoints: Checkpoints) -> None:
+    for number in range(3):
+        start(checkpoints, number)
+    with pytest.raises(BadJob, match="managed job 7 started 3 times in a row and committed nothing") as error:
+        start(checkpoints, 3)
+    assert error.value.exit_code is ExitCode.BAD_JOB
+    start(checkpoints, 4, job="8")  # a new job counts from 0
+    start(checkpoints, 5, job=None)  # not a managed job: nobody recovers it for ever
+
+
+def test_a_start_that_left_a_checkpoint_begins_the_count_anew(checkpoints: Checkpoints) -> None:
+    for number in range(3):
+        start(checkpoints, number)
+    checkpoints._store.create(f"{checkpoints.folder}/000000.a2.parquet", b"")
+    for number in range(3, 6):
+        start(checkpoints, number)
+    with pytest.raises(BadJob):
+        start(checkpoints, 6)
+
+
+@pytest.mark.parametrize("limit", ["", "0", "many"])
+def test_without_a_limit_there_is_none(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv(LIMIT, limit)
+    for number in range(20):
+        start(checkpoints, number)

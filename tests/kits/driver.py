@@ -1,0 +1,166 @@
+"""A driver with partitions to make, and a backend whose every answer is chosen by the test."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome, Plan
+from embed_worker.lake import layout
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.manifests import Canaries, InputRef, ShardManifest
+from resources.compute import ComputeUnavailable, JobHandle, JobState, JobStatus
+from resources.lake import LakeResource
+from tests.kits import platform as kit
+
+PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 8)
+LIVE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
+
+
+def plan(lake: LakeResource, stride: int, digest: str = "") -> Plan:
+    partition = layout.partition_key("d", stride)
+    return Plan(
+        partition,
+        EmbedJob(
+            pipeline="p", dataset="d", partition=partition, stride=stride, lake=lake.store.root,
+            partitioning=PARTITIONING.name, spec=kit.spec(),
+            input=InputRef(path=layout.strides_folder("d", PARTITIONING), digest=digest or f"in{stride}", rows=0, files=[]),
+        ),
+    )  # fmt: skip
+
+
+def commit(lake: LakeResource, made: Plan, digest: str | None = None) -> None:
+    """What a worker does at the end."""
+    job = made.job
+    manifest = ShardManifest(
+        pipeline="p", partition=job.partition, dataset="d", stride=job.stride, spec_id=job.spec.spec_id, spec=job.spec,
+        input=job.input.model_copy(update={"digest": digest or job.input.digest}), files=[], rows_in=0, rows_embedded=0,
+        rows_rejected=0, chunks=0, tokens=0, duplicate_chunks=0, dimension=None, dtype="float32",
+        canaries=Canaries.of(["a"], np.ones((1, 2))), checkpoint_rows=4, checkpoints=0, engine={}, hardware={},
+        attempts=[], seconds={},
+    )  # fmt: skip
+    lake.store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+
+
+class FakeCompute:
+    """A backend whose every answer is chosen by the test."""
+
+    def __init__(self, lake: LakeResource, *, slots: int = 3, outlives: bool = True) -> None:
+        self.lake, self.slots, self.outlives_driver = lake, slots, outlives
+        self.poll_seconds = 1.0
+        self.jobs: dict[JobHandle, JobStatus] = {}
+        self.plans: dict[str, Plan] = {}
+        self.calls: Counter[str] = Counter()
+        self.log: list[str] = []
+        self.submitted: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.most_live = 0
+        self._ids = itertools.count()
+        self.on_submit: Callable[[], str] = lambda: "yes"
+        self.on_ask: Callable[[str], bool] = lambda _: True
+        self.advance: Callable[[JobHandle, JobStatus], None] = lambda *_: None
+
+    def start(self, name: str, state: JobState = JobState.QUEUED) -> JobHandle:
+        handle = JobHandle(name, str(next(self._ids)))
+        self.jobs[handle] = JobStatus(state)
+        return handle
+
+    def live(self, name: str) -> list[JobHandle]:
+        return [h for h, status in self.jobs.items() if h.name == name and status.state in LIVE]
+
+    def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
+        self.calls["submit"] += 1
+        assert url == self.lake.url(job.path)
+        assert self.lake.store.exists(job.path), "submitted before the job file was written"
+        answer = self.on_submit()
+        if answer == "lost before":
+            raise ComputeUnavailable("connection refused")
+        assert not self.live(name), f"{name} is submitted beside a live job"
+        handle = self.start(name)
+        self.submitted[name] += 1
+        self.most_live = max(self.most_live, sum(s.state in LIVE for s in self.jobs.values()))
+        if answer == "lost after":
+            raise ComputeUnavailable("timed out")
+        self.answered[name] += 1
+        return handle
+
+    def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
+        self.calls["find"] += 1
+        if not self.on_ask("find"):
+            raise ComputeUnavailable("bad gateway")
+        found = {name: self.live(name)[0] for name in names if self.live(name)}
+        self.answered.update(found.keys())
+        return found
+
+    def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
+        self.calls["poll"] += 1
+        assert len(set(handles)) == len(handles)
+        for handle, status in list(self.jobs.items()):
+            if status.state in LIVE:
+                self.advance(handle, status)
+        if not self.on_ask("poll"):
+            raise ComputeUnavailable("bad gateway")
+        return {h: JobStatus(self.jobs[h].state, self.jobs[h].detail) for h in handles}
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        self.calls["cancel"] += 1
+
+    def logs(self, handle: JobHandle, lines: int = 100) -> str:
+        if not self.on_ask("logs"):
+            raise ComputeUnavailable("bad gateway")
+        return f"log of {handle.id}"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now, self.sleeps = 0.0, []  # type: tuple[float, list[float]]
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.sleeps.append(seconds)
+        self.now += seconds
+        assert len(self.sleeps) < 3000, "the driver does not come to an end"
+
+
+class Bench:
+    """A lake, a backend, some plans and a driver."""
+
+    def __init__(self, folder: Path, strides: int = 1, **options: Any) -> None:
+        self.lake, self.drivers_lake = LakeResource(root=str(folder)), kit.AwayLake(root=str(folder))
+        self.plans = [plan(self.lake, stride) for stride in range(strides)]
+        self.compute = FakeCompute(self.lake, **options)
+        self.clock = Clock()
+
+    def driver(self, **options: Any) -> Driver:
+        return Driver(
+            self.drivers_lake, self.compute, self.plans, clock=lambda: self.clock.now, sleep=self.clock.sleep, **options
+        )
+
+    def run(self, **options: Any) -> list[Outcome]:
+        return list(self.driver(**options).run())
+
+    def commit(self, handle: JobHandle) -> None:
+        commit(self.lake, next(p for p in self.plans if p.name == handle.name))
+
+    def states(self, *script: str) -> None:
+        """Each poll takes a job one word on: a state, `commit`, or a state with a `+commit`."""
+        at: Counter[JobHandle] = Counter()
+
+        def advance(handle: JobHandle, status: JobStatus) -> None:
+            word = script[min(at[handle], len(script) - 1)]
+            at[handle] += 1
+            state, _, also = word.partition("+")
+            if also or state == "commit":
+                self.commit(handle)
+            status.state = JobState.RUNNING if state == "commit" else JobState(state)
+            status.detail = f"detail {word}"
+
+        self.compute.advance = advance
+
+
+def done(outcomes: list[Outcome]) -> list[Committed | Failed]:
+    return [outcome for outcome in outcomes if not isinstance(outcome, Note)]

@@ -1,0 +1,133 @@
+"""A pipeline of two datasets in Dagster, in this process."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from embed_assets.graph.factory import build_definitions
+from embed_assets.settings import Settings
+from embed_assets.spec import DatasetSpec
+from resources.local.compute import LocalComputeResource
+from tests.kits import platform as kit
+
+RAW, STRIDES = dg.AssetKey(["p", "raw_reviews"]), dg.AssetKey(["p", "stride_partitions"])
+SHARDS, DIGEST, INDEX = (dg.AssetKey(["p", name]) for name in ("embedding_shards", "embedding_digest", "vector_index"))
+MATERIALIZATION, CHECK = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION
+
+
+class House:
+    """A pipeline of two datasets, a lake and a Dagster instance."""
+
+    def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
+        self.folder, self.instance, self.lake = folder, instance, folder / "lake"
+        self.sources = {
+            name: kit.write_jsonl(folder / f"{name}.jsonl", kit.texts(20, 100 * i)) for i, name in enumerate("ab")
+        }
+        self.strides = {"a": 3, "b": 2}
+        self.python: str | None = None
+        """Python of real worker processes; without one, jobs run in this process."""
+        self.embedding: dict[str, Any] = {}
+        self.ingest: dict[str, Any] = {}
+
+    def definitions(self) -> dg.Definitions:
+        datasets: list[DatasetSpec] = [
+            kit.dataset(str(path), name=name, strides=self.strides[name], **self.ingest)
+            for name, path in self.sources.items()
+        ]
+        pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding))
+        compute: Any = kit.InProcessCompute()
+        if self.python is not None:
+            compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02)
+        return build_definitions([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
+
+    def partitions(self, *names: str) -> list[str]:
+        return [f"{name}-{i:05d}" for name in names or ("a", "b") for i in range(self.strides[name])]
+
+    def run(self, asset: dg.AssetKey, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+        tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+        job = self.definitions().resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance, asset_selection=[asset], raise_on_error=False,
+            tags={k: v for k, v in tags.items() if v} if last else None, partition_key=None if last else first,
+        )  # fmt: skip
+
+    def prepare(self) -> None:
+        assert self.run(RAW, "a", "b").success
+        assert self.run(STRIDES, self.partitions()[0], self.partitions()[-1]).success
+
+    def embed(self) -> dg.ExecuteInProcessResult:
+        return self.run(SHARDS, self.partitions()[0], self.partitions()[-1])
+
+    def all(self) -> None:
+        self.prepare()
+        assert self.embed().success
+        for name in self.strides:
+            assert self.run(INDEX, name).success
+
+    def check(self, *keys: dg.AssetKey, partition: str | None = None) -> dg.ExecuteInProcessResult:
+        """A run of the checks alone. The partition is a tag: execute_in_process knows partitions of assets only."""
+        job = dg.define_asset_job("only_checks", selection=dg.AssetSelection.checks_for_assets(*keys))
+        definitions = dg.Definitions.merge(self.definitions(), dg.Definitions(jobs=[job]))
+        return definitions.resolve_job_def("only_checks").execute_in_process(
+            instance=self.instance, raise_on_error=False, tags={PARTITION_NAME_TAG: partition} if partition else None
+        )
+
+    def events(self, run: dg.ExecuteInProcessResult | str, kind: dg.DagsterEventType) -> list[Any]:
+        run_id = run if isinstance(run, str) else run.run_id
+        return [entry.dagster_event for entry in self.instance.all_logs(run_id, of_type=kind)]
+
+    def made(self, run: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+        """Partition → metadata of its one materialization."""
+        found = self.events(run, MATERIALIZATION)
+        assert len({event.partition for event in found}) == len(found), "a partition has two events"
+        return {
+            event.partition: {k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()}
+            for event in found
+        }
+
+    def checks(self, run: dg.ExecuteInProcessResult) -> dict[str, dict[str, bool]]:
+        """Partition → check → passed."""
+        found: dict[str, dict[str, bool]] = {}
+        for event in self.events(run, CHECK):
+            evaluation = event.asset_check_evaluation_data
+            assert evaluation.check_name not in found.setdefault(evaluation.partition, {})
+            found[evaluation.partition][evaluation.check_name] = evaluation.passed
+        return found
+
+    def latest(self, key: dg.AssetKey, partition: str) -> dg.EventLogRecord:
+        filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+        return self.instance.fetch_materializations(filters, limit=1).records[0]
+
+    def tags(self, key: dg.AssetKey, partition: str) -> dict[str, str]:
+        materialization = self.latest(key, partition).asset_materialization
+        assert materialization is not None
+        return dict(materialization.tags or {})
+
+    def stale(self, key: dg.AssetKey, partitions: list[str]) -> dict[str, str]:
+        """Partition → why Dagster shows it as stale; fresh ones are left out."""
+        graph = self.definitions().resolve_asset_graph()
+        found = {}
+        for partition in partitions:
+            resolver = CachingStaleStatusResolver(self.instance, graph, LoadingContextForTest(self.instance))
+            if resolver.get_status(key, partition) != StaleStatus.FRESH:
+                found[partition] = "; ".join(cause.reason for cause in resolver.get_stale_causes(key, partition))
+        return found
+
+    def log(self, run: dg.ExecuteInProcessResult) -> str:
+        return "\n".join(entry.user_message for entry in self.instance.all_logs(run.run_id))
+
+    def failure(self, run: dg.ExecuteInProcessResult) -> Any:
+        assert not run.success
+        (event,) = self.events(run, dg.DagsterEventType.STEP_FAILURE)
+        return event.step_failure_data.user_failure_data
+
+    def shard_files(self, pattern: str) -> list[Path]:
+        return sorted(self.lake.glob(f"embedding_shards/*/*/*/*/{pattern}"))

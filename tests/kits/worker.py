@@ -1,0 +1,241 @@
+"""What the worker's tests share: specs, jobs over small inputs, engines that misbehave, and the proof of a shard."""
+
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embed_worker.attempt.lanes import Lane
+from embed_worker.attempt.runner import run_job
+from embed_worker.engine.base import ListSource, RequestSource, Result, embed_list
+from embed_worker.engine.hash import MODEL, HashEngine, byte_tokenizer
+from embed_worker.engine.loading import LoadedModel, load_model
+from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.lake import files
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.manifests import InputRef, ShardManifest, read_manifest
+from embed_worker.lake.spec import EmbeddingSpec
+from embed_worker.lake.store import Store
+
+Text = str | None
+
+
+def make_spec(**changes: Any) -> EmbeddingSpec:
+    values: dict[str, Any] = {
+        "model": MODEL,
+        "pooling": "mean",
+        "attention": "bidirectional",
+        "max_tokens": 32,
+        "overlap": 4,
+    }
+    return EmbeddingSpec(**{**values, **changes})
+
+
+def make_texts(count: int) -> list[Text]:
+    """Short and long texts: about every fifth makes several windows of a 32-token spec."""
+    return [f"text {i} " + "abcdefgh " * (i % 5 == 4) * (2 + i % 7) for i in range(count)]
+
+
+def input_table(texts: Sequence[Text], first: int = 3, step: int = 10) -> pa.Table:
+    row_ids = [first + step * i for i in range(len(texts))]
+    return pa.table(
+        {
+            "row_id": pa.array(row_ids, pa.int64()),
+            "id": pa.array([f"id-{r}" for r in row_ids], pa.string()),
+            "text": pa.array(texts, pa.string()),
+        }
+    )
+
+
+def make_job(
+    lake: str,
+    texts: Sequence[Text],
+    *,
+    table: pa.Table | None = None,
+    input_files: int = 1,
+    rows: int | None = None,
+    digest: str | None = None,
+    checkpoint_rows: int = 4,
+    heartbeat_seconds: float = 60.0,
+    **spec: Any,
+) -> EmbedJob:
+    """Writes the stride's files into the lake and returns the job over them."""
+    store = Store(lake)
+    table = input_table(texts) if table is None else table
+    folder = "stride_partitions/books/0a1b2c3d4e5f-stride-00010"
+    size = -(-max(table.num_rows, 1) // input_files)
+    refs = []
+    with store.scratch() as scratch:
+        for index in range(input_files):
+            part = table.slice(index * size, size)
+            local = scratch / "input.parquet"
+            pq.write_table(part, local, row_group_size=5)
+            name = f"00003/part-{index:05d}.parquet"
+            refs.append(files.describe(local, name, part.num_rows))
+            assert store.create_file(f"{folder}/{name}", local)
+            local.unlink()
+    return EmbedJob(
+        pipeline="reviews",
+        dataset="books",
+        partition="books-00003",
+        stride=3,
+        lake=lake,
+        partitioning="0a1b2c3d4e5f-stride-00010",
+        input=InputRef(
+            path=folder,
+            digest=digest or files.digest_of_files(refs),
+            rows=table.num_rows if rows is None else rows,
+            files=refs,
+        ),
+        spec=make_spec(**spec),
+        checkpoint_rows=checkpoint_rows,
+        heartbeat_seconds=heartbeat_seconds,
+    )
+
+
+def write_job(job: EmbedJob) -> str:
+    """Puts the job file into the lake and returns its URL."""
+    store = Store(job.lake)
+    store.create_json(job.path, job.model_dump(mode="json"))
+    return store.url(job.path)
+
+
+def run(job: EmbedJob, engine: HashEngine | None = None, stop: threading.Event | None = None) -> bool:
+    return run_job(job, lambda: loaded(job.spec, engine), stop or threading.Event())
+
+
+def loaded(spec: EmbeddingSpec, engine: HashEngine | None = None) -> LoadedModel:
+    model = load_model(spec)
+    if engine is not None:
+        model.engine = engine
+    return model
+
+
+def no_model() -> LoadedModel:
+    raise AssertionError("the model must not be loaded")
+
+
+def manifest_of(job: EmbedJob) -> ShardManifest:
+    manifest = read_manifest(Store(job.lake), job.manifest_path, ShardManifest)
+    assert manifest is not None, "not committed"
+    return manifest
+
+
+def shard_table(job: EmbedJob, folder: Path) -> pa.Table:
+    """All parts of the committed shard, each proved by its digest."""
+    store = Store(job.lake)
+    tables = []
+    for number, file in enumerate(manifest_of(job).files):
+        target = folder / f"fetched-{number}"
+        target.mkdir(exist_ok=True)
+        table = pq.read_table(files.fetch(store, job.output, file, target))
+        assert table.num_rows == file.rows
+        tables.append(table.replace_schema_metadata(None))
+    return pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
+
+
+def prove(job: EmbedJob, texts: Sequence[Text], folder: Path, rejected: dict[int, str] | None = None) -> pa.Table:
+    """Proves a committed shard from its files alone: every row once, in order, each vector the right one."""
+    manifest = manifest_of(job)
+    rejected = rejected or {}
+    source = input_table(texts)
+    model = TextTokenizer(byte_tokenizer(), job.spec)
+    expected: list[tuple[int, str, int, int, int, int]] = []
+    sequences = []
+    for row_id, id_, text in zip(*(source.column(c).to_pylist() for c in ("row_id", "id", "text")), strict=True):
+        if row_id in rejected:
+            continue
+        for chunk, window in enumerate(model.windows([text], job.spec.prompts.document)[0]):
+            expected.append((row_id, id_, chunk, len(window.ids), window.start, window.end))
+            sequences.append(window.ids)
+    table = shard_table(job, folder)
+    assert table.num_rows == len(expected)
+    if expected:
+        columns = ("row_id", "id", "chunk", "n_tokens", "char_start", "char_end")
+        found = list(zip(*(table.column(c).to_pylist() for c in columns), strict=True))
+        assert found == expected
+        vectors = np.asarray(table.column("embedding").combine_chunks().flatten()).reshape(len(expected), -1)
+        right = embed_list(HashEngine(job.spec), sequences).astype(vectors.dtype)
+        np.testing.assert_array_equal(vectors, right)
+    assert manifest.chunks == len(expected)
+    assert manifest.tokens == sum(row[3] for row in expected)
+    assert manifest.rows_in == len(texts)
+    assert manifest.rows_rejected == len(rejected)
+    assert rejects_of(job, folder) == rejected
+    assert all(file.path.startswith("part-") for file in manifest.files)
+    return table
+
+
+def rejects_of(job: EmbedJob, folder: Path) -> dict[int, str]:
+    file = manifest_of(job).rejects
+    if file is None:
+        return {}
+    rows = pq.read_table(files.fetch(Store(job.lake), job.output, file, folder)).to_pylist()
+    assert all(row["id"] == f"id-{row['row_id']}" for row in rows)
+    assert [row["row_id"] for row in rows] == sorted(row["row_id"] for row in rows)
+    return {row["row_id"]: row["reason"] for row in rows}
+
+
+def leftovers(job: EmbedJob) -> list[str]:
+    """Names in the shard's folder that its manifest does not account for."""
+    manifest = manifest_of(job)
+    listed = {"_manifest.json", *(file.path for file in manifest.listed)}
+    return [name for name in Store(job.lake).list(job.output) if name not in listed]
+
+
+def heartbeats(job: EmbedJob) -> list[dict[str, Any]]:
+    store = Store(job.lake)
+    folder = f"progress/{job.partition}"
+    return [orjson.loads(store.read(f"{folder}/{name}")) for name in store.list(folder) if name.endswith(".json")]
+
+
+class CountingEngine(HashEngine):
+    """Remembers each sequence it was given; `hook` may stop it, or replace a vector."""
+
+    def __init__(self, spec: EmbeddingSpec) -> None:
+        super().__init__(spec)
+        self.seen: list[tuple[int, ...]] = []
+
+    def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray | str:
+        return vector
+
+    def embed(self, source: RequestSource) -> Generator[Result, None, None]:
+        if isinstance(source, ListSource):  # canaries
+            yield from super().embed(source)
+            return
+        engine = self
+
+        class Tap:
+            ids: tuple[int, ...] = ()
+
+            @property
+            def exhausted(self) -> bool:
+                return source.exhausted
+
+            def take(self, block: bool) -> Any:
+                request = source.take(block)
+                if request is not None:
+                    self.ids = request[1]
+                    engine.seen.append(request[1])
+                return request
+
+        tap = Tap()
+        for key, vector in super().embed(tap):  # type: ignore[arg-type]
+            assert isinstance(vector, np.ndarray)
+            yield key, self.hook(tap.ids, vector)
+
+
+def text_of(ids: tuple[int, ...]) -> str:
+    return byte_tokenizer().decode(list(ids))
+
+
+def run_lane(job: EmbedJob, lane: Lane, engine: HashEngine) -> None:
+    try:
+        run_job(job, lambda: loaded(job.spec, engine), threading.Event(), lane=lane)
+    finally:
+        lane.close()

@@ -1,0 +1,185 @@
+"""The rules of the house: who may import whom, what lies where, how big a module may be."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kits import ROOT
+
+ROOMS = {
+    "embed_assets": ROOT / "embed_assets",
+    "resources": ROOT / "resources",
+    "embed_worker": ROOT / "sky" / "embed_worker",
+}
+MODULES = {room: sorted(folder.rglob("*.py")) for room, folder in ROOMS.items()}
+MAX_LINES = 300
+
+FORBIDDEN = {
+    "embed_worker": {"dagster", "sky", "embed_assets", "resources", "polars", "lancedb"},
+    "resources": {"embed_assets", "torch", "vllm"},
+    "embed_assets": {"torch", "vllm", "sky"},
+}
+OF_THE_WORKER = ("embed_worker.lake", "embed_worker.steps", "embed_worker.engine.tokens", "embed_worker.engine.hash")
+"""What the platform may import of the worker: the lake, the steps that run in process, and what a plan counts with."""
+HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingface_hub", "s3fs", "gcsfs", "boto3"}
+"""Slow to import, or not always there: only inside the functions that need them."""
+DISTRIBUTIONS = {"yaml": "pyyaml", "pydantic_settings": "pydantic-settings"}
+
+
+def imports(path: Path, *, only_at_the_top: bool) -> Iterator[str]:
+    """Top-level packages that a module imports."""
+    return (module.split(".")[0] for module in modules(path, only_at_the_top=only_at_the_top))
+
+
+def modules(path: Path, *, only_at_the_top: bool = False) -> Iterator[str]:
+    """What a module imports, dotted; at the top means when the module itself is imported."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative imports hide what is imported"
+                yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            if not (only_at_the_top and (inside or for_types)):
+                yield from visit(child)
+
+    yield from visit(ast.parse(path.read_text()))
+
+
+def test_the_scanner_sees_what_it_must(tmp_path: Path) -> None:
+    path = tmp_path / "m.py"
+    path.write_text(
+        "import a.b\nfrom c.d import e\ntry:\n    import f\nexcept ImportError: pass\ndef x():\n    import g\nclass Y:\n    import h\n"
+    )
+    assert set(imports(path, only_at_the_top=True)) == {"a", "c", "f", "h"}
+    assert set(imports(path, only_at_the_top=False)) == {"a", "c", "f", "g", "h"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_one_way(room: str) -> None:
+    assert len(MODULES[room]) > 3
+    # A backend for SkyPilot imports it where it is used, never when it is merely loaded.
+    for path in MODULES[room]:
+        found = FORBIDDEN[room] & set(imports(path, only_at_the_top=False))
+        assert not found, f"{path} imports {found}"
+
+
+@pytest.mark.parametrize("room", ["embed_assets", "resources", "embed_worker"])
+def test_heavy_packages_are_imported_where_they_are_used(room: str) -> None:
+    own = {"vllm.py"}  # is itself imported only once vLLM is wanted
+    for path in MODULES[room]:
+        found = HEAVY & set(imports(path, only_at_the_top=True))
+        assert not found or path.name in own, f"{path} imports {found} at module level"
+
+
+def test_the_platform_knows_the_lake_and_not_the_worker() -> None:
+    for room in ("embed_assets", "resources"):
+        for path in MODULES[room]:
+            for module in modules(path):
+                if module.startswith("embed_worker."):
+                    assert module.startswith(OF_THE_WORKER), f"{path} imports {module}"
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """Folder of a package → folders of it that its modules import; modules beside the folders count as folders."""
+    found: dict[str, set[str]] = {}
+    for path in MODULES[package]:
+        folder = path.relative_to(ROOMS[package]).parts[0].removesuffix(".py")
+        inside = {module.split(".")[1] for module in modules(path) if module.startswith(f"{package}.")}
+        found.setdefault(folder, set()).update(inside - {folder})
+    return found
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_folders_form_no_ring(package: str) -> None:
+    left = arrows(package)
+    assert len(left) > 3
+    while free := {folder for folder, needs in left.items() if not needs & left.keys()}:
+        left = {folder: needs for folder, needs in left.items() if folder not in free}
+    assert not left, f"a ring: {left}"
+
+
+def test_no_test_imports_a_test() -> None:
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(tests) > 50
+    for path in tests:
+        found = [m for m in modules(path) if m.startswith("tests.") and not m.startswith("tests.kits")]
+        assert not found, f"{path} imports {found}; what several tests need is in tests/kits"
+
+
+def dependencies(project: Path) -> set[str]:
+    listed = tomllib.loads(project.read_text())["project"]["dependencies"]
+    return {
+        "".join(c for c in entry.split("[")[0] if c.isalnum() or c in "-_ ").split("==")[0].rstrip("0123456789 ")
+        for entry in listed
+    }
+
+
+@pytest.mark.parametrize(
+    ("room", "project"),
+    [("embed_assets", "pyproject.toml"), ("resources", "pyproject.toml"), ("embed_worker", "sky/pyproject.toml")],
+)
+def test_every_import_is_a_dependency(room: str, project: str) -> None:
+    listed = {name.lower() for name in dependencies(ROOT / project)}
+    assert "pyarrow" in listed
+    for path in MODULES[room]:
+        for name in set(imports(path, only_at_the_top=True)) - set(sys.stdlib_module_names) - set(ROOMS):
+            assert DISTRIBUTIONS.get(name, name) in listed or path.name == "vllm.py", f"{path} imports {name}"
+
+
+def test_no_module_is_too_long() -> None:
+    for path in [p for paths in MODULES.values() for p in paths]:
+        lines = len(path.read_text().splitlines())
+        assert lines <= MAX_LINES, f"{path} has {lines} lines"
+
+
+def test_sky_is_no_package() -> None:
+    assert not (ROOT / "sky" / "__init__.py").exists(), "it would shadow SkyPilot's own module"
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path in [p for paths in MODULES.values() for p in paths]:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Blocked())
+import {module}
+print("loaded")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "blocked"),
+    [
+        (
+            "embed_worker.__main__",
+            {"dagster", "polars", "lancedb", "vllm", "torch", "sky", "embed_assets", "resources", "s3fs"},
+        ),
+        ("resources.local.compute", {"embed_assets", "vllm", "torch", "sky", "polars", "lancedb", "s3fs"}),
+        ("embed_assets", {"dagster", "vllm", "torch", "sky"}),
+        (
+            "embed_assets.definitions",
+            {"vllm", "torch", "sky", "s3fs", "gcsfs", "adlfs", "aiohttp", "pandas", "dagster_webserver"},
+        ),
+    ],
+)
+def test_it_loads_with_the_default_dependencies(module: str, blocked: set[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK.format(module=module, blocked=blocked)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "loaded\n", done.stderr[-2000:]
