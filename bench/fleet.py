@@ -47,7 +47,7 @@ class SimulatedFleet:
         self._line = line
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
-        return JobHandle(name, self._line.call("submit", name, job.partition, url))
+        return JobHandle(name, self._line.call("submit", name, job.shard.key, url))
 
     def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
         return {name: JobHandle(name, id_) for name, id_ in self._line.call("find", list(names)).items()}

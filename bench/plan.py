@@ -16,7 +16,7 @@ from embed_assets.estimate import speed
 from embed_assets.estimate.build import make_plan, quotes_for
 from embed_assets.estimate.figures import Figure
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, load_pipeline
-from embed_worker.lake import layout
+from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import ShardManifest
 from resources.lake import LakeResource
 from resources.skypilot.settings import SkyPilotSettings
@@ -54,7 +54,7 @@ def held(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) 
     return {
         "rows": _line(plan.todo.rows, sum(shard.rows_in for shard in shards)),
         "tokens": _line(plan.todo.tokens, sum(shard.tokens for shard in shards)),
-        "vectors": _line(plan.todo.windows, sum(shard.chunks for shard in shards)),
+        "vectors": _line(plan.todo.windows, sum(shard.windows for shard in shards)),
         "bytes of output": _line(plan.todo.output_bytes, sum(file.bytes for shard in shards for file in shard.files)),
         "engine seconds": _line(here.engine_hours * 3600.0, engine),
     }
@@ -65,11 +65,8 @@ def committed(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetS
     if raw is None:
         sys.exit("the demo's lake is not there: run `make demo` first")
     partitioning = dataset.partitioning_of(raw.snapshot)
-    folders = [
-        layout.shard_folder(dataset.name, pipeline.embedding.spec_id, partitioning, stride)
-        for stride in range(dataset.strides)
-    ]
-    shards = [shard for folder in folders if (shard := lake.shard(folder)) is not None]
+    ids = [ShardId.of(dataset.name, pipeline.embedding.spec_id, partitioning, i) for i in range(dataset.strides)]
+    shards = [shard for one in ids if (shard := lake.shard(one)) is not None]
     if len(shards) < dataset.strides:
         sys.exit(f"{dataset.name}: {len(shards)} of {dataset.strides} partitions are committed: run `make demo` first")
     return shards

@@ -7,17 +7,10 @@ import dagster as dg
 from pydantic import Field
 
 from embed_worker.lake import layout
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning
-from embed_worker.lake.manifests import (
-    BadManifest,
-    Latest,
-    RawManifest,
-    ShardManifest,
-    StridesManifest,
-    now,
-    read_manifest,
-)
+from embed_worker.lake.layout import Partitioning, ShardId
+from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, now, read_manifest
 from embed_worker.lake.store import Store, to_json
 
 
@@ -48,9 +41,9 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         path = f"{layout.strides_folder(dataset, partitioning)}/{layout.MANIFEST}"
         return read_manifest(self.store, path, StridesManifest)
 
-    def shard(self, folder: str) -> ShardManifest | None:
-        """The manifest of an embedding partition, or None while it is not committed."""
-        return read_manifest(self.store, f"{folder}/{layout.MANIFEST}", ShardManifest)
+    def shard(self, shard: ShardId) -> ShardManifest | None:
+        """A shard's manifest, or None while it is not committed."""
+        return read_manifest(self.store, shard.manifest_path, ShardManifest)
 
     def write_job(self, job: EmbedJob) -> str:
         """Puts the job file where the worker finds it; the same job is the same file. Returns its URL."""
@@ -59,17 +52,17 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.store.replace(job.path, mine)  # damaged, or not ours
         return self.store.url(job.path)
 
-    def retire(self, folder: str, judged: ShardManifest | None) -> bool:
+    def retire(self, shard: ShardId, judged: ShardManifest | None) -> bool:
         """Takes a damaged shard out of the readers' sight, so that it can be made anew.
 
         `judged` is the manifest that was found wanting, None where it could not be read. False where another one is
         there by now, or none: somebody else repairs the shard. Its files stay until the next manifest is there: an
         attempt that is still at work may be about to commit them.
         """
-        path = f"{folder}/{layout.MANIFEST}"
+        path = shard.manifest_path
         try:
             data = self.store.read(path)
-            there = self.shard(folder)
+            there = self.shard(shard)
         except FileNotFoundError:
             return False
         except BadManifest:
@@ -78,6 +71,6 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return False
         stamp = now().replace(":", "").replace("+0000", "Z")
         name = f"{layout.RETIRED}{stamp}-{uuid.uuid4().hex[:6]}.json"
-        self.store.create(f"{folder}/{name}", data)
+        self.store.create(f"{shard.folder}/{name}", data)
         self.store.delete(path)
         return True

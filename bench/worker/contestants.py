@@ -76,8 +76,8 @@ def run_program(command: list[Any], environment: dict[str, str], log: Path) -> f
 
 
 def manifest_of(job: EmbedJob) -> ShardManifest:
-    found = read_manifest(Store(job.lake), job.manifest_path, ShardManifest)
-    assert found is not None, f"{job.manifest_path} is not there: the worker has committed nothing"
+    found = read_manifest(Store(job.lake), job.shard.manifest_path, ShardManifest)
+    assert found is not None, f"{job.shard.manifest_path} is not there: the worker has committed nothing"
     return found
 
 

@@ -18,7 +18,7 @@ from embed_assets.demo.fetch import REVIEWS, fetch_demo_files, fetch_wheel
 from embed_assets.spec.pipeline import DatasetSpec
 from embed_worker.engine.hash import MODEL as HASH_MODEL
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning, partition_key, strides_folder
+from embed_worker.lake.layout import Partitioning, ShardId, strides_folder
 from embed_worker.lake.manifests import InputRef
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
@@ -104,11 +104,8 @@ def make_job(folder: Path, texts: list[str], spec: EmbeddingSpec, checkpoint_row
     entry = write_strides(store, raw, partitioning).manifest.strides[0]
     job = EmbedJob(
         pipeline="bench",
-        dataset=DATASET,
-        partition=partition_key(DATASET, 0),
-        stride=0,
+        shard=ShardId.of(DATASET, spec.spec_id, partitioning, 0),
         lake=store.root,
-        partitioning=partitioning.name,
         input=InputRef(
             path=strides_folder(DATASET, partitioning), digest=entry.digest, rows=entry.rows, files=entry.files
         ),

@@ -46,7 +46,7 @@ def resume(machine: Machine, texts: Texts, checkpoint_rows: int) -> dict[str, An
     if code:
         raise RuntimeError(f"the second attempt ended with {code}:\n{(folder / 'log-2').read_text()[-3000:]}")
     manifest = manifest_of(job)
-    view = ShardView(Store(job.lake), job.output, manifest, range(job.input.rows))
+    view = ShardView(Store(job.lake), job.shard.folder, manifest, range(job.input.rows))
     exact = SHARD_CHECKS["row_ids_exact"](view)
     assert exact.passed, exact.description
     return {
@@ -68,7 +68,7 @@ def _start(machine: Machine, job: EmbedJob, log: Path) -> subprocess.Popen[bytes
 
 
 def _committed(job: EmbedJob) -> dict[int, Path]:
-    folder = Path(Store(job.lake).path(f"{job.output}/checkpoints/rows-{job.checkpoint_rows:07d}"))
+    folder = Path(Store(job.lake).path(f"{job.shard.folder}/checkpoints/rows-{job.checkpoint_rows:07d}"))
     return {int(path.stem): path for path in folder.glob("[0-9]*.json")}
 
 

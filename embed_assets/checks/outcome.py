@@ -19,11 +19,11 @@ class CheckOutcome:
 
 
 Check = Callable[[V], CheckOutcome]
+Checked = dict[str, CheckOutcome]
+"""By the check's name."""
 
 
-def run_checks(
-    checks: Mapping[str, Check[V]], names: Iterable[str], view: V, *, ask_again: bool = False
-) -> dict[str, CheckOutcome]:
+def run_checks(checks: Mapping[str, Check[V]], names: Iterable[str], view: V, *, ask_again: bool = False) -> Checked:
     """The named checks on one partition. `ask_again`: a lake that is away is no finding but StoreUnavailable."""
     outcomes = {}
     for name in names:
@@ -38,6 +38,6 @@ def run_checks(
     return outcomes
 
 
-def all_failed(names: Iterable[str], why: str) -> dict[str, CheckOutcome]:
+def all_failed(names: Iterable[str], why: str) -> Checked:
     """For a partition of which there is nothing to check."""
     return {name: CheckOutcome(False, why) for name in names}

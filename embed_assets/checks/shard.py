@@ -1,92 +1,75 @@
 """Checks of embedding_shards: is this partition the whole, sound, comparable set of vectors it says it is?"""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embed_assets.checks.outcome import Check, CheckOutcome
+from embed_assets.checks.reading import ShardReading, UnreadableShard, read_shard
 from embed_worker.lake import layout
-from embed_worker.lake.files import FileRef
-from embed_worker.lake.integrity import file_faults, space_fault
+from embed_worker.lake.integrity import space_fault
+from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import MIN_COSINE, ShardManifest, Space, ensure_space, read_manifest
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import DTYPES
 
 NORM_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
-MAX_REFUSED = 0.01
+MAX_WITHOUT_VECTOR = 0.01
 """Share of a partition's rows, one row at least, that the engine may give no vector: more is the model's or the GPU's
 fault, not the texts'."""
 
 
 @dataclass(frozen=True)
 class ShardView:
-    """A committed shard beside what it ought to hold."""
+    """A committed shard beside what it ought to hold. Its files are read when a check asks for them, once for all."""
 
     store: Store
-    folder: str
+    shard: ShardId
     manifest: ShardManifest
     expected: range
     """Row ids of this partition, from the snapshot's row count and the partitioning alone."""
-    proved: bool = False
-    """Its files were found whole a moment ago: adoption has read every byte of them."""
-
-    def _read(self, file: FileRef, columns: list[str]) -> pa.Table:
-        with self.store.open(f"{self.folder}/{file.path}", sparse=True) as source:
-            return pq.read_table(source, columns=columns)
 
     @cached_property
-    def windows(self) -> tuple[np.ndarray, np.ndarray]:
-        """row_id and chunk of every vector, in file order."""
-        tables = [self._read(file, ["row_id", "chunk"]) for file in self.manifest.files]
-        if not tables:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        table = pa.concat_tables(tables)
-        return table.column("row_id").to_numpy(), table.column("chunk").to_numpy()
+    def _read(self) -> ShardReading | UnreadableShard:
+        try:
+            return read_shard(self.store, self.shard.folder, self.manifest, NORM_TOLERANCE[self.manifest.dtype])
+        except UnreadableShard as error:
+            return error
 
-    @cached_property
-    def rejected(self) -> np.ndarray:
-        """row_id of every reject."""
-        if self.manifest.rejects is None:
-            return np.empty(0, np.int64)
-        found: np.ndarray = self._read(self.manifest.rejects, ["row_id"]).column("row_id").to_numpy()
-        return found
+    @property
+    def reading(self) -> ShardReading:
+        """Raises UnreadableShard."""
+        if isinstance(self._read, UnreadableShard):
+            raise self._read
+        return self._read
 
-    def vectors(self) -> Iterator[np.ndarray]:
-        """Blocks of vectors as float32, [rows, dimension]; a null is a row of NaN."""
-        for file in self.manifest.files:
-            with self.store.open(f"{self.folder}/{file.path}") as source:
-                for batch in pq.ParquetFile(source).iter_batches(batch_size=8192, columns=["embedding"]):
-                    column = batch.column("embedding")
-                    size = column.type.list_size
-                    yield np.full((column.null_count, size), np.nan, dtype=np.float32)
-                    yield column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, size)
+    @property
+    def faults(self) -> list[str]:
+        """One sentence for each file that is missing, cut or changed."""
+        return self._read.faults
 
 
 def dimension(view: ShardView) -> CheckOutcome:
     """Every file stores vectors of the manifest's dimension and type, and the space's dimension is the same."""
     want = view.manifest.dimension
     kind = DTYPES[view.manifest.dtype]
-    for file in view.manifest.files:
-        with view.store.open(f"{view.folder}/{file.path}", sparse=True) as source:
-            found = pq.read_schema(source).field("embedding").type
+    for path, found in view.reading.types.items():
         if not pa.types.is_fixed_size_list(found):
-            return CheckOutcome(False, f"{file.path}: embedding is {found}, not a fixed-size list")
+            return CheckOutcome(False, f"{path}: embedding is {found}, not a fixed-size list")
         if found.list_size != want or found.value_type != kind:
-            return CheckOutcome(False, f"{file.path}: {found.value_type}[{found.list_size}], not {kind}[{want}]")
+            return CheckOutcome(False, f"{path}: {found.value_type}[{found.list_size}], not {kind}[{want}]")
     space = _space(view)
     if space is not None and want is not None and space.canaries.dimension != want:
-        return CheckOutcome(False, f"dimension {want}, but the space {view.manifest.spec_id} has "
+        return CheckOutcome(False, f"dimension {want}, but the space {view.manifest.shard.spec_id} has "
                                    f"{space.canaries.dimension}")  # fmt: skip
     return CheckOutcome(True, f"{want} × {view.manifest.dtype}", {"dimension": want, "dtype": view.manifest.dtype})
 
 
 def row_count(view: ShardView) -> CheckOutcome:
     """Rows in = rows embedded + rows rejected, counted in the files."""
-    embedded, rejected = len(np.unique(view.windows[0])), len(view.rejected)
+    embedded, rejected = len(np.unique(view.reading.row_ids)), len(view.reading.rejected)
     rows_in = len(view.expected)
     figures = {"rows_in": rows_in, "rows_embedded": embedded, "rows_rejected": rejected}
     said = (view.manifest.rows_in, view.manifest.rows_embedded, view.manifest.rows_rejected)
@@ -97,16 +80,16 @@ def row_count(view: ShardView) -> CheckOutcome:
 
 def row_ids_exact(view: ShardView) -> CheckOutcome:
     """Every expected row is embedded or rejected, none twice; windows count up from 0, in order."""
-    rows, chunks = view.windows
+    rows, windows = view.reading.row_ids, view.reading.windows
     expected = np.arange(view.expected.start, view.expected.stop, view.expected.step)
-    present = np.concatenate([np.unique(rows), view.rejected])
+    present = np.concatenate([np.unique(rows), view.reading.rejected])
     missing = np.setdiff1d(expected, present)
     foreign = np.setdiff1d(present, expected)
     doubled = len(present) - len(np.unique(present))
     new_row = np.diff(rows, prepend=-1) != 0
-    step = np.diff(chunks, prepend=0)
+    step = np.diff(windows, prepend=0)
     ordered = bool(np.all(np.diff(rows) >= 0))
-    contiguous = bool(np.all(chunks[new_row] == 0) and np.all(step[~new_row] == 1))
+    contiguous = bool(np.all(windows[new_row] == 0) and np.all(step[~new_row] == 1))
     figures = {"missing": len(missing), "foreign": len(foreign), "doubled": doubled}
     if not (len(missing) or len(foreign) or doubled) and ordered and contiguous:
         return CheckOutcome(True, f"each of {len(expected):,} rows once, windows contiguous", figures)
@@ -120,37 +103,29 @@ def row_ids_exact(view: ShardView) -> CheckOutcome:
 
 
 def finite_and_normalised(view: ShardView) -> CheckOutcome:
-    """No NaN, no infinity, no zero vector; length 1 where the spec says so; next to no row refused by the engine."""
-    count = bad = 0
-    low, high = np.inf, -np.inf
-    tolerance = NORM_TOLERANCE[view.manifest.dtype]
-    for block in view.vectors():
-        norms = np.linalg.norm(block, axis=1)
-        wrong = ~np.isfinite(norms) | (norms == 0)
-        if view.manifest.spec.normalize:
-            wrong |= np.abs(norms - 1) > tolerance
-        count += len(norms)
-        bad += int(wrong.sum())
-        finite = norms[np.isfinite(norms)]
-        if len(finite):
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    refused, rows = view.manifest.rows_refused, view.manifest.rows_in
-    figures: dict[str, float] = {"vectors": count, "bad": bad, "rows_refused": refused}
-    if count:
-        figures |= {"norm_min": low, "norm_max": high}
-    if bad:
-        return CheckOutcome(False, f"{bad:,} of {count:,} vectors are not finite or not of length 1", figures)
-    if refused > max(1, MAX_REFUSED * rows):
-        text = f"the engine gave no vector to {refused:,} of {rows:,} rows; at most {MAX_REFUSED:.0%} is plausible"
-        return CheckOutcome(False, text, figures)
-    return CheckOutcome(True, f"{count:,} vectors" + (f", norms {low:.5f} to {high:.5f}" if count else ""), figures)
+    """No NaN, no infinity, no zero vector; length 1 where the spec says so; nearly every row with a text has one."""
+    read = view.reading
+    without, rows = view.manifest.rows_without_vector, view.manifest.rows_in
+    figures: dict[str, float] = {"vectors": read.vectors, "bad": read.bad, "rows_without_vector": without}
+    norms = ""
+    if read.norm_max >= read.norm_min:
+        figures |= {"norm_min": read.norm_min, "norm_max": read.norm_max}
+        norms = f", norms {read.norm_min:.5f} to {read.norm_max:.5f}"
+    if read.bad:
+        return CheckOutcome(
+            False, f"{read.bad:,} of {read.vectors:,} vectors are not finite or not of length 1", figures
+        )
+    if without > max(1, MAX_WITHOUT_VECTOR * rows):
+        text = f"the engine gave no vector to {without:,} of {rows:,} rows"
+        return CheckOutcome(False, f"{text}; at most {MAX_WITHOUT_VECTOR:.0%} is plausible", figures)
+    return CheckOutcome(True, f"{read.vectors:,} vectors{norms}", figures)
 
 
 def files_intact(view: ShardView) -> CheckOutcome:
     """Each file has the size and sha256 that the manifest lists, and the spec's canary vectors are there and whole."""
     listed = view.manifest.listed
-    faults = [] if view.proved else file_faults(view.store, view.folder, listed)
-    if view.manifest.canaries is not None and (fault := space_fault(view.store, view.manifest.spec_id)):
+    faults = list(view.faults)
+    if view.manifest.canaries is not None and (fault := space_fault(view.store, view.manifest.shard.spec_id)):
         faults.append(fault)
     size = sum(file.bytes for file in listed)
     if faults:
@@ -177,7 +152,7 @@ def same_embedding_space(view: ShardView) -> CheckOutcome:
 
 
 def _space(view: ShardView) -> Space | None:
-    return read_manifest(view.store, layout.canaries_file(view.manifest.spec_id), Space)
+    return read_manifest(view.store, layout.canaries_file(view.manifest.shard.spec_id), Space)
 
 
 SHARD_CHECKS: dict[str, Check[ShardView]] = {

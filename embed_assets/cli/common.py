@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from embed_assets.spec import EmbeddingPipeline
 from embed_assets.tell.terminal import CommandError, errors
-from embed_worker.lake.errors import WorkerError
+from embed_worker.lake.errors import LakeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
                 f"{_named(error.title, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
                 for fault in error.errors()
             )
-        except (CommandError, WorkerError, ValueError, OSError, RuntimeError) as error:
+        except (CommandError, LakeError, ValueError, OSError, RuntimeError) as error:
             message = str(error)
         errors.print("[bold red]error:[/] ", end="")
         errors.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -4,23 +4,26 @@ It knows neither Dagster nor SkyPilot. The lake says what is done; the backend s
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
-from embed_assets.drive.adoption import CommittedBefore
-from embed_assets.drive.events import Committed, Failed, Note, Outcome, Plan, Watch
+from embed_assets.checks.proof import Prove
+from embed_assets.drive.adoption import Adoption, Found
+from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Tell
 from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.drive.progress import ProgressLine
+from embed_assets.drive.provers import Provers
 from embed_worker.lake import failpoints
-from embed_worker.lake.errors import StoreUnavailable
-from embed_worker.lake.manifests import BadManifest, ShardManifest
+from embed_worker.lake.errors import BadManifest, StoreUnavailable
+from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
-
-__all__ = ["Committed", "Driver", "Failed", "Note", "Outcome", "Plan", "Stopped", "Watch"]
 
 T = TypeVar("T")
 
@@ -30,7 +33,7 @@ NOTICES_TOLD = 5
 
 @dataclass
 class _Open:
-    plan: Plan
+    job: EmbedJob
     handle: JobHandle
     since: float
     status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
@@ -38,33 +41,49 @@ class _Open:
     told: str = ""
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A shard with a manifest, yet to be proved. Without the manifest here, it was there before this run."""
+
+    job: EmbedJob
+    manifest: ShardManifest | None = None
+    status: JobStatus | None = None
+    attempts: int = 0
+    elapsed: float = 0.0
+
+
 class Driver:
-    """Adopts, attaches, submits, polls, retries. Iterate over `run()`; each partition comes once."""
+    """Adopts, attaches, submits, polls, proves, retries. Iterate over `run()`; each job comes once."""
 
     def __init__(
         self,
         lake: LakeResource,
         compute: Compute,
-        plans: Sequence[Plan],
+        jobs: Sequence[EmbedJob],
         *,
+        prove: Prove,
+        tell: Tell,
         max_attempts: int = 3,
-        watch: Watch | None = None,
+        budget: Budget | None = None,
         alive: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        provers: Executor | None = None,
     ) -> None:
-        self._lake, self._compute, self._plans = lake, compute, plans
-        self._watch = watch
+        self._lake, self._compute, self._jobs, self._tell = lake, compute, jobs, tell
+        self._budget = budget
         self._max_attempts, self._alive, self._clock, self._sleep = max_attempts, alive, clock, sleep
-        self._outages = Outages(compute.poll_seconds, alive, clock, sleep)
+        self._outages = Outages(compute.poll_seconds, tell, alive, clock, sleep)
         self._open: dict[str, _Open] = {}
-        self._waiting: list[tuple[float, Plan]] = []  # (not before, plan)
+        self._waiting: list[tuple[float, EmbedJob]] = []  # (not before, job)
         self._attempts: dict[str, int] = {}
-        self._committed_before = CommittedBefore(lake, self._outages)
-        self._committed = self._failed = 0
+        self._prove, self._adoption = prove, Adoption(lake, prove)
+        self._provers = Provers[_Seen, Found](provers)
+        self._seen = deque[_Seen]()
+        self._committed = self._failed = self._adopted = self._unadopted = 0
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
-        self._unsure = {plan.name for plan in plans} if compute.outlives_driver else set[str]()
-        self._progress = ProgressLine(sum(plan.job.input.rows for plan in plans), clock())
+        self._unsure = {job.name for job in jobs} if compute.outlives_driver else set[str]()
+        self._progress = ProgressLine(sum(job.input.rows for job in jobs), clock())
 
     @property
     def open_handles(self) -> list[JobHandle]:
@@ -82,108 +101,138 @@ class Driver:
         self._compute.cancel(handles)
         return len(handles)
 
-    def until_answered(self, ask: Callable[[], T]) -> Generator[Note, None, T]:
-        """For the caller's own questions to the lake: asks until there is an answer."""
+    def until_answered(self, ask: Callable[[], T]) -> T:
+        """For the caller's own questions to the lake: asks until there is an answer. Raises Stopped."""
         return self._outages.until_answered("record", ask)
 
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
-        self._waiting = [(0.0, plan) for plan in (yield from self._committed_before.sort(self._plans))]
-        if self._waiting:
-            yield from self._attach()
-        looked = self._clock()
-        while self._waiting or self._open or self._committed_before.unproved:
-            yield from self._submit()
-            asked = "poll" if self._open else "submit"
-            next_look = looked + max(self._compute.poll_seconds, self._outages.backoff(asked))
-            idle = not (self._waiting or self._open)
-            yield from self._adopt(next_look)
-            if not idle:
-                self._sleep(max(0.0, next_look - self._clock()))
-                if not self._alive():
-                    raise Stopped
+        with self._provers:
+            there = self._outages.until_answered("look", lambda: in_parallel(self._adoption.has_manifest, self._jobs))
+            for job, found in zip(self._jobs, there, strict=True):
+                if found:
+                    self._seen.append(_Seen(job))
+                else:
+                    self._waiting.append((0.0, job))
+            self._unadopted = len(self._seen)
+            if self._waiting:
+                self._attach()
             looked = self._clock()
-            if idle:
-                continue  # what is to be made anew is submitted at once
-            yield from self._poll()
-            yield from self._summary()
+            while self._waiting or self._open or self._seen or self._provers:
+                yield from self._submit()
+                asked = "poll" if self._open else "submit"
+                yield from self._rest(looked + max(self._compute.poll_seconds, self._outages.backoff(asked)))
+                looked = self._clock()
+                yield from self._poll()
+                self._summary()
 
-    def _adopt(self, until: float) -> Iterator[Outcome]:
-        """Proves what was committed before this run; with jobs to look after, no longer than `until`."""
-        while self._committed_before.unproved:
-            busy = bool(self._open or self._waiting)
-            if busy and (self._clock() >= until or self._outages.not_yet("look")):
-                return
+    def _rest(self, until: float) -> Iterator[Outcome]:
+        """Between two polls: what was seen to be committed is proved and handed out."""
+        idle = not (self._waiting or self._open)
+        while True:
+            while self._seen and self._provers.free and not self._outages.not_yet("look"):
+                seen = self._seen.popleft()
+                self._provers.start(seen, partial(self._judge, seen))
+            for seen, answer in self._provers.finished():
+                yield from self._judged(seen, answer)
+            left = until - self._clock()
+            if idle and (self._waiting or not (self._seen or self._provers)):
+                return  # what is to be made anew is submitted at once
             if not self._alive():
                 raise Stopped
-            proved = yield from self._committed_before.prove()
-            if proved is None:
-                if not busy:
-                    self._sleep(self._outages.backoff("look"))
-                continue
-            plan, manifest = proved
-            if manifest is None:
-                self._waiting.append((0.0, plan))
-                continue
-            self._unsure.discard(plan.name)
-            self._committed += 1
-            self._progress.adopted(plan.job.input.rows)
-            failpoints.reach("driver.adopted")
-            yield Committed(plan.key, manifest, None, 0)
+            if left <= 0:
+                return
+            if self._provers:
+                self._provers.wait(left)
+            elif not self._seen:
+                self._sleep(left)
+            elif self._outages.not_yet("look"):
+                self._sleep(min(left, self._outages.backoff("look")))
 
-    def _attach(self) -> Iterator[Outcome]:
+    def _judge(self, seen: "_Seen") -> Found:
+        if seen.manifest is None:
+            return self._adoption.judge(seen.job)
+        return Found(seen.manifest, self._prove(seen.job, seen.manifest))
+
+    def _judged(self, seen: "_Seen", answer: Found | StoreUnavailable) -> Iterator[Outcome]:
+        if isinstance(answer, StoreUnavailable):
+            self._outages.unanswered("look", answer)
+            self._seen.append(seen)
+            return
+        self._outages.answered("look")
+        job, manifest = seen.job, answer.manifest
+        if seen.manifest is None:
+            self._unadopted -= 1
+            self._adopted += manifest is not None
+            if manifest is not None:
+                self._unsure.discard(job.name)
+                self._committed += 1
+                self._progress.adopted(job.input.rows)
+                failpoints.reach("driver.adopted")
+            else:
+                if fault := answer.proof.fault:
+                    self._tell(
+                        f"{job.shard}: {fault}; its manifest is retired and the partition is made anew", warning=True
+                    )
+                self._waiting.append((0.0, job))
+            if self._adopted and not self._unadopted:
+                self._tell(f"{self._adopted} partitions were committed already, adopted; their checks run again")
+        if manifest is not None:
+            yield Committed(job, manifest, answer.proof, seen.status, seen.attempts, seen.elapsed)
+
+    def _attach(self) -> None:
         if not self._compute.outlives_driver:
             return
-        plans = {plan.name: plan for _, plan in self._waiting}
-        live = yield from self._outages.until_answered("poll", lambda: self._compute.find(list(plans)))
-        self._unsure = {plan.name for plan in self._committed_before.unproved}
+        jobs = {job.name: job for _, job in self._waiting}
+        live = self._outages.until_answered("poll", lambda: self._compute.find(list(jobs)))
+        self._unsure = {seen.job.name for seen in self._seen}
         for name, handle in live.items():
-            plan = plans[name]
-            self._attempts[plan.key] = 1
-            self._open[plan.key] = _Open(plan, handle, self._clock())
-        self._waiting = [(at, plan) for at, plan in self._waiting if plan.key not in self._open]
+            job = jobs[name]
+            self._attempts[job.shard.key] = 1
+            self._open[job.shard.key] = _Open(job, handle, self._clock())
+        self._waiting = [(at, job) for at, job in self._waiting if job.shard.key not in self._open]
         if live:
-            yield Note(f"attached to {len(live)} jobs that were already running")
+            self._tell(f"attached to {len(live)} jobs that were already running")
 
     def _submit(self) -> Iterator[Outcome]:
         now = self._clock()
         if self._outages.not_yet("submit"):
             return
-        if self._watch and self._waiting:
-            running = [(entry.plan, entry.status) for entry in self._open.values()]
+        if self._budget and self._waiting:
+            running = [(entry.job, entry.status) for entry in self._open.values()]
             try:
-                refusal = self._watch.refuse([plan for _, plan in self._waiting], running)
+                refusal = self._budget.refusal([job for _, job in self._waiting], running)
             except StoreUnavailable as error:
-                yield from self._outages.unanswered("submit", error)
+                self._outages.unanswered("submit", error)
                 return
             if refusal is not None:
-                yield from self._refuse(*refusal)
+                yield from self._launch_no_more(*refusal)
                 return
-        due = [plan for at, plan in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
-        for plan in due:
+        due = [job for at, job in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
+        for job in due:
             try:
-                handle = self._compute.find([plan.name]).get(plan.name) if plan.name in self._unsure else None
+                handle = self._compute.find([job.name]).get(job.name) if job.name in self._unsure else None
                 if handle is None:
-                    url = self._lake.write_job(plan.job)
+                    url = self._lake.write_job(job)
                     failpoints.reach("driver.job_file")
-                    self._unsure.add(plan.name)  # until the answer is here, the job may exist
-                    handle = self._compute.submit(plan.name, plan.job, url)
+                    self._unsure.add(job.name)  # until the answer is here, the job may exist
+                    handle = self._compute.submit(job.name, job, url)
                     failpoints.reach("driver.submitted")
             except UNAVAILABLE as error:
-                yield from self._outages.unanswered("submit", error)
+                self._outages.unanswered("submit", error)
                 return
-            yield from self._outages.answered("submit")
-            self._unsure.discard(plan.name)
-            self._attempts[plan.key] = self._attempts.get(plan.key, 0) + 1
-            self._open[plan.key] = _Open(plan, handle, self._clock())
-            self._waiting = [(at, other) for at, other in self._waiting if other is not plan]
+            self._outages.answered("submit")
+            self._unsure.discard(job.name)
+            self._attempts[job.shard.key] = self._attempts.get(job.shard.key, 0) + 1
+            self._open[job.shard.key] = _Open(job, handle, self._clock())
+            self._waiting = [(at, other) for at, other in self._waiting if other is not job]
 
-    def _refuse(self, short: str, figures: str) -> Iterator[Outcome]:
+    def _launch_no_more(self, why: str, figures: str) -> Iterator[Outcome]:
         """What runs goes on; what waits is not launched."""
-        yield Note(figures, warning=True)
-        for _, plan in self._waiting:
+        self._tell(figures, warning=True)
+        for _, job in self._waiting:
             self._failed += 1
-            yield Failed(plan.key, f"not launched: {short}", "", self._attempts.get(plan.key, 0))
+            yield Failed(job, f"not launched: {why}", "", self._attempts.get(job.shard.key, 0))
         self._waiting = []
 
     def _poll(self) -> Iterator[Outcome]:
@@ -192,40 +241,36 @@ class Driver:
         try:
             statuses = self._compute.poll([entry.handle for entry in self._open.values()])
         except ComputeUnavailable as error:
-            yield from self._outages.unanswered("poll", error)
+            self._outages.unanswered("poll", error)
             statuses = {}
         else:
-            yield from self._outages.answered("poll")
+            self._outages.answered("poll")
         notices = []
         for entry in self._open.values():
             entry.status = statuses.get(entry.handle, entry.status)
             if entry.status.notice and entry.status.notice != entry.told:
                 entry.told = entry.status.notice
-                notices.append(f"{entry.plan.key}: {entry.told}")
+                notices.append(f"{entry.job.shard.key}: {entry.told}")
         if notices:
             more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
-            yield Note("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
-        if self._watch:
-            self._watch.running([(entry.plan, entry.status) for entry in self._open.values()])
+            self._tell("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
+        if self._budget:
+            self._budget.running([(entry.job, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
-        looked = yield from self._look_for_manifests()
-        begun = self._clock()
-        for entry, manifest in looked:
-            if self._clock() - begun > self._compute.poll_seconds:
-                return  # many were committed at once: new jobs and the next poll do not wait until all are recorded
+        for entry, manifest in self._look_for_manifests():
             if manifest is not None:
                 failpoints.reach("driver.seen")
-                del self._open[entry.plan.key]
+                del self._open[entry.job.shard.key]
                 self._committed += 1
-                self._progress.done(entry.plan.job.input.rows)
-                elapsed = self._clock() - entry.since
-                if self._watch:
-                    self._watch.ended(entry.plan, entry.handle, entry.status, committed=True)
-                yield Committed(entry.plan.key, manifest, entry.status, self._attempts[entry.plan.key], elapsed)
+                self._progress.done(entry.job.input.rows)
+                if self._budget:
+                    self._budget.ended(entry.job, entry.handle, entry.status, committed=True)
+                attempts, elapsed = self._attempts[entry.job.shard.key], self._clock() - entry.since
+                self._seen.append(_Seen(entry.job, manifest, entry.status, attempts, elapsed))
             elif entry.status.state.final:
                 yield from self._ended(entry)
 
-    def _look_for_manifests(self) -> Generator[Outcome, None, list[tuple[_Open, ShardManifest | None]]]:
+    def _look_for_manifests(self) -> list[tuple[_Open, ShardManifest | None]]:
         """Of the open jobs; without those of which the lake does not say whether they are committed."""
         if self._outages.not_yet("look"):
             return []
@@ -236,7 +281,7 @@ class Driver:
 
         def look(entry: _Open) -> ShardManifest | StoreUnavailable | None:
             try:
-                return self._lake.shard(entry.plan.job.output)
+                return self._lake.shard(entry.job.shard)
             except BadManifest as error:
                 entry.status = JobStatus(JobState.REFUSED, str(error), entry.status.facts)
                 return None
@@ -245,7 +290,10 @@ class Driver:
 
         answers = list(zip(entries, in_parallel(look, entries), strict=True))
         faults = [answer for _, answer in answers if isinstance(answer, StoreUnavailable)]
-        yield from self._outages.unanswered("look", faults[0]) if faults else self._outages.answered("look")
+        if faults:
+            self._outages.unanswered("look", faults[0])
+        else:
+            self._outages.answered("look")
         return [(entry, answer) for entry, answer in answers if not isinstance(answer, StoreUnavailable)]
 
     def _ended(self, entry: _Open) -> Iterator[Outcome]:
@@ -256,21 +304,21 @@ class Driver:
                 entry.ended_uncommitted = True  # the manifest may have come between poll and look
                 return
             detail = "the job says it succeeded, but there is no manifest in the lake"
-        key, plan = entry.plan.key, entry.plan
+        job, key = entry.job, entry.job.shard.key
         attempts = self._attempts[key]
         log = self._log_of(entry.handle)
         del self._open[key]
-        if self._watch:
-            self._watch.ended(plan, entry.handle, entry.status, committed=False)
+        if self._budget:
+            self._budget.ended(job, entry.handle, entry.status, committed=False)
         if state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts:
             self._failed += 1
             if state is JobState.CANCELLED:
                 detail = f"the job was cancelled outside of this run. {detail}".strip()
-            yield Failed(key, detail or "the job failed without saying why", log, attempts)
+            yield Failed(job, detail or "the job failed without saying why", log, attempts)
             return
         delay = min(self._compute.poll_seconds * 2**attempts, MAX_BACKOFF)
-        self._waiting.append((self._clock() + delay, plan))
-        yield Note(f"{key}: attempt {attempts} of {self._max_attempts} failed: {detail}; trying again", warning=True)
+        self._waiting.append((self._clock() + delay, job))
+        self._tell(f"{key}: attempt {attempts} of {self._max_attempts} failed: {detail}; trying again", warning=True)
 
     def _log_of(self, handle: JobHandle) -> str:
         try:
@@ -278,10 +326,10 @@ class Driver:
         except ComputeUnavailable as error:
             return f"(no log: {error})"
 
-    def _summary(self) -> Iterator[Outcome]:
+    def _summary(self) -> None:
         states = Counter[str](committed=self._committed, waiting=len(self._waiting))
         states.update(str(entry.status.state) for entry in self._open.values())
         states["failed"] = self._failed
-        line = self._progress.line(self._clock(), states.items(), len(self._plans))
+        line = self._progress.line(self._clock(), states.items(), len(self._jobs))
         if line is not None:
-            yield Note(line)
+            self._tell(line)

@@ -4,9 +4,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from embed_assets.drive.events import Plan
 from embed_assets.estimate.costs import JobCost, Spent, cost_of, read_costs, total_of, write_cost
-from embed_worker.lake.errors import WorkerError
+from embed_worker.lake.errors import LakeError
+from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import JobHandle, JobStatus
 from resources.lake import LakeResource
@@ -21,8 +21,8 @@ Prior = Callable[[str], tuple[float | None, str]]
 """Dollars a row of a dataset as `embed-assets plan` projects them, or None with the reason."""
 
 
-class CostWatch:
-    """The driver's watch: keeps each job's cost in the lake, and refuses launches that a budget does not cover.
+class RunBudget:
+    """The driver's budget: keeps each job's cost in the lake, and refuses launches that a budget does not cover.
 
     The projection of a run is: spent by the pipeline so far, by any run and model, plus what runs, plus what waits.
     Dollars a row are measured over the committed jobs of this very spec, or projected before there is one. Jobs
@@ -42,11 +42,11 @@ class CostWatch:
     def spent(self) -> Spent:
         return total_of(self.of_run)
 
-    def running(self, jobs: Sequence[tuple[Plan, JobStatus]]) -> None:
+    def running(self, jobs: Sequence[tuple[EmbedJob, JobStatus]]) -> None:
         """Keeps what each job has cost so far, now and then: what is spent is seen while it is spent."""
         now, due = time.monotonic(), []
-        for plan, status in jobs:
-            cost = None if status.state.final else cost_of(plan, status, committed=False, over=False)
+        for job, status in jobs:
+            cost = None if status.state.final else cost_of(job, status, committed=False, over=False)
             if cost is None or cost.usd is None:
                 continue
             if now - self._kept_at.get((cost.partition, cost.job), float("-inf")) >= KEEP_SECONDS:
@@ -55,8 +55,8 @@ class CostWatch:
         if due:
             in_parallel(self._keep, due)
 
-    def ended(self, plan: Plan, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
-        cost = cost_of(plan, status, committed=committed)
+    def ended(self, job: EmbedJob, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
+        cost = cost_of(job, status, committed=committed)
         if cost is None:
             return
         self.of_run.append(cost)
@@ -66,32 +66,34 @@ class CostWatch:
     def _keep(self, cost: JobCost) -> None:
         try:
             write_cost(self._lake.store, cost)
-        except WorkerError as error:  # a cost is never worth a run that drives a hundred partitions
+        except LakeError as error:  # a cost is never worth a run that drives a hundred partitions
             log.warning("the cost of %s is not kept in the lake: %s", cost.partition, error)
 
-    def refuse(self, waiting: Sequence[Plan], running: Sequence[tuple[Plan, JobStatus]]) -> tuple[str, str] | None:
+    def refusal(
+        self, waiting: Sequence[EmbedJob], running: Sequence[tuple[EmbedJob, JobStatus]]
+    ) -> tuple[str, str] | None:
         limit = self._limit
         if limit is None:
             return None
         self._read()
-        mine = {(plan.key, str(status.facts.get("id"))) for plan, status in running}
+        mine = {(job.shard.key, str(status.facts.get("id"))) for job, status in running}
         counted = [cost for key, cost in self._costs.items() if key not in mine]  # mine are counted as they run
         spent = total_of(counted)
         going = waits = 0.0
         source = ""
-        for plan, status in running:
-            rate, source = self._per_row(plan)
+        for job, status in running:
+            rate, source = self._per_row(job)
             so_far = status.facts.get("cost_dollars") or 0.0
-            going += max(so_far, (rate or 0.0) * plan.job.input.rows)
-        for plan in waiting:
-            rate, source = self._per_row(plan)
+            going += max(so_far, (rate or 0.0) * job.input.rows)
+        for job in waiting:
+            rate, source = self._per_row(job)
             if rate is None:
                 return (
                     f"budget_usd is ${limit:,.2f}, but what a job costs is not known",
-                    f"budget_usd is ${limit:,.2f}, but what {plan.key} costs is not known ({source}). Nothing more is "
+                    f"budget_usd is ${limit:,.2f}, but what {job.shard} costs is not known ({source}). Nothing more is "
                     "launched: state plan.usd_per_hour and plan.tokens_per_second, or take budget_usd away",
                 )
-            waits += rate * plan.job.input.rows
+            waits += rate * job.input.rows
         for cost in counted:
             if cost.usd is None:  # not known, but not free either
                 going += self._rate_of(cost) * cost.rows
@@ -106,8 +108,8 @@ class CostWatch:
             f"select at most {fits} of them"
         )
 
-    def _per_row(self, plan: Plan) -> tuple[float | None, str]:
-        dataset, spec_id = plan.job.dataset, plan.job.spec.spec_id
+    def _per_row(self, job: EmbedJob) -> tuple[float | None, str]:
+        dataset, spec_id = job.shard.dataset, job.shard.spec_id
         known = [
             cost
             for cost in self._costs.values()

@@ -12,7 +12,9 @@ from embed_assets.estimate.sample import sample_snapshot, sample_source
 from embed_assets.estimate.tokens import Counts, count, find_tokenizer, guess, stated
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
-from embed_worker.lake.manifests import BadManifest, RawManifest, ShardManifest
+from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.layout import ShardId
+from embed_worker.lake.manifests import RawManifest, ShardManifest
 from resources.lake import LakeResource
 from resources.skypilot.prices import Quote, catalog_quotes, wanted
 from resources.skypilot.settings import SkyPilotFields
@@ -167,10 +169,11 @@ def _shards(
     if raw is None:
         return
     spec_id = pipeline.embedding.spec_id
-    folder = layout.shards_folder(dataset.name, spec_id, dataset.partitioning_of(raw.snapshot))
-    for name in lake.store.list(folder):
+    partitioning = dataset.partitioning_of(raw.snapshot)
+    for name in lake.store.list(layout.shards_folder(dataset.name, spec_id, partitioning)):
         try:
-            manifest = lake.shard(f"{folder}/{name}") if name.isdigit() else None
+            shard = ShardId.of(dataset.name, spec_id, partitioning, int(name)) if name.isdigit() else None
+            manifest = lake.shard(shard) if shard else None
         except BadManifest:
             continue
         if manifest is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from embed_assets.drive.events import Plan
+from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Store, to_json
 from resources.compute import JobStatus
@@ -37,16 +37,16 @@ class JobCost(BaseModel):
     """Of the machine that the job had last."""
 
 
-def cost_of(plan: Plan, status: JobStatus, *, committed: bool, over: bool = True) -> JobCost | None:
+def cost_of(job: EmbedJob, status: JobStatus, *, committed: bool, over: bool = True) -> JobCost | None:
     """None where the backend has no prices at all: jobs on this machine."""
-    facts, job = status.facts, plan.job
+    facts = status.facts
     if "cost_dollars" not in facts:
         return None
     return JobCost(
         pipeline=job.pipeline,
-        dataset=job.dataset,
-        partition=plan.key,
-        spec_id=job.spec.spec_id,
+        dataset=job.shard.dataset,
+        partition=job.shard.key,
+        spec_id=job.shard.spec_id,
         job=str(facts.get("id")),
         rows=job.input.rows,
         committed=committed,

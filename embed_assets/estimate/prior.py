@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from embed_assets.estimate.budget import CostWatch, Prior
+from embed_assets.estimate.budget import Prior, RunBudget
 from embed_assets.estimate.build import make_plan, quotes_for
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -36,12 +36,12 @@ def prior_of(lake: LakeResource, pipeline: EmbeddingPipeline, settings: SkyPilot
     return ask
 
 
-def cost_watch(
+def run_budget(
     lake: LakeResource, pipeline: EmbeddingPipeline, settings: Settings, say: Callable[[str], object]
-) -> CostWatch:
-    """The watch of one run of the pipeline, under its `budget_usd`."""
+) -> RunBudget:
+    """What one run of the pipeline may spend."""
     limit = pipeline.budget_usd
     if limit is not None and settings.compute == "local":
         say("budget_usd does not bind: jobs on this machine have no price")
         limit = None
-    return CostWatch(lake, pipeline.name, limit, prior_of(lake, pipeline, SkyPilotSettings()))
+    return RunBudget(lake, pipeline.name, limit, prior_of(lake, pipeline, SkyPilotSettings()))

@@ -27,7 +27,7 @@ def measured(manifests: Iterable[ShardManifest]) -> dict[str, Figure]:
     for manifest in manifests:
         seconds = manifest.seconds.get("engine", 0.0)
         if seconds > 0 and manifest.tokens > 0:
-            computed = manifest.tokens * (1 - manifest.duplicate_chunks / max(manifest.chunks, 1))
+            computed = manifest.tokens * (1 - manifest.duplicate_windows / max(manifest.windows, 1))
             rates.setdefault(accelerator_of(manifest), []).append((computed, seconds))
     found = {}
     for name, pairs in rates.items():

@@ -6,15 +6,12 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_worker.lake.errors import NotReady
 from embed_worker.lake.manifests import RawManifest, StridesManifest
 from resources.lake import LakeResource
 
 RAW_REVIEWS, STRIDE_PARTITIONS = "raw_reviews", "stride_partitions"
 EMBEDDING_SHARDS, EMBEDDING_DIGEST, VECTOR_INDEX = "embedding_shards", "embedding_digest", "vector_index"
-
-
-class NotReady(ValueError):
-    """An input of this asset is not materialized yet; the message says which."""
 
 
 def asset_key(pipeline: EmbeddingPipeline, name: str) -> dg.AssetKey:

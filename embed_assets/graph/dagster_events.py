@@ -6,6 +6,7 @@ that Dagster would write are written here.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,10 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as TargetMaterialization,
 )
+from dagster._core.errors import DagsterExecutionInterruptedError
 
-from embed_assets.checks.outcome import CheckOutcome
+from embed_assets.checks.outcome import Checked
+from embed_assets.drive.outages import Stopped
 from embed_worker.lake import failpoints
 
 LOGS_SHOWN = 3
@@ -35,6 +38,9 @@ class Parent:
 Inputs = Mapping[dg.AssetKey, Parent | None]
 """None where an input was never materialized."""
 
+INTERRUPTS = (Stopped, DagsterExecutionInterruptedError, KeyboardInterrupt)
+"""What ends a run from outside."""
+
 
 class PartitionRun:
     """The events of one asset in one run."""
@@ -52,6 +58,10 @@ class PartitionRun:
         self._code_version = context.assets_def.code_versions_by_key.get(key)
         self._failed: dict[str, str] = {}
         self._logs: dict[str, str] = {}
+
+    def tell(self, text: str, *, warning: bool = False) -> None:
+        """Into the run's log."""
+        (self.context.log.warning if warning else self.context.log.info)(text)
 
     def partitions(self) -> list[str]:
         """The partitions of this run. A checks-only run from the UI has none: then all that are materialized."""
@@ -76,7 +86,7 @@ class PartitionRun:
         data_version: str,
         metadata: Mapping[str, Any],
         inputs: Inputs,
-        checks: Callable[[Iterable[str]], Mapping[str, CheckOutcome]],
+        checks: Checked,
     ) -> None:
         """Records a materialization, then its checks."""
         event = dg.AssetMaterialization(
@@ -84,10 +94,10 @@ class PartitionRun:
         )
         self.context.log_event(event)
         failpoints.reach("record.materialized")
-        self.checked(partition, checks(self.selected_checks))
+        self.checked(partition, checks)
         failpoints.reach("record.checked")
 
-    def checked(self, partition: str, outcomes: Mapping[str, CheckOutcome]) -> None:
+    def checked(self, partition: str, outcomes: Checked) -> None:
         """Records checks on the partition's latest materialization. A failed check is an error, not a failed run."""
         record = self._latest(self.key, partition) if outcomes else None
         target = (
@@ -125,9 +135,9 @@ class PartitionRun:
         rows = [dg.TableRecord({"partition": k, "error": e.strip()[:500]}) for k, e in self._failed.items()]
         first = next(iter(self._failed))
         logs = "\n\n".join(f"{key}:\n```\n{text}\n```" for key, text in list(self._logs.items())[:LOGS_SHOWN])
+        rest = ". The others are committed; re-executing does only the rest" if len(self._failed) < partitions else ""
         raise dg.Failure(
-            f"{len(self._failed)} of {partitions} partitions failed; first {first}: {self._failed[first]}. "
-            "The others are committed; re-executing does only the rest",
+            f"{len(self._failed)} of {partitions} partitions failed; first {first}: {self._failed[first]}{rest}",
             metadata={"failed_partitions": dg.MetadataValue.table(rows)}
             | ({"last_log_lines": dg.MetadataValue.md(logs)} if logs else {}),
             allow_retries=False,
@@ -162,3 +172,22 @@ class PartitionRun:
             tags[f"dagster/input_data_version/{name}"] = read
             tags[f"dagster/input_event_pointer/{name}"] = str(parent.storage_id) if parent else "NULL"
         return tags
+
+
+class RunLife:
+    """Whether this run is to go on, asked of Dagster and of the operating system."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context, self._parent = context, os.getppid()
+
+    def is_cancelled(self) -> bool:
+        run = self._context.instance.get_run_by_id(self._context.run_id)
+        return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+
+    def goes_on(self) -> bool:
+        """False once the run is cancelled, or the code server that started this process is gone."""
+        return os.getppid() == self._parent and not self.is_cancelled()
+
+    def interruption(self) -> BaseException:
+        """What Dagster takes for a run that was interrupted."""
+        return DagsterExecutionInterruptedError()

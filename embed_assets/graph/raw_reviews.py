@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -17,9 +16,9 @@ from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.tell.lineage import column_schema
 from embed_assets.tell.summary import lengths_metadata
 from embed_worker.lake import layout
-from embed_worker.lake.errors import WorkerError
+from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.integrity import file_faults
-from embed_worker.lake.manifests import BadManifest, RawManifest
+from embed_worker.lake.manifests import RawManifest
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import DamagedSnapshot, Ingested, ingest
 from resources.lake import LakeResource
@@ -61,7 +60,7 @@ def build_raw_reviews(
                     continue
                 made = _make(context, lake, pipeline.dataset(name))
                 metadata = _metadata(lake, made)
-            except (SourceError, BadManifest, WorkerError) as error:
+            except (SourceError, LakeError) as error:
                 run.failed(name, str(error))
                 continue
             view = _view(lake, made.manifest)
@@ -70,7 +69,7 @@ def build_raw_reviews(
                 data_version=made.manifest.snapshot,
                 metadata=metadata,
                 inputs={},
-                checks=partial(run_checks, ROW_CHECKS, view=view),
+                checks=run_checks(ROW_CHECKS, run.selected_checks, view),
             )
         run.finish(len(names))
         yield from ()

@@ -7,13 +7,12 @@ from pathlib import Path
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from embed_assets.checks.shard import ShardView
-from embed_assets.drive.driver import Plan
-from embed_assets.graph.common import NotReady, current_snapshot, current_strides
+from embed_assets.graph.common import current_snapshot, current_strides
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
-from embed_worker.lake.errors import StoreAway
+from embed_worker.lake.errors import NotReady, StoreAway
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
 from resources.lake import LakeResource
 
@@ -23,8 +22,8 @@ PATIENCE = 300.0
 _Inputs = tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning]
 
 
-class ShardPlanner:
-    """Turns partition keys into plans; reads each dataset's manifests once a run."""
+class ShardJobs:
+    """Turns partition keys into jobs; reads each dataset's manifests once a run."""
 
     def __init__(self, pipeline: EmbeddingPipeline, lake: LakeResource, warn: Callable[[str], None]) -> None:
         self._pipeline, self._lake, self._warn = pipeline, lake, warn
@@ -38,36 +37,30 @@ class ShardPlanner:
             reraise=True,
         )
 
-    def plan(self, partition: str) -> Plan:
+    def job(self, partition: str) -> EmbedJob:
         """Raises NotReady where an input is missing."""
         name, stride = layout.split_partition_key(partition)
-        dataset, _, strides, partitioning = self._inputs(name)
+        _, _, strides, partitioning = self._inputs(name)
         entry = strides.strides[stride]
         spec = self._pipeline.embedding
         if spec.location is not None and "://" not in spec.location:
             spec = spec.model_copy(update={"location": str(Path(spec.location).expanduser().absolute())})
         folder = layout.strides_folder(name, partitioning)
-        return Plan(
-            partition,
-            EmbedJob(
-                pipeline=self._pipeline.name,
-                dataset=dataset.name,
-                partition=partition,
-                stride=stride,
-                lake=self._lake.store.root,
-                partitioning=partitioning.name,
-                input=InputRef(path=folder, digest=entry.digest, rows=entry.rows, files=entry.files),
-                spec=spec,
-                checkpoint_rows=self._pipeline.checkpoint_rows,
-            ),
+        return EmbedJob(
+            pipeline=self._pipeline.name,
+            shard=ShardId.of(name, spec.spec_id, partitioning, stride),
+            lake=self._lake.store.root,
+            input=InputRef(path=folder, digest=entry.digest, rows=entry.rows, files=entry.files),
+            spec=spec,
+            checkpoint_rows=self._pipeline.checkpoint_rows,
         )
 
-    def view(self, plan: Plan, manifest: ShardManifest, *, proved: bool = False) -> ShardView:
-        name, stride = layout.split_partition_key(plan.key)
-        _, raw, _, partitioning = self._inputs(name)
-        expected = partitioning.row_ids(stride, raw.rows)
+    def view(self, job: EmbedJob, manifest: ShardManifest) -> ShardView:
+        shard = job.shard
+        _, raw, *_ = self._inputs(shard.dataset)
+        expected = shard.partitioning.row_ids(shard.stride, raw.rows)
         assert isinstance(expected, range)
-        return ShardView(self._lake.store, plan.job.output, manifest, expected, proved)
+        return ShardView(self._lake.store, shard, manifest, expected)
 
     def _inputs(self, name: str) -> _Inputs:
         if name not in self._known:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -15,7 +14,6 @@ from embed_assets.estimate.speed import CPU
 from embed_assets.graph.common import (
     RAW_REVIEWS,
     STRIDE_PARTITIONS,
-    NotReady,
     asset_key,
     check_specs,
     current_snapshot,
@@ -28,9 +26,9 @@ from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.tell.lineage import STRIDE_SCHEMA, same_columns
 from embed_worker.lake import layout
-from embed_worker.lake.errors import WorkerError
+from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.integrity import file_faults
-from embed_worker.lake.manifests import BadManifest, RawManifest, StridesManifest
+from embed_worker.lake.manifests import RawManifest, StridesManifest
 from embed_worker.steps.cut import write_strides
 from resources.lake import LakeResource
 from resources.skypilot.settings import SkyPilotSettings
@@ -97,7 +95,7 @@ def build_stride_partitions(
                 data_version=cut.data_version(stride),
                 metadata={**cut.metadata(lake, stride, raw_key), **plans[name]},
                 inputs=inputs[name],
-                checks=partial(run_checks, ROW_CHECKS, view=view),
+                checks=run_checks(ROW_CHECKS, run.selected_checks, view),
             )
         run.finish(len(keys))
         yield from ()
@@ -190,5 +188,5 @@ def _make(
             else:
                 context.log.info(f"{dataset.name}: the strides of snapshot {raw.snapshot} are there and are adopted")
         return _Made(dataset, raw, cut.manifest, cut.created)
-    except (NotReady, BadManifest, WorkerError) as error:
+    except LakeError as error:
         return str(error)

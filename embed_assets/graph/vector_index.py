@@ -9,7 +9,6 @@ from embed_assets.graph.common import (
     EMBEDDING_DIGEST,
     EMBEDDING_SHARDS,
     VECTOR_INDEX,
-    NotReady,
     asset_key,
     current_snapshot,
     current_strides,
@@ -19,9 +18,9 @@ from embed_assets.index.table import ShardInput, build_table, table_rows
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake import layout
-from embed_worker.lake.errors import WorkerError
-from embed_worker.lake.layout import partition_key
-from embed_worker.lake.manifests import BadManifest
+from embed_worker.lake.errors import LakeError, NotReady
+from embed_worker.lake.layout import ShardId
+from embed_worker.lake.parallel import in_parallel
 from resources.lake import LakeResource
 
 DESCRIPTION = """The vectors of a dataset in a LanceDB table, ready to search.
@@ -64,11 +63,11 @@ def build_vector_index(
             inputs = _shards(lake, pipeline, name)
             made = build_table(lake, pipeline.embedding.spec_id, name, inputs)
             cost = _cost(lake, pipeline, name)
-        except (NotReady, BadManifest, WorkerError) as error:
+        except LakeError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         if not made.created:
             context.log.info(f"{name}: the table holds these very shards already; nothing to do")
-        expected = sum(shard.manifest.chunks for shard in inputs)
+        expected = sum(shard.manifest.windows for shard in inputs)
         found = table_rows(lake, pipeline.embedding.spec_id, name)
         return dg.MaterializeResult(
             metadata={
@@ -119,15 +118,14 @@ def _shards(lake: LakeResource, pipeline: EmbeddingPipeline, name: str) -> list[
     raw = current_snapshot(lake, dataset)
     current_strides(lake, dataset, raw)
     partitioning = dataset.partitioning_of(raw.snapshot)
-    found, missing = [], []
-    for stride in range(dataset.strides):
-        folder = layout.shard_folder(name, pipeline.embedding.spec_id, partitioning, stride)
-        manifest = lake.shard(folder)
+    found: list[ShardInput] = []
+    missing: list[str] = []
+    shards = [ShardId.of(name, pipeline.embedding.spec_id, partitioning, i) for i in range(dataset.strides)]
+    for shard, manifest in zip(shards, in_parallel(lake.shard, shards), strict=True):
         if manifest is None:
-            missing.append(partition_key(name, stride))
+            missing.append(shard.key)
         else:
-            strides_folder = layout.strides_folder(name, partitioning)
-            found.append(ShardInput(folder, manifest, strides_folder, manifest.input.files))
+            found.append(ShardInput(manifest, layout.strides_folder(name, partitioning), manifest.input.files))
     if missing:
         listed = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
         raise NotReady(

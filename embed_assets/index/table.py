@@ -26,7 +26,6 @@ BATCH = 8_192
 class ShardInput:
     """A committed shard and the stride it was made from."""
 
-    folder: str
     manifest: ShardManifest
     strides_folder: str
     stride_files: list[FileRef]
@@ -73,7 +72,7 @@ def build_table(lake: LakeResource, spec_id: str, dataset: str, shards: list[Sha
     uri = database_uri(lake, spec_id)
     digest = digest_of([shard.manifest.data_version for shard in shards], length=16)
     table = open_table(lake, spec_id, dataset)
-    if table is not None and _holds(table, digest, sum(shard.manifest.chunks for shard in shards)):
+    if table is not None and _holds(table, digest, sum(shard.manifest.windows for shard in shards)):
         if not table.list_indices():  # the process that made the table may have been killed before it got to this
             _index(table)
         return BuiltTable(uri, digest, False, _ann(table), round(time.monotonic() - begun, 3))
@@ -145,7 +144,7 @@ class _Batches:
             table = pq.read_table(files.fetch(store, shard.strides_folder, file, scratch), columns=["row_id", "text"])
             texts.update(zip(table.column("row_id").to_pylist(), table.column("text").to_pylist(), strict=True))
         for file in shard.manifest.files:
-            local = files.fetch(store, shard.folder, file, scratch)
+            local = files.fetch(store, shard.manifest.shard.folder, file, scratch)
             for batch in pq.ParquetFile(local).iter_batches(batch_size=BATCH):
                 passages = pa.array([texts[row] for row in batch.column("row_id").to_pylist()], pa.string())
                 columns = [batch.column(name) for name in schema.names[:5]]

@@ -5,20 +5,19 @@ from typing import Any
 
 import dagster as dg
 
-from embed_assets.drive.driver import Committed
+from embed_assets.drive.events import Committed
 from embed_assets.tell.lineage import shard_lineage, shard_schema
 from embed_assets.tell.summary import shard_summary
 from embed_worker.attempt.starts import begins_a_start
-from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
 from resources.lake import LakeResource
 
 
 def shard_metadata(
     lake: LakeResource,
-    job: EmbedJob,
     outcome: Committed,
     stride_key: dg.AssetKey,
+    *,
     rates: Sequence[float] = (),
     monitor_url: str | None = None,
 ) -> dict[str, Any]:
@@ -26,23 +25,23 @@ def shard_metadata(
 
     `rates`: tokens a second of the run's partitions so far, this one last.
     """
-    manifest = outcome.manifest
+    manifest, shard = outcome.manifest, outcome.job.shard
     facts = outcome.status.facts if outcome.status else {}
-    links = {"job": str(facts.get("dashboard") or ""), "page": monitor_url or "", "files": lake.url(job.output)}
+    links = {"job": str(facts.get("dashboard") or ""), "page": monitor_url or "", "files": lake.url(shard.folder)}
     metadata: dict[str, Any] = {
         "summary": dg.MetadataValue.md(
             shard_summary(manifest, facts, {name: to for name, to in links.items() if to}, rates)
         ),
         "dagster/row_count": manifest.rows_embedded,
-        "dagster/uri": lake.url(job.output),
+        "dagster/uri": lake.url(shard.folder),
         "dagster/column_schema": shard_schema(manifest),
         "dagster/column_lineage": shard_lineage(stride_key),
         "adopted": outcome.adopted,
         "rows_in": manifest.rows_in,
         "rows_rejected": manifest.rows_rejected,
         "rejects_by_reason": manifest.rejects_by_reason,
-        "windows": manifest.chunks,
-        "windows_not_computed_twice": manifest.duplicate_chunks,
+        "windows": manifest.windows,
+        "windows_not_computed_twice": manifest.duplicate_windows,
         "tokens": manifest.tokens,
         **_rates(manifest),
         "dimension": manifest.dimension,
@@ -54,10 +53,10 @@ def shard_metadata(
         "hardware": manifest.hardware,
         "engine": manifest.engine,
         "model": manifest.spec.model,
-        "spec_id": manifest.spec_id,
+        "spec_id": shard.spec_id,
         "input": lake.url(manifest.input.path),
         "input_digest": manifest.input.digest,
-        "manifest": lake.url(job.manifest_path),
+        "manifest": lake.url(shard.manifest_path),
         "files": len(manifest.files),
         "bytes": sum(file.bytes for file in manifest.files),
         "committed_at": dg.MetadataValue.text(manifest.created_at),

@@ -29,7 +29,7 @@ def shard_summary(
         attempts += f" ({recoveries} recoveries)"
     rows = {
         "rows": f"{manifest.rows_embedded:,} embedded, {manifest.rows_rejected:,} rejected",
-        "vectors": f"{manifest.chunks:,} × {manifest.dimension or 0} {manifest.dtype}",
+        "vectors": f"{manifest.windows:,} × {manifest.dimension or 0} {manifest.dtype}",
         "tokens": f"{manifest.tokens:,}",
         "speed": f"{tokens_per_second(manifest):,.0f} tokens/s",
         "machine": " · ".join(str(part) for part in (machine, facts.get("infra"), _market(facts)) if part),

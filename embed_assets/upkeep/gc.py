@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from embed_worker.lake import census, layout
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.manifests import (
-    BadManifest,
-    Latest,
-    RawManifest,
-    ShardManifest,
-    StridesManifest,
-    read_manifest,
-)
+from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.store import Store
 
 LIVE_SECONDS = 15 * 60.0
@@ -55,7 +49,7 @@ def _needless(store: Store) -> Iterator[Garbage]:
         if needs.over(*key) and census.age_seconds(state) >= LIVE_SECONDS:  # a failed one is what the monitor knows
             yield _folder(store, path, f"heartbeat: {OVER}")
     for path, job in _job_files(store):
-        if needs.over(job.spec.spec_id, job.partitioning, job.partition):
+        if needs.over(job.shard.spec_id, job.shard.partitioning.name, job.shard.key):
             yield _folder(store, path, f"job file: {OVER}")
     if store.is_local:
         for scratch in Path(store.path(".tmp")).glob("*"):
@@ -119,8 +113,8 @@ def _shards(store: Store, needs: _Needs) -> Iterator[Garbage]:
     for place in census.shards(store):
         committed = store.exists(f"{place.folder}/{layout.MANIFEST}")
         if committed:
-            needs.committed.add((place.spec_id, place.partitioning.name, place.partition))
-        if (place.partitioning.name, place.partition) in needs.live:
+            needs.committed.add((place.spec_id, place.partitioning.name, place.key))
+        if (place.partitioning.name, place.key) in needs.live:
             continue
         if needs.old(place.dataset, place.partitioning.snapshot):
             yield _folder(store, place.folder, "shard of an old snapshot")

@@ -63,13 +63,13 @@ def pipeline_status(lake: LakeResource, pipeline: EmbeddingPipeline) -> list[Dat
         status.snapshot, status.rows, status.rejects = raw.snapshot, raw.rows, sum(raw.rejects_by_reason.values())
         partitioning = dataset.partitioning_of(raw.snapshot)
         status.strides_written = lake.strides(dataset.name, partitioning) is not None
-        folders = [layout.shard_folder(dataset.name, spec_id, partitioning, i) for i in range(dataset.strides)]
-        for key, manifest in zip(status.partitions, in_parallel(lake.shard, folders), strict=True):
+        shards = [layout.ShardId.of(dataset.name, spec_id, partitioning, i) for i in range(dataset.strides)]
+        for key, manifest in zip(status.partitions, in_parallel(lake.shard, shards), strict=True):
             if manifest is not None:
                 status.partitions[key] = PartitionState.COMMITTED
                 status.rows_embedded += manifest.rows_embedded
                 status.rows_rejected += manifest.rows_rejected
-                status.vectors += manifest.chunks
+                status.vectors += manifest.windows
                 status.tokens += manifest.tokens
             elif (age := beats.get(f"{partitioning.name}/{key}")) is not None:
                 running = age < SILENT_SECONDS

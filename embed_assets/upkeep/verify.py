@@ -10,12 +10,12 @@ from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_worker.lake import census, layout
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import (
     MIN_COSINE,
-    BadManifest,
     Canaries,
     Latest,
     RawManifest,
@@ -154,7 +154,7 @@ class _Verifier:
             self._report.bytes += entry.bytes
             self._inputs[dataset, partitioning.name, stride] = entry.digest
 
-    def _shard(self, place: census.ShardPlace) -> None:
+    def _shard(self, place: ShardId) -> None:
         self._progress(place.folder)
         path = f"{place.folder}/{layout.MANIFEST}"
         manifest = self._manifest(path, ShardManifest)
@@ -164,10 +164,10 @@ class _Verifier:
                 self._damage(path, "is missing, but its part files are there; materialize the partition again")
         if manifest is None:
             return
-        if (manifest.dataset, manifest.stride, manifest.spec_id, manifest.spec.spec_id) != (
-            place.dataset, place.stride, place.spec_id, place.spec_id,
+        if (manifest.shard, manifest.spec.spec_id) != (
+            place, place.spec_id,
         ):  # fmt: skip
-            self._damage(path, f"belongs to {manifest.partition} of {manifest.spec_id}, not here")
+            self._damage(path, f"belongs to {manifest.shard} of {manifest.shard.spec_id}, not here")
             return
         made_from = self._inputs.get((place.dataset, place.partitioning.name, place.stride))
         if made_from is not None and made_from != manifest.input.digest:
@@ -176,15 +176,15 @@ class _Verifier:
         if rows is None:
             self._damage(path, f"neither the snapshot {place.partitioning.snapshot} nor its strides are in the lake")
             return
-        view = ShardView(self._store, place.folder, manifest, _span(place.partitioning, place.stride, rows))
+        view = ShardView(self._store, place, manifest, _span(place.partitioning, place.stride, rows))
         self._checks(place.folder, run_checks(SHARD_CHECKS, SHARD_CHECK_NAMES, view).items())
         self._same_space(place, manifest)
         self._report.shards += 1
         self._report.rows += manifest.rows_in
-        self._report.vectors += manifest.chunks
+        self._report.vectors += manifest.windows
         self._report.bytes += sum(file.bytes for file in manifest.files)
 
-    def _same_space(self, place: census.ShardPlace, manifest: ShardManifest) -> None:
+    def _same_space(self, place: ShardId, manifest: ShardManifest) -> None:
         if manifest.canaries is None:
             return
         if place.spec_id not in self._canaries:
@@ -201,10 +201,10 @@ class _Verifier:
     def _reference(self, manifest: ShardManifest) -> tuple[str, Canaries]:
         """Whose canary vectors those of a spec's shards are held against: the first shard's without a sound file."""
         assert manifest.canaries is not None
-        path = layout.canaries_file(manifest.spec_id)
-        if fault := space_fault(self._store, manifest.spec_id):
+        path = layout.canaries_file(manifest.shard.spec_id)
+        if fault := space_fault(self._store, manifest.shard.spec_id):
             self._damage(path, fault)
-            return manifest.partition, manifest.canaries
+            return manifest.shard.key, manifest.canaries
         space = read_manifest(self._store, path, Space)
         assert space is not None
         return space.made_by, space.canaries

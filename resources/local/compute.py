@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from embed_worker.lake.errors import ExitCode
+from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.compute import ComputeResource, JobHandle, JobState, JobStatus

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from embed_worker.lake.errors import ExitCode
+from embed_worker.exits import ExitCode
 from resources.compute import JobState
 
 STATES: Mapping[str, JobState] = {

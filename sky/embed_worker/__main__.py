@@ -19,9 +19,12 @@ import orjson
 
 from embed_worker.attempt.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
 from embed_worker.attempt.runner import run_job
+from embed_worker.attempt.starts import beginning
 from embed_worker.engine.loading import LoadedModel, load_model, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.lake.errors import ExitCode, Preempted, SickEngine, WorkerError
+from embed_worker.errors import Preempted, SickEngine, WorkerError, exit_code_of
+from embed_worker.exits import ExitCode
+from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import load_job
 from embed_worker.lake.spec import EmbeddingSpec
 
@@ -56,15 +59,16 @@ class Worker:
     def run(self, url: str, lane: Lane = SINGLE) -> tuple[ExitCode, str | None]:
         """Exit code and error of one job; never raises."""
         try:
-            job = load_job(url)
+            with beginning():
+                job = load_job(url)
             run_job(job, lambda: self.model(job.spec), self.stop, self.tokenizer, lane)
         except Preempted as error:
             log.warning("%s: %s", url, error)
             return ExitCode.RETRY, str(error)
-        except WorkerError as error:
+        except (WorkerError, LakeError) as error:
             log.error("%s: %s", url, error)
             self.leaving = isinstance(error, SickEngine)
-            return error.exit_code, str(error)
+            return exit_code_of(error), str(error)
         except BaseException as error:  # also a panic in a Rust library, which is no Exception
             log.exception("%s: failed", url)
             self.leaving = True
@@ -78,7 +82,7 @@ class Worker:
         try:
             spec = EmbeddingSpec.model_validate(query["spec"])
             vectors = self.model(spec).embed_texts(query["texts"], spec.prompts.query)
-        except WorkerError as error:
+        except (WorkerError, LakeError) as error:
             return {"error": str(error)}
         except Exception as error:
             log.exception("query failed")
@@ -136,7 +140,7 @@ def _gpus_of(url: str) -> int:
     """GPUs that one engine of the job spans."""
     try:
         engine = load_job(url).spec.engine
-    except WorkerError:
+    except LakeError:
         return 1  # the run itself says what is wrong
     return int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
 
@@ -183,9 +187,9 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except WorkerError as error:
+    except (WorkerError, LakeError) as error:
         log.error("%s", error)
-        code = error.exit_code
+        code = exit_code_of(error)
     except Exception:
         log.exception("the worker failed")
         code = ExitCode.UNAVAILABLE  # no job was begun: nothing in the lake counts this start

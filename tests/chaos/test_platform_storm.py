@@ -68,7 +68,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, source: Path) -> dict[in
     """The shards of a lake that nobody disturbed, by stride."""
     made = kit.Prepared(tmp_path_factory.mktemp("undisturbed") / "lake", str(source), name="a")
     folder = tmp_path_factory.mktemp("fetched")
-    return {i: shard_table(made.store, made.job(i).output, made.embed(i), folder) for i in range(3)}
+    return {i: shard_table(made.store, made.job(i).shard.folder, made.embed(i), folder) for i in range(3)}
 
 
 @pytest.mark.parametrize(("asset", "steps"), CHAINS, ids=[f"{asset}-{steps[0]}" for asset, steps in CHAINS])

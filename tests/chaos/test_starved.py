@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed_worker.attempt.checkpoints import Checkpoints
+from embed_worker.exits import ExitCode
 from embed_worker.lake import files
-from embed_worker.lake.errors import ExitCode
 from tests.kits.chaos.attempt import KILLED
 from tests.kits.chaos.partition import Partition, some_texts
 
@@ -46,8 +46,8 @@ def nothing_is_half_committed(partition: Partition) -> None:
     checkpoints = Checkpoints(partition.store, partition.job)
     for index in checkpoints.committed():
         record = checkpoints.record(index)
-        assert record.data is None or files.fault_of(partition.store, partition.job.output, record.data) is None
-    for path, _ in partition.store.walk(partition.job.output):
+        assert record.data is None or files.fault_of(partition.store, partition.job.shard.folder, record.data) is None
+    for path, _ in partition.store.walk(partition.job.shard.folder):
         if path.endswith(".parquet"):
             with partition.store.open(path) as file:
                 pq.read_table(file)

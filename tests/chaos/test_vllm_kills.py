@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embed_worker.lake.errors import ExitCode
+from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from tests.kits import ROOT
 from tests.kits.chaos.partition import REJECTED, some_texts

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embed_worker.lake.errors import ExitCode
+from embed_worker.exits import ExitCode
 from embed_worker.lake.store import Store
 from tests.kits.chaos.partition import REJECTED, Partition, freeze, is_frozen, thaw
 from tests.kits.chaos.steps import COMMIT, END, START, STORES, SWEEP, WORK, applies
@@ -112,7 +112,7 @@ def test_an_attempt_with_another_spec_has_a_folder_of_its_own(
         both = [one.start(), other.start(url=url)]
         for process in both:
             one.end_of(process, DONE)
-        assert twin.output != one.job.output
+        assert twin.shard.folder != one.job.shard.folder
         (tmp_path / "other").mkdir()
         prove(twin, one.texts, tmp_path / "other", REJECTED)
         prove(one.job, one.texts, tmp_path, REJECTED)
@@ -147,4 +147,4 @@ def test_an_attempt_with_another_input_is_refused(
 
 def contents(partition: Partition) -> dict[str, bytes]:
     store: Any = Store(partition.job.lake)
-    return {path: store.read(path) for path, _ in store.walk(partition.job.output)}
+    return {path: store.read(path) for path, _ in store.walk(partition.job.shard.folder)}

@@ -3,15 +3,20 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome, Plan
+from embed_assets.checks.proof import Proof, Prove
+from embed_assets.drive.driver import Driver
+from embed_assets.drive.events import Outcome
 from embed_worker.lake import layout
+from embed_worker.lake.integrity import file_faults
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import Canaries, InputRef, ShardManifest
 from resources.compute import ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
@@ -21,29 +26,46 @@ PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 8)
 LIVE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
 
-def plan(lake: LakeResource, stride: int, digest: str = "") -> Plan:
-    partition = layout.partition_key("d", stride)
-    return Plan(
-        partition,
-        EmbedJob(
-            pipeline="p", dataset="d", partition=partition, stride=stride, lake=lake.store.root,
-            partitioning=PARTITIONING.name, spec=kit.spec(),
-            input=InputRef(path=layout.strides_folder("d", PARTITIONING), digest=digest or f"in{stride}", rows=0, files=[]),
+def job_of(lake: LakeResource, stride: int, digest: str = "", rows: int = 0) -> EmbedJob:
+    spec = kit.spec()
+    return EmbedJob(
+        pipeline="p", shard=ShardId.of("d", spec.spec_id, PARTITIONING, stride), lake=lake.store.root, spec=spec,
+        input=InputRef(
+            path=layout.strides_folder("d", PARTITIONING), digest=digest or f"in{stride}", rows=rows, files=[]
         ),
     )  # fmt: skip
 
 
-def commit(lake: LakeResource, made: Plan, digest: str | None = None) -> None:
+def commit(lake: LakeResource, job: EmbedJob, digest: str | None = None, **changes: Any) -> None:
     """What a worker does at the end."""
-    job = made.job
     manifest = ShardManifest(
-        pipeline="p", partition=job.partition, dataset="d", stride=job.stride, spec_id=job.spec.spec_id, spec=job.spec,
+        pipeline="p", shard=job.shard, spec=job.spec,
         input=job.input.model_copy(update={"digest": digest or job.input.digest}), files=[], rows_in=0, rows_embedded=0,
-        rows_rejected=0, chunks=0, tokens=0, duplicate_chunks=0, dimension=None, dtype="float32",
+        rows_rejected=0, windows=0, tokens=0, duplicate_windows=0, dimension=None, dtype="float32",
         canaries=Canaries.of(["a"], np.ones((1, 2))), checkpoint_rows=4, checkpoints=0, engine={}, hardware={},
-        attempts=[], seconds={},
+        attempts=[], seconds={}, **changes,
     )  # fmt: skip
-    lake.store.create_json(job.manifest_path, manifest.model_dump(mode="json"))
+    lake.store.create_json(job.shard.manifest_path, manifest.model_dump(mode="json"))
+
+
+class AtOnce(Executor):
+    """Does what it is given before it answers: a driver's proofs by the test's own clock."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the driver told."""
+
+    text: str
+    warning: bool = False
 
 
 class FakeCompute:
@@ -53,7 +75,7 @@ class FakeCompute:
         self.lake, self.slots, self.outlives_driver = lake, slots, outlives
         self.poll_seconds = 1.0
         self.jobs: dict[JobHandle, JobStatus] = {}
-        self.plans: dict[str, Plan] = {}
+        self.jobs: dict[str, EmbedJob] = {}
         self.calls: Counter[str] = Counter()
         self.log: list[str] = []
         self.submitted: Counter[str] = Counter()
@@ -127,24 +149,38 @@ class Clock:
 
 
 class Bench:
-    """A lake, a backend, some plans and a driver."""
+    """A lake, a backend, some jobs and a driver."""
 
     def __init__(self, folder: Path, strides: int = 1, **options: Any) -> None:
         self.lake, self.drivers_lake = LakeResource(root=str(folder)), kit.AwayLake(root=str(folder))
-        self.plans = [plan(self.lake, stride) for stride in range(strides)]
+        self.jobs = [job_of(self.lake, stride) for stride in range(strides)]
+        self.notes: list[Note] = []
+        self.prove: Prove = self._intact
         self.compute = FakeCompute(self.lake, **options)
         self.clock = Clock()
 
+    def _intact(self, job: EmbedJob, manifest: ShardManifest) -> Proof:
+        return Proof(next(iter(file_faults(self.drivers_lake.store, job.shard.folder, manifest.listed)), None))
+
+    def tell(self, text: str, *, warning: bool = False) -> None:
+        self.notes.append(Note(text, warning))
+
     def driver(self, **options: Any) -> Driver:
-        return Driver(
-            self.drivers_lake, self.compute, self.plans, clock=lambda: self.clock.now, sleep=self.clock.sleep, **options
-        )
+        options = {
+            "tell": self.tell, "prove": lambda *about: self.prove(*about), "provers": AtOnce(),
+            "clock": lambda: self.clock.now, "sleep": self.clock.sleep,
+        } | options  # fmt: skip
+        return Driver(self.drivers_lake, self.compute, self.jobs, **options)
 
     def run(self, **options: Any) -> list[Outcome]:
         return list(self.driver(**options).run())
 
+    @property
+    def told(self) -> str:
+        return "\n".join(note.text for note in self.notes)
+
     def commit(self, handle: JobHandle) -> None:
-        commit(self.lake, next(p for p in self.plans if p.name == handle.name))
+        commit(self.lake, next(job for job in self.jobs if job.name == handle.name))
 
     def states(self, *script: str) -> None:
         """Each poll takes a job one word on: a state, `commit`, or a state with a `+commit`."""
@@ -160,7 +196,3 @@ class Bench:
             status.detail = f"detail {word}"
 
         self.compute.advance = advance
-
-
-def done(outcomes: list[Outcome]) -> list[Committed | Failed]:
-    return [outcome for outcome in outcomes if not isinstance(outcome, Note)]

@@ -9,11 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from embed_assets.drive.driver import Committed, Driver, Failed, Outcome, Plan, Stopped
+from embed_assets.checks.proof import Proof
+from embed_assets.drive.driver import Driver
+from embed_assets.drive.events import Committed, Failed, Outcome
+from embed_assets.drive.outages import Stopped
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.job import EmbedJob
 from resources.compute import Compute, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
-from tests.kits.driver import plan
+from tests.kits.driver import AtOnce, job_of
 from tests.kits.platform import AwayLake
 
 LIMIT = 30.0
@@ -123,35 +127,36 @@ class World:
     def __init__(self, folder: Path, strides: int, slots: int) -> None:
         self.lake = LakeResource(root=str(folder))
         self.drivers_lake = AwayLake(root=str(folder))
-        self.plans: list[Plan] = [plan(self.lake, stride) for stride in range(strides)]
+        self.jobs: list[EmbedJob] = [job_of(self.lake, stride) for stride in range(strides)]
         self.crash_at = ""
         """"before submit", "after poll" …: the next such call is the process's last."""
         self.doubled: list[str] = []
         self.witness: Witness
 
-    def plan_of(self, name: str) -> Plan:
-        return next(p for p in self.plans if name.endswith(p.name))
+    def job_of(self, name: str) -> EmbedJob:
+        return next(p for p in self.jobs if name.endswith(p.name))
 
     def valid(self, name: str) -> bool:
         """Whether a job's partition is committed, from the job's own input."""
-        plan = self.plan_of(name)
+        job = self.job_of(name)
         try:
-            manifest = self.lake.shard(plan.job.output)
-        except ValueError:
+            manifest = self.lake.shard(job.shard)
+        except BadManifest:
             return False
-        return manifest is not None and manifest.input.digest == plan.job.input.digest
+        return manifest is not None and manifest.input.digest == job.input.digest
 
     def others(self) -> list[str]:
         """Names of jobs that are nobody's business here."""
-        return [f"{self.plans[0].name}-other", f"other-{self.plans[0].name}-too"]
+        return [f"{self.jobs[0].name}-other", f"other-{self.jobs[0].name}-too"]
 
     def start(self, attempts: int) -> Run:
         self.witness = Witness(self.compute(), self._die, self.valid)
 
         def driver_of(sleep: Callable[[float], None], alive: Callable[[], bool]) -> Driver:
             return Driver(
-                self.drivers_lake, self.witness, self.plans, max_attempts=attempts, alive=alive, clock=self.now,
+                self.drivers_lake, self.witness, self.jobs, max_attempts=attempts, alive=alive, clock=self.now,
                 sleep=lambda seconds: (self.pass_time(seconds), sleep(seconds))[0],
+                tell=lambda text, *, warning=False: None, prove=lambda job, manifest: Proof(), provers=AtOnce(),
             )  # fmt: skip
 
         return Run(driver_of)

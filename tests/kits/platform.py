@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.loading import load_model
+from embed_worker.errors import WorkerError
+from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
-from embed_worker.lake.errors import ExitCode, StoreUnavailable, WorkerError
+from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.job import EmbedJob, load_job
-from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
@@ -99,13 +101,11 @@ class Prepared:
 
     def job(self, stride: int, **changes: Any) -> EmbedJob:
         entry = self.strides.strides[stride]
+        spec = changes.get("spec", self.pipeline.embedding)
         fields = {
             "pipeline": self.pipeline.name,
-            "dataset": self.dataset.name,
-            "partition": layout.partition_key(self.dataset.name, stride),
-            "stride": stride,
+            "shard": ShardId.of(self.dataset.name, spec.spec_id, self.partitioning, stride),
             "lake": self.store.root,
-            "partitioning": self.partitioning.name,
             "input": InputRef(
                 path=layout.strides_folder(self.dataset.name, self.partitioning),
                 digest=entry.digest,
@@ -121,7 +121,7 @@ class Prepared:
         """Runs the worker in this process."""
         job = self.job(stride, **changes)
         run_job(job, lambda: load_model(job.spec), threading.Event())
-        manifest = self.resource.shard(job.output)
+        manifest = self.resource.shard(job.shard)
         assert manifest is not None
         return manifest
 
@@ -134,11 +134,10 @@ class Prepared:
 SERVE = """
 import os, sys, time
 import embed_worker.__main__ as worker
-from embed_worker.lake.errors import BadJob, WorkerError
 
 real = worker.run_job
 def run_job(job, *rest, **options):
-    print("working on", job.partition, file=sys.stderr, flush=True)
+    print("working on", job.shard.key, file=sys.stderr, flush=True)
     {body}
     return real(job, *rest, **options)
 worker.run_job = run_job

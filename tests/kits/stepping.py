@@ -22,8 +22,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from embed_worker.attempt import checkpoints, parts, runner
 from embed_worker.attempt.feeder import Feeder
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint
 from embed_worker.attempt.runner import run_job
-from embed_worker.attempt.units import Unit
 from embed_worker.engine.loading import LoadedModel, load_model
 from embed_worker.lake import failpoints, table
 from embed_worker.lake.job import EmbedJob
@@ -176,20 +176,22 @@ class _Inline:
 
 
 class _Units:
-    def __init__(self, units: Iterator[Unit]) -> None:
-        self._units = units
+    def __init__(self, checkpoints: Iterator[OpenCheckpoint]) -> None:
+        self._units = checkpoints
 
-    def get(self, block: bool) -> Unit | None:
+    def get(self, block: bool) -> OpenCheckpoint | None:
         return next(self._units, None)
 
 
 class _InlineFeeder(Feeder):
     """A feeder without a thread: a checkpoint is looked at when the engine asks for it."""
 
-    def __init__(self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], Unit | None]) -> None:
+    def __init__(
+        self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], OpenCheckpoint | None]
+    ) -> None:
         self._ended, self._first, self._current = False, deque(), None
-        units = (unit for index, rows in tables if (unit := make(index, rows)) is not None)
-        self._queue = _Units(units)  # type: ignore[assignment]
+        checkpoints = (checkpoint for index, rows in tables if (checkpoint := make(index, rows)) is not None)
+        self._queue = _Units(checkpoints)  # type: ignore[assignment]
 
     def stop(self) -> None:
         pass

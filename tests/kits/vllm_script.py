@@ -26,9 +26,10 @@ from embed_worker.attempt.runner import run_job  # noqa: E402
 from embed_worker.engine.base import Engine, ListSource, RequestSource, Result, embed_list  # noqa: E402
 from embed_worker.engine.loading import LoadedModel, load_model  # noqa: E402
 from embed_worker.engine.vllm import prepare_environment  # noqa: E402
+from embed_worker.errors import BadJob, Preempted  # noqa: E402
 from embed_worker.lake import files  # noqa: E402
-from embed_worker.lake.errors import BadJob, Preempted  # noqa: E402
 from embed_worker.lake.job import EmbedJob  # noqa: E402
+from embed_worker.lake.layout import Partitioning, ShardId  # noqa: E402
 from embed_worker.lake.manifests import InputRef, ShardManifest, read_manifest  # noqa: E402
 from embed_worker.lake.spec import EmbeddingSpec  # noqa: E402
 from embed_worker.lake.store import Store  # noqa: E402
@@ -101,11 +102,8 @@ def run_texts(lake: Path, spec: EmbeddingSpec, model: LoadedModel) -> tuple[Shar
     store.create_file("stride_partitions/t/00000/part-00000.parquet", local)
     job = EmbedJob(
         pipeline="t",
-        dataset="t",
-        partition="t-00000",
-        stride=0,
+        shard=ShardId.of("t", spec.spec_id, Partitioning("0a", "stride", 1), 0),
         lake=str(lake),
-        partitioning="0a-stride-00001",
         input=InputRef(path="stride_partitions/t/00000", digest="d", rows=len(rows), files=[ref]),
         spec=spec,
         checkpoint_rows=8,
@@ -118,9 +116,9 @@ def run_texts(lake: Path, spec: EmbeddingSpec, model: LoadedModel) -> tuple[Shar
     except Preempted:
         pass
     assert run_job(job, lambda: model, threading.Event())
-    manifest = read_manifest(store, job.manifest_path, ShardManifest)
+    manifest = read_manifest(store, job.shard.manifest_path, ShardManifest)
     assert manifest is not None
-    tables = [pq.read_table(files.fetch(store, job.output, f, lake)) for f in manifest.files]
+    tables = [pq.read_table(files.fetch(store, job.shard.folder, f, lake)) for f in manifest.files]
     return manifest, pa.concat_tables([t.replace_schema_metadata(None) for t in tables]).to_pylist()
 
 

@@ -2,9 +2,10 @@
 
 from embed_worker.attempt.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.lake import files
-from embed_worker.lake.integrity import shard_fault
+from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.integrity import file_faults
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.manifests import BadManifest, ShardManifest, read_manifest
+from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.seal import unsealed
 from embed_worker.lake.store import Store
 from resources.lake import LakeResource
@@ -38,7 +39,7 @@ class Watched:
 
     def look(self) -> None:
         """What readers see is whole and stays as it is; so is and does what is committed of a shard in the making."""
-        path = self.job.manifest_path
+        path = self.job.shard.manifest_path
         manifest = self.read(path)
         if path in self.damaged:
             return
@@ -69,19 +70,19 @@ class Watched:
                 self._whole(made.data, f"checkpoint {index}")
 
     def _whole(self, file: files.FileRef, of: str) -> None:
-        path = f"{self.job.output}/{file.path}"
+        path = f"{self.job.shard.folder}/{file.path}"
         self.read(path)
         if path not in self.damaged:
-            fault = files.fault_of(self.store, self.job.output, file)
+            fault = files.fault_of(self.store, self.job.shard.folder, file)
             assert fault is None, f"{of}: {fault}"
 
     def damage(self, number: int, kind: str) -> None:
         """Cuts, changes or deletes one file of the folder at rest."""
-        paths = [path for path, _ in self.store.walk(self.job.output) if "/." not in path]
+        paths = [path for path, _ in self.store.walk(self.job.shard.folder) if "/." not in path]
         if not paths:
             return
         path = paths[number % len(paths)]
-        if path == self.job.manifest_path and kind == "delete":
+        if path == self.job.shard.manifest_path and kind == "delete":
             kind = "truncate"  # a manifest that is lost without a trace reopens the partition to attempts of before
         data = self.store.read(path)
         self.store.delete(path)
@@ -98,15 +99,15 @@ class Watched:
         lake = LakeResource(root=self.store.root)
         manifest = None
         try:
-            manifest = lake.shard(self.job.output)
+            manifest = lake.shard(self.job.shard)
             if manifest is None:
                 return False
             foreign = manifest.input.digest != self.job.input.digest
-            if not foreign and shard_fault(self.store, self.job.output, manifest) is None:
+            if not foreign and not file_faults(self.store, self.job.shard.folder, manifest.listed):
                 return False
         except BadManifest:
             pass
-        assert lake.retire(self.job.output, manifest)
+        assert lake.retire(self.job.shard, manifest)
         self.generation += 1
         self.manifest = None
         self.loosen()
@@ -119,7 +120,7 @@ class Watched:
     def sound(self) -> set[int]:
         """Committed checkpoints that nobody may make again."""
         found: set[int] = set()
-        if self.read(self.job.manifest_path) is not None:
+        if self.read(self.job.shard.manifest_path) is not None:
             return found
         for index in self.checkpoints.committed():
             try:

@@ -18,11 +18,15 @@ from embed_worker.engine.loading import LoadedModel, load_model
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.lake import files
 from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import InputRef, ShardManifest, read_manifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 
 Text = str | None
+
+
+PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 10)
 
 
 def make_spec(**changes: Any) -> EmbeddingSpec:
@@ -79,20 +83,18 @@ def make_job(
             refs.append(files.describe(local, name, part.num_rows))
             assert store.create_file(f"{folder}/{name}", local)
             local.unlink()
+    embedding = make_spec(**spec)
     return EmbedJob(
         pipeline="reviews",
-        dataset="books",
-        partition="books-00003",
-        stride=3,
+        shard=ShardId.of("books", embedding.spec_id, PARTITIONING, 3),
         lake=lake,
-        partitioning="0a1b2c3d4e5f-stride-00010",
         input=InputRef(
             path=folder,
             digest=digest or files.digest_of_files(refs),
             rows=table.num_rows if rows is None else rows,
             files=refs,
         ),
-        spec=make_spec(**spec),
+        spec=embedding,
         checkpoint_rows=checkpoint_rows,
         heartbeat_seconds=heartbeat_seconds,
     )
@@ -121,7 +123,7 @@ def no_model() -> LoadedModel:
 
 
 def manifest_of(job: EmbedJob) -> ShardManifest:
-    manifest = read_manifest(Store(job.lake), job.manifest_path, ShardManifest)
+    manifest = read_manifest(Store(job.lake), job.shard.manifest_path, ShardManifest)
     assert manifest is not None, "not committed"
     return manifest
 
@@ -133,7 +135,7 @@ def shard_table(job: EmbedJob, folder: Path) -> pa.Table:
     for number, file in enumerate(manifest_of(job).files):
         target = folder / f"fetched-{number}"
         target.mkdir(exist_ok=True)
-        table = pq.read_table(files.fetch(store, job.output, file, target))
+        table = pq.read_table(files.fetch(store, job.shard.folder, file, target))
         assert table.num_rows == file.rows
         tables.append(table.replace_schema_metadata(None))
     return pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
@@ -162,7 +164,7 @@ def prove(job: EmbedJob, texts: Sequence[Text], folder: Path, rejected: dict[int
         vectors = np.asarray(table.column("embedding").combine_chunks().flatten()).reshape(len(expected), -1)
         right = embed_list(HashEngine(job.spec), sequences).astype(vectors.dtype)
         np.testing.assert_array_equal(vectors, right)
-    assert manifest.chunks == len(expected)
+    assert manifest.windows == len(expected)
     assert manifest.tokens == sum(row[3] for row in expected)
     assert manifest.rows_in == len(texts)
     assert manifest.rows_rejected == len(rejected)
@@ -175,7 +177,7 @@ def rejects_of(job: EmbedJob, folder: Path) -> dict[int, str]:
     file = manifest_of(job).rejects
     if file is None:
         return {}
-    rows = pq.read_table(files.fetch(Store(job.lake), job.output, file, folder)).to_pylist()
+    rows = pq.read_table(files.fetch(Store(job.lake), job.shard.folder, file, folder)).to_pylist()
     assert all(row["id"] == f"id-{row['row_id']}" for row in rows)
     assert [row["row_id"] for row in rows] == sorted(row["row_id"] for row in rows)
     return {row["row_id"]: row["reason"] for row in rows}
@@ -185,12 +187,12 @@ def leftovers(job: EmbedJob) -> list[str]:
     """Names in the shard's folder that its manifest does not account for."""
     manifest = manifest_of(job)
     listed = {"_manifest.json", *(file.path for file in manifest.listed)}
-    return [name for name in Store(job.lake).list(job.output) if name not in listed]
+    return [name for name in Store(job.lake).list(job.shard.folder) if name not in listed]
 
 
 def heartbeats(job: EmbedJob) -> list[dict[str, Any]]:
     store = Store(job.lake)
-    folder = f"progress/{job.partition}"
+    folder = f"progress/{job.shard.key}"
     return [orjson.loads(store.read(f"{folder}/{name}")) for name in store.list(folder) if name.endswith(".json")]
 
 

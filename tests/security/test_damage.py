@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from embed_assets.checks.outcome import all_failed
+from embed_assets.checks.proof import prove
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.drive.driver import Committed, Driver, Plan
+from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.drive.driver import Driver
+from embed_assets.drive.events import Committed
 from embed_assets.graph import embedding_shards, raw_reviews
-from embed_assets.graph.common import NotReady
-from embed_assets.graph.shard_jobs import ShardPlanner
+from embed_assets.graph.shard_jobs import ShardJobs
 from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import layout
-from embed_worker.lake.manifests import BadManifest
+from embed_worker.lake.errors import BadManifest, NotReady
 from embed_worker.lake.seal import sealed, unsealed
 from embed_worker.steps.cut import write_strides
 from tests.kits import platform as kit
@@ -109,16 +111,16 @@ def failed_checks(rest: Rest) -> list[str]:
     for made in rest.made:
         lake, name = made.resource, made.dataset.name
         found.append(raw_reviews._check(lake, name, names)["files_intact"])
-        planner = ShardPlanner(made.pipeline, lake, print)
+        shard_jobs = ShardJobs(made.pipeline, lake, print)
         for stride in range(3):
             try:
-                plan = planner.plan(made.job(stride).partition)
+                job = shard_jobs.job(made.job(stride).shard.key)
                 strides = lake.strides(name, made.partitioning)
                 assert strides is not None
                 folder = layout.strides_folder(name, made.partitioning)
                 view = RowsView(lake.store, folder, strides.strides[stride].files, made.expected(stride))
                 found.append(ROW_CHECKS["files_intact"](view))
-                found.append(embedding_shards._check(lake, planner, plan, names)["files_intact"])
+                found.append(embedding_shards._check(lake, shard_jobs, job, names)["files_intact"])
             except (NotReady, BadManifest) as error:
                 found.append(all_failed(names, str(error))["files_intact"])
     return [outcome.description for outcome in found if not outcome.passed]
@@ -143,14 +145,18 @@ def test_a_sound_lake_is_sound(rest: Rest) -> None:
 @pytest.mark.parametrize("kind", ["bytes", "manifest"])
 def test_only_the_damaged_partition_is_made_anew(rest: Rest, kind: str) -> None:
     made = rest.made[0]
-    folder = rest.lake / made.job(1).output
+    folder = rest.lake / made.job(1).shard.folder
     victim = next(folder.glob("part-*.parquet")) if kind == "bytes" else folder / "_manifest.json"
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in rest.files()}
     content = victim.read_bytes()
     victim.write_bytes(content[:-9] + b"123456789")
-    driver = Driver(made.resource, kit.InProcess(), [Plan(made.job(i).partition, made.job(i)) for i in range(3)])
+    jobs = ShardJobs(made.pipeline, made.resource, print)
+    driver = Driver(
+        made.resource, kit.InProcess(), [made.job(i) for i in range(3)], tell=lambda text, *, warning=False: print(text),
+        prove=lambda job, manifest: prove(jobs.view(job, manifest), SHARD_CHECKS),
+    )  # fmt: skip
     outcomes = [outcome for outcome in driver.run() if isinstance(outcome, Committed)]
-    assert {outcome.key: outcome.adopted for outcome in outcomes} == {
+    assert {outcome.job.shard.key: outcome.adopted for outcome in outcomes} == {
         "a-00000": True,
         "a-00001": False,
         "a-00002": True,
@@ -200,7 +206,7 @@ def test_a_damaged_job_file_is_put_right_when_it_is_written_again(rest: Rest) ->
 
 
 def test_a_shard_copied_to_another_partition_is_refused(rest: Rest) -> None:
-    a, b = (rest.lake / made.job(0).output for made in rest.made)
+    a, b = (rest.lake / made.job(0).shard.folder for made in rest.made)
     shutil.rmtree(b)
     shutil.copytree(a, b)
     assert any("not here" in one.what for one in verify_lake(rest.store).damages)

@@ -12,17 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embed_assets.spec import SpecError, load_pipeline
-from embed_worker.lake.errors import BadJob
+from embed_worker.lake.errors import BadJobFile, BadManifest
 from embed_worker.lake.job import load_job
-from embed_worker.lake.manifests import (
-    BadManifest,
-    Latest,
-    RawManifest,
-    ShardManifest,
-    Space,
-    StridesManifest,
-    read_manifest,
-)
+from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, Space, StridesManifest, read_manifest
 from embed_worker.lake.seal import sealed
 from embed_worker.lake.store import Store
 from embed_worker.steps.errors import SourceError
@@ -76,9 +68,9 @@ def read_lake_json(folder: Path, data: bytes) -> None:
             if isinstance(found, ShardManifest | Space) and found.canaries:
                 with contextlib.suppress(ValueError):
                     found.canaries.worst_cosine(found.canaries)
-    with contextlib.suppress(BadJob):
+    with contextlib.suppress(BadJobFile):
         job = load_job(str(path))
-        for inner in (job.output, job.path, job.manifest_path):
+        for inner in (job.shard.folder, job.path, job.shard.manifest_path):
             assert store.path(inner).startswith(f"{folder}/")
 
 

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from embed_assets.settings import Settings
 from embed_assets.spec import SpecError, load_pipeline
 from embed_assets.upkeep.verify import verify_lake
-from embed_worker.lake.errors import BadJob, StoreUnavailable
+from embed_worker.errors import BadJob
+from embed_worker.lake.errors import BadManifest, StoreUnavailable
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob, load_job
-from embed_worker.lake.manifests import BadManifest, Latest, read_manifest
+from embed_worker.lake.manifests import Latest, read_manifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
 from resources.compute import ComputeUnavailable
@@ -44,7 +45,7 @@ def vectors(made: Prepared) -> dict[str, list[list[float]]]:
     for stride in range(made.dataset.strides):
         manifest = made.embed(stride)
         for file in manifest.files:
-            for row in pq.read_table(made.store.path(f"{made.job(stride).output}/{file.path}")).to_pylist():
+            for row in pq.read_table(made.store.path(f"{made.job(stride).shard.folder}/{file.path}")).to_pylist():
                 found.setdefault(row["id"], []).append(row["embedding"])
     return found
 
@@ -131,7 +132,7 @@ def test_a_chained_url_is_no_lake(root: str) -> None:
 def test_files_of_anothers_making_are_refused_by_their_digest(tmp_path: Path, lake_source: Path) -> None:
     made = Prepared(tmp_path / "lake", str(lake_source))
     made.embed(0)
-    folder = made.job(0).output
+    folder = made.job(0).shard.folder
     part = Path(made.store.path(f"{folder}/part-00000.parquet"))
     table = pq.read_table(part)
     part.unlink()

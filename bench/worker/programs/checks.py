@@ -47,11 +47,11 @@ def main() -> None:
     model.canaries = Canaries.of(CANARY_TEXTS, embed_list(model.engine, [(i,) for i in range(len(CANARY_TEXTS))]))
     run_job(job, lambda: model, threading.Event())
     store = Store(job.lake)
-    manifest = read_manifest(store, job.manifest_path, ShardManifest)
+    manifest = read_manifest(store, job.shard.manifest_path, ShardManifest)
     assert manifest is not None
     seconds = {}
     for name, check in SHARD_CHECKS.items():
-        view = ShardView(store, job.output, manifest, range(job.input.rows))  # a new one: nothing read before
+        view = ShardView(store, job.shard.folder, manifest, range(job.input.rows))  # a new one: nothing read before
         begun = time.monotonic()
         outcome = check(view)
         seconds[name] = time.monotonic() - begun

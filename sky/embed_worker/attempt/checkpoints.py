@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from embed_worker.errors import BadJob
 from embed_worker.lake import failpoints, files
-from embed_worker.lake.errors import BadJob, DamagedData
+from embed_worker.lake.errors import BadManifest, DamagedData
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import RETIRED
-from embed_worker.lake.manifests import BadManifest, ShardManifest, read_manifest, write_manifest
+from embed_worker.lake.manifests import ShardManifest, read_manifest, write_manifest
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import write_table
 
@@ -43,9 +44,9 @@ class CheckpointRecord(BaseModel):
     attempt: str
     data: FileRef | None
     dimension: int | None
-    chunks: int
+    windows: int
     tokens: int
-    duplicate_chunks: int
+    duplicate_windows: int
     rejects: list[Reject]
     engine_seconds: float
     """Engine time since the attempt's previous checkpoint, so that sums over attempts are right."""
@@ -57,7 +58,7 @@ class Checkpoints:
     def __init__(self, store: Store, job: EmbedJob) -> None:
         self._store = store
         self._job = job
-        self.root = f"{job.output}/checkpoints"
+        self.root = f"{job.shard.folder}/checkpoints"
         self.folder = f"{self.root}/rows-{job.checkpoint_rows:07d}"
         self._repairs: set[str] = set()
         self.count = -(-job.input.rows // job.checkpoint_rows)
@@ -78,7 +79,9 @@ class Checkpoints:
         The sweep of that commit may have taken parts that this attempt has written long ago.
         """
         if self._retired() != self._repairs:
-            raise DamagedData(f"{self._store.url(self._job.output)} was repaired meanwhile; its parts are made anew")
+            raise DamagedData(
+                f"{self._store.url(self._job.shard.folder)} was repaired meanwhile; its parts are made anew"
+            )
 
     def attempts(self) -> list[dict[str, Any]]:
         """Attempts as they registered. A note that is damaged or swept is left out: it commits nothing."""
@@ -110,7 +113,7 @@ class Checkpoints:
             local = scratch / f"{record.index:06d}.parquet"
             write_table(local, table)
             data = files.describe(local, name, table.num_rows)
-            data_path = f"{self._job.output}/{name}"
+            data_path = f"{self._job.shard.folder}/{name}"
             failpoints.reach("checkpoint.written")
             self._store.create_file(data_path, local)
             local.unlink()
@@ -139,7 +142,7 @@ class Checkpoints:
             raise DamagedData(str(error)) from error
         if record is None:
             raise DamagedData(f"{self._store.url(path)} is gone")
-        if (record.input_digest, record.spec_id) != (self._job.input.digest, self._job.spec.spec_id):
+        if (record.input_digest, record.spec_id) != (self._job.input.digest, self._job.shard.spec_id):
             raise BadJob(
                 f"{self._store.url(path)} was made from another input or spec; "
                 f"remove the folder {self._store.url(self.root)} to start the partition anew"
@@ -151,7 +154,7 @@ class Checkpoints:
         if record.data is None:
             return None
         try:
-            return files.fetch(self._store, self._job.output, record.data, scratch)
+            return files.fetch(self._store, self._job.shard.folder, record.data, scratch)
         except DamagedData:
             self.retire(record.index)
             raise
@@ -163,8 +166,8 @@ class Checkpoints:
         here may be its successor's.
         """
         failpoints.reach("sweep.begun")
-        names = self._store.list(self._job.output)
-        manifest = read_manifest(self._store, self._job.manifest_path, ShardManifest)
+        names = self._store.list(self._job.shard.folder)
+        manifest = read_manifest(self._store, self._job.shard.manifest_path, ShardManifest)
         if manifest is None:
             return
         self._store.delete(self.root)
@@ -172,15 +175,15 @@ class Checkpoints:
         listed = {file.path for file in manifest.listed}
         for name in names:
             if name not in listed and ORPHAN.fullmatch(name):
-                self._store.delete(f"{self._job.output}/{name}")
+                self._store.delete(f"{self._job.shard.folder}/{name}")
 
     def retire(self, index: int) -> None:
         """Takes a checkpoint's commit back, so that it is made anew; not where the partition is committed."""
-        if not self._store.exists(self._job.manifest_path):
+        if not self._store.exists(self._job.shard.manifest_path):
             self._store.delete(self._record(index))
 
     def _retired(self) -> set[str]:
-        return {name for name in self._store.list(self._job.output) if name.startswith(RETIRED)}
+        return {name for name in self._store.list(self._job.shard.folder) if name.startswith(RETIRED)}
 
     def _record(self, index: int) -> str:
         return f"{self.folder}/{index:06d}.json"

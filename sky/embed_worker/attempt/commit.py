@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.parts import Parts
+from embed_worker.errors import BadJob
 from embed_worker.lake import failpoints, files, layout
-from embed_worker.lake.errors import BadJob
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import Canaries, ShardManifest, ensure_space, write_manifest
 from embed_worker.lake.store import Store
@@ -32,24 +32,21 @@ def commit_shard(
     written = parts.finish()
     records = parts.records
     if (rows := sum(record.rows for record in records)) != job.input.rows:
-        raise BadJob(f"the checkpoints of {job.partition} hold {rows} rows, the job says {job.input.rows}")
+        raise BadJob(f"the checkpoints of {job.shard.key} hold {rows} rows, the job says {job.input.rows}")
     rejected = [reject for record in records for reject in record.rejects]
     rejects_file = None
     if rejected:
         table = pa.Table.from_pylist([r.model_dump() for r in rejected], schema=REJECTS_SCHEMA)
         local = scratch / layout.REJECTS
         pq.write_table(table, local)
-        rejects_file = files.publish(store, job.output, local, layout.REJECTS, len(rejected))
+        rejects_file = files.publish(store, job.shard.folder, local, layout.REJECTS, len(rejected))
         failpoints.reach("rejects.published")
     by_reason: dict[str, int] = {}
     for reject in rejected:
         by_reason[reject.reason] = by_reason.get(reject.reason, 0) + 1
     manifest = ShardManifest(
         pipeline=job.pipeline,
-        partition=job.partition,
-        dataset=job.dataset,
-        stride=job.stride,
-        spec_id=job.spec.spec_id,
+        shard=job.shard,
         spec=job.spec,
         input=job.input,
         files=written,
@@ -58,9 +55,9 @@ def commit_shard(
         rows_embedded=job.input.rows - len(rejected),
         rows_rejected=len(rejected),
         rejects_by_reason=by_reason,
-        chunks=sum(r.chunks for r in records),
+        windows=sum(r.windows for r in records),
         tokens=sum(r.tokens for r in records),
-        duplicate_chunks=sum(r.duplicate_chunks for r in records),
+        duplicate_windows=sum(r.duplicate_windows for r in records),
         dimension=parts.dimension,
         dtype=job.spec.output_dtype,
         canaries=canaries,
@@ -74,6 +71,6 @@ def commit_shard(
     ensure_space(store, manifest)  # first: a committed shard always has something to be held against
     failpoints.reach("manifest.ready")
     checkpoints.check_repairs()
-    first = write_manifest(store, job.manifest_path, manifest)
+    first = write_manifest(store, job.shard.manifest_path, manifest)
     failpoints.reach("manifest.created")
     return first

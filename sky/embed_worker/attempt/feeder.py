@@ -7,33 +7,36 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from embed_worker.attempt.units import Unit
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint
 from embed_worker.engine.base import Request
 
 AHEAD = 2
 """Tokenised checkpoints that may wait for the engine; bounds the memory."""
 
 
+Make = Callable[[int, pa.Table], OpenCheckpoint | None]
+
+
 class Feeder:
     """The engine's request source over the checkpoints still to do.
 
-    `make` turns (index, rows) into a Unit, or None where the checkpoint is committed already.
-    `begin` is called on the engine's thread when a unit's first sequence is about to be taken; it may be set
+    `make` turns (index, rows) into a OpenCheckpoint, or None where the checkpoint is committed already.
+    `begin` is called on the engine's thread when a checkpoint's first sequence is about to be taken; it may be set
     after the start, so that reading and tokenising need not wait for the engine.
     """
 
     def __init__(
         self,
         tables: Iterator[tuple[int, pa.Table]],
-        make: Callable[[int, pa.Table], Unit | None],
-        begin: Callable[[Unit], None] = lambda unit: None,
+        make: Make,
+        begin: Callable[[OpenCheckpoint], None] = lambda checkpoint: None,
     ) -> None:
         self.begin = begin
-        self._queue: queue.Queue[Unit | BaseException | None] = queue.Queue(AHEAD)
+        self._queue: queue.Queue[OpenCheckpoint | BaseException | None] = queue.Queue(AHEAD)
         self._stopped = threading.Event()
         self._ended = False
         self._first: deque[Request] = deque()
-        self._current: tuple[Unit, int] | None = None
+        self._current: tuple[OpenCheckpoint, int] | None = None
         self._thread = threading.Thread(target=self._run, args=(tables, make), name="feeder", daemon=True)
         self._thread.start()
 
@@ -51,11 +54,11 @@ class Feeder:
             if self._first:
                 return self._first.popleft()
             if self._current is not None:
-                unit, position = self._current
-                if position < len(unit.todo):
-                    self._current = (unit, position + 1)
-                    sequence = unit.todo[position]
-                    return (unit.index, sequence), unit.sequences[sequence]
+                checkpoint, position = self._current
+                if position < len(checkpoint.todo):
+                    self._current = (checkpoint, position + 1)
+                    sequence = checkpoint.todo[position]
+                    return (checkpoint.index, sequence), checkpoint.sequences[sequence]
                 self._current = None
             try:
                 item = self._queue.get(block=block)
@@ -80,13 +83,15 @@ class Feeder:
             except queue.Empty:
                 continue
 
-    def _run(self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], Unit | None]) -> None:
+    def _run(
+        self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], OpenCheckpoint | None]
+    ) -> None:
         try:
             for index, table in tables:
                 if self._stopped.is_set():
                     return
-                if (unit := make(index, table)) is not None:
-                    self._queue.put(unit)
+                if (checkpoint := make(index, table)) is not None:
+                    self._queue.put(checkpoint)
             self._queue.put(None)
         except BaseException as error:
             self._queue.put(error)

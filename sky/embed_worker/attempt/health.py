@@ -2,38 +2,38 @@
 
 import numpy as np
 
-from embed_worker.attempt.units import Unit
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint
 from embed_worker.engine.base import Key, Request, embed_list
 from embed_worker.engine.loading import CANARY_TEXTS, LoadedModel, canary_sequences
-from embed_worker.lake.errors import SickEngine
+from embed_worker.errors import SickEngine
 from embed_worker.lake.manifests import MIN_COSINE, Canaries
 
 
 class Health:
-    """Holds back checkpoints with refused sequences until the canaries have come out right beside them."""
+    """Holds back checkpoints with sequences that got no vector until the canaries have come out right beside them."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self._sequences = canary_sequences(model.tokenizer, model.spec)
-        self._held: dict[int, tuple[Unit, dict[int, np.ndarray]]] = {}
+        self._held: dict[int, tuple[OpenCheckpoint, dict[int, np.ndarray]]] = {}
 
-    def question(self, unit: Unit) -> list[Request]:
+    def question(self, checkpoint: OpenCheckpoint) -> list[Request]:
         """Holds a checkpoint; the canaries that decide on it. Their keys are negative, as no checkpoint's is."""
-        self._held[~unit.index] = unit, {}
-        return [((~unit.index, number), ids) for number, ids in enumerate(self._sequences)]
+        self._held[~checkpoint.index] = checkpoint, {}
+        return [((~checkpoint.index, number), ids) for number, ids in enumerate(self._sequences)]
 
-    def answer(self, key: Key, vector: np.ndarray | str) -> Unit | None:
+    def answer(self, key: Key, vector: np.ndarray | str) -> OpenCheckpoint | None:
         """Takes a canary's vector; with the last one it lets the checkpoint go. Raises SickEngine."""
         held, number = key
         if isinstance(vector, str):
             raise SickEngine(f"the engine now refuses a plain text: {vector}")
-        unit, vectors = self._held[held]
+        checkpoint, vectors = self._held[held]
         vectors[number] = vector
         if len(vectors) < len(CANARY_TEXTS):
             return None
         del self._held[held]
         self._compare(np.stack([vectors[i] for i in range(len(CANARY_TEXTS))]))
-        return unit
+        return checkpoint
 
     def check(self) -> None:
         """Embeds the canaries while the engine does nothing else. Raises SickEngine."""

@@ -5,8 +5,10 @@ import threading
 import time
 from typing import Any
 
+from embed_worker.errors import NotBegun, Preempted, WorkerError, exit_code_of
+from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
-from embed_worker.lake.errors import ExitCode, Preempted, StoreUnavailable, WorkerError
+from embed_worker.lake.errors import LakeError, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import now
 from embed_worker.lake.store import Store, to_json
@@ -21,16 +23,16 @@ class Heartbeat:
 
     def __init__(self, store: Store, job: EmbedJob, attempt: str, about: dict[str, Any]) -> None:
         self._store = store
-        self._path = layout.heartbeat_file(job.partition, attempt)
+        self._path = layout.heartbeat_file(job.shard.key, attempt)
         self._interval = job.heartbeat_seconds
         self._started = self._phase_started = time.monotonic()
         self._state: dict[str, Any] = {
             "format": layout.FORMAT,
             "pipeline": job.pipeline,
-            "partition": job.partition,
-            "dataset": job.dataset,
-            "spec_id": job.spec.spec_id,
-            "partitioning": job.partitioning,
+            "partition": job.shard.key,
+            "dataset": job.shard.dataset,
+            "spec_id": job.shard.spec_id,
+            "partitioning": job.shard.partitioning.name,
             "attempt": attempt,
             "rows": job.input.rows,
             "rows_done": 0,
@@ -99,8 +101,8 @@ def _ending(error: BaseException) -> dict[str, Any]:
     """How the attempt ended. Only our own errors are quoted: a library's may hold a key or a text."""
     if isinstance(error, Preempted):
         return {"ending": "preempted"}
-    refused = isinstance(error, WorkerError) and error.exit_code is ExitCode.BAD_JOB
+    refused = isinstance(error, Exception) and exit_code_of(error) is ExitCode.BAD_JOB
     ending = {"ending": "refused" if refused else "failed", "error": type(error).__name__}
-    if isinstance(error, WorkerError) and not isinstance(error, StoreUnavailable):
+    if isinstance(error, WorkerError | LakeError) and not isinstance(error, StoreUnavailable | NotBegun):
         ending["error"] = str(error)[:ERROR_CHARACTERS]
     return ending

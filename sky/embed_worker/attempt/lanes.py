@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 
 LANE = "EMBED_LANE"
 """Of a lane's process: `index/count:fd,fd,…`, a pipe a job. The first lane reads them, the others hold them open."""

@@ -77,8 +77,8 @@ class Parts:
                     pending = []
             if pending:
                 writer.write_table(pa.concat_tables(pending))
-        rows = sum(record.chunks for record in self._group)
+        rows = sum(record.windows for record in self._group)
         failpoints.reach("part.written")
-        self.written.append(files.publish(self._store, self._job.output, local, name, rows))
+        self.written.append(files.publish(self._store, self._job.shard.folder, local, name, rows))
         failpoints.reach("part.published")
         local.unlink(missing_ok=True)

@@ -19,16 +19,17 @@ from embed_worker.attempt.hardware import attempt_facts, hardware
 from embed_worker.attempt.health import Health
 from embed_worker.attempt.heartbeat import Heartbeat
 from embed_worker.attempt.lanes import SINGLE, Lane
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint, check_input, checkpoint_tables, open_checkpoint
 from embed_worker.attempt.parts import Parts
 from embed_worker.attempt.starts import JOB, beginning, check_starts
-from embed_worker.attempt.units import Unit, check_input, checkpoint_tables, make_unit
 from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.errors import BadJob, Preempted, SickEngine
 from embed_worker.lake import failpoints, files
-from embed_worker.lake.errors import BadJob, DamagedData, Preempted, SickEngine, StoreUnavailable
+from embed_worker.lake.errors import BadManifest, DamagedData, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.manifests import BadManifest, ShardManifest, now, read_manifest
+from embed_worker.lake.manifests import ShardManifest, now, read_manifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import shard_schema
@@ -57,7 +58,7 @@ def run_job(
     with beginning():
         store = Store(job.lake)
         if _committed(store, job):
-            log.info("%s is committed already", job.partition)
+            log.info("%s is committed already", job.shard.key)
             Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
             return False
     try:
@@ -67,7 +68,7 @@ def run_job(
     except Exception as error:
         with suppress(StoreUnavailable, OSError):  # what went wrong first decides the exit code
             if _committed(store, job):
-                log.info("%s was committed by another attempt meanwhile (%s)", job.partition, error)
+                log.info("%s was committed by another attempt meanwhile (%s)", job.shard.key, error)
                 Checkpoints(store, job).sweep()
                 return False
         raise
@@ -75,12 +76,12 @@ def run_job(
 
 def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
     try:
-        manifest = read_manifest(store, job.manifest_path, ShardManifest)
+        manifest = read_manifest(store, job.shard.manifest_path, ShardManifest)
     except BadManifest as error:
         raise BadJob(f"{error}; run `embed-assets verify`") from error
     if manifest is not None and manifest.input.digest != job.input.digest:
         raise BadJob(
-            f"{store.url(job.manifest_path)} was made from input {manifest.input.digest}, this job has "
+            f"{store.url(job.shard.manifest_path)} was made from input {manifest.input.digest}, this job has "
             f"{job.input.digest}: the same snapshot cannot have two contents; run `embed-assets verify`"
         )
     return manifest
@@ -101,7 +102,7 @@ class _Attempt:
         self.name = uuid.uuid4().hex[:8]
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
-        self.units: dict[int, Unit] = {}
+        self.open: dict[int, OpenCheckpoint] = {}
         self.made: set[int] = set()
         self.writing: list[Future[None]] = []
         self.cache = VectorCache()
@@ -115,7 +116,7 @@ class _Attempt:
             failpoints.reach("attempt.registered")
             if self.lane.commits:
                 check_starts(self.checkpoints, self.about.get(JOB))
-        log.info("%s: attempt %s, %d rows", self.job.partition, self.name, self.job.input.rows)
+        log.info("%s: attempt %s, %d rows", self.job.shard.key, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
@@ -133,7 +134,7 @@ class _Attempt:
                 self.over.set()
                 feeder.stop()
             if not self.lane.commits:
-                log.info("%s: lane %s is done", self.job.partition, self.lane.facts["lane"])
+                log.info("%s: lane %s is done", self.job.shard.key, self.lane.facts["lane"])
                 return False
             self.heartbeat.update(phase="committing")
             failpoints.reach("attempt.embedded")
@@ -153,7 +154,7 @@ class _Attempt:
         failpoints.reach("attempt.committed")
         if _committed(self.store, self.job):
             self.checkpoints.sweep()
-        log.info("%s: %s", self.job.partition, "committed" if won else "committed by another attempt first")
+        log.info("%s: %s", self.job.shard.key, "committed" if won else "committed by another attempt first")
         return won
 
     def _timed(self, phase: str, work: Callable[[], Any]) -> Any:
@@ -178,7 +179,7 @@ class _Attempt:
             try:
                 record = self.checkpoints.record(index)
             except DamagedData as error:
-                log.warning("%s: making checkpoint %d anew: %s", self.job.partition, index, error)
+                log.warning("%s: making checkpoint %d anew: %s", self.job.shard.key, index, error)
                 continue
             known.add(index)
             self.heartbeat.add(rows=record.rows, tokens=record.tokens)
@@ -187,7 +188,7 @@ class _Attempt:
     def _feeder(self, tokenizer: TextTokenizer, inputs: list[Path]) -> Feeder:
         prompt = self.job.spec.prompts.document
 
-        def make(index: int, table: pa.Table) -> Unit | None:
+        def make(index: int, table: pa.Table) -> OpenCheckpoint | None:
             if index in self.known:
                 return None
             if self.checkpoints.is_committed(index):  # by a twin, meanwhile
@@ -195,9 +196,9 @@ class _Attempt:
                 return None
             if index < len(self.parts.records):
                 raise DamagedData(f"checkpoint {index} was taken back after its part was written")
-            if self.store.exists(self.job.manifest_path):
+            if self.store.exists(self.job.shard.manifest_path):
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
-            return self._timed("tokenise", lambda: make_unit(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
+            return self._timed("tokenise", lambda: open_checkpoint(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
 
         return Feeder(self._tables(inputs), make)
 
@@ -215,17 +216,17 @@ class _Attempt:
         self._last_finish = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
 
-            def complete(unit: Unit) -> None:
-                if unit.refused:
-                    feeder.go_first(health.question(unit))
+            def complete(checkpoint: OpenCheckpoint) -> None:
+                if checkpoint.without_vector:
+                    feeder.go_first(health.question(checkpoint))
                 else:
-                    self._finish(unit, writer, schema, scratch)
+                    self._finish(checkpoint, writer, schema, scratch)
 
-            def begin(unit: Unit) -> None:
-                unit.begin(model.engine.dimension, self.job.spec.output_dtype)
-                self.units[unit.index] = unit
-                if unit.recall(self.cache) == 0:
-                    complete(unit)
+            def begin(checkpoint: OpenCheckpoint) -> None:
+                checkpoint.begin(model.engine.dimension, self.job.spec.output_dtype)
+                self.open[checkpoint.index] = checkpoint
+                if checkpoint.recall(self.cache) == 0:
+                    complete(checkpoint)
 
             feeder.begin = begin
             with closing(model.engine.embed(feeder)) as results:
@@ -236,12 +237,12 @@ class _Attempt:
                         if (sound := health.answer((index, sequence), vector)) is not None:
                             self._finish(sound, writer, schema, scratch)
                         continue
-                    unit = self.units[index]
-                    last = unit.put(sequence, vector)
-                    if not isinstance(vector, str) and sequence not in unit.refused:
-                        self.cache.put(unit.sequences[sequence], vector)
+                    checkpoint = self.open[index]
+                    last = checkpoint.put(sequence, vector)
+                    if not isinstance(vector, str) and sequence not in checkpoint.without_vector:
+                        self.cache.put(checkpoint.sequences[sequence], vector)
                     if last:
-                        complete(unit)
+                        complete(checkpoint)
             if self.stop.is_set():
                 raise Preempted("told to stop; the committed checkpoints are kept")
             begun = time.monotonic()
@@ -257,9 +258,9 @@ class _Attempt:
                 self.checkpoints.retire(index)
             raise
 
-    def _finish(self, unit: Unit, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
+    def _finish(self, checkpoint: OpenCheckpoint, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
         """Hands a finished checkpoint to the writer; waits only when the writer is behind."""
-        del self.units[unit.index]
+        del self.open[checkpoint.index]
         at = time.monotonic()
         engine_seconds, self._last_finish = at - self._last_finish, at
         unwritten = {future for future in self.writing if not future.done()}
@@ -269,31 +270,31 @@ class _Attempt:
             if future not in unwritten:
                 future.result()
         self.writing = list(unwritten)
-        self.writing.append(writer.submit(self._write, unit, schema, engine_seconds, scratch))
+        self.writing.append(writer.submit(self._write, checkpoint, schema, engine_seconds, scratch))
 
-    def _write(self, unit: Unit, schema: pa.Schema, engine_seconds: float, scratch: Path) -> None:
+    def _write(self, checkpoint: OpenCheckpoint, schema: pa.Schema, engine_seconds: float, scratch: Path) -> None:
         begun = time.monotonic()
-        kept = unit.kept()
-        table = unit.table(schema)
+        kept = checkpoint.kept()
+        table = checkpoint.table(schema)
         record = CheckpointRecord(
-            index=unit.index,
-            rows=unit.rows,
+            index=checkpoint.index,
+            rows=checkpoint.rows,
             input_digest=self.job.input.digest,
-            spec_id=self.job.spec.spec_id,
+            spec_id=self.job.shard.spec_id,
             attempt=self.name,
             data=None,
             dimension=schema.field("embedding").type.list_size if table is not None else None,
-            chunks=len(kept),
-            tokens=int(unit.n_tokens[kept].sum()),
-            duplicate_chunks=len(unit.row_ids) - len(unit.sequences) + unit.recalled,
-            rejects=unit.all_rejects(),
+            windows=len(kept),
+            tokens=int(checkpoint.n_tokens[kept].sum()),
+            duplicate_windows=len(checkpoint.row_ids) - len(checkpoint.sequences) + checkpoint.recalled,
+            rejects=checkpoint.all_rejects(),
             engine_seconds=round(engine_seconds, 4),
         )
         first = self.checkpoints.commit(record, table, scratch)
-        self.heartbeat.add(rows=unit.rows, tokens=record.tokens if first else 0)
+        self.heartbeat.add(rows=checkpoint.rows, tokens=record.tokens if first else 0)
         if first:
-            self.made.add(unit.index)
+            self.made.add(checkpoint.index)
         if self.lane.commits:
-            self.known.add(unit.index)
+            self.known.add(checkpoint.index)
             self.parts.advance(self.known if self.lane.count == 1 else self.checkpoints.committed())
         self.seconds["write"] = self.seconds.get("write", 0.0) + time.monotonic() - begun

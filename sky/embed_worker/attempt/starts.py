@@ -12,7 +12,8 @@ from itertools import takewhile
 from typing import Any
 
 from embed_worker.attempt.checkpoints import Checkpoints
-from embed_worker.lake.errors import BadJob, NotBegun, Preempted, WorkerError
+from embed_worker.errors import BadJob, NotBegun, Preempted, WorkerError
+from embed_worker.lake.errors import BadJobFile, LakeError
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,9 @@ def beginning() -> Iterator[None]:
     """Raises NotBegun for whatever keeps a start from being noted in the lake: our cap would never see it."""
     try:
         yield
-    except (BadJob, Preempted):
+    except (BadJob, BadJobFile, Preempted):
         raise
-    except WorkerError as error:
+    except (WorkerError, LakeError) as error:
         raise NotBegun(str(error)) from error
     except Exception as error:
         log.exception("the attempt could not begin")

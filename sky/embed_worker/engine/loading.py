@@ -13,7 +13,7 @@ from embed_worker.engine.hash import MODEL as HASH_MODEL
 from embed_worker.engine.hash import HashEngine, byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.engine.weights import check_weights, model_folder
-from embed_worker.lake.errors import BadJob, WorkerError
+from embed_worker.errors import BadJob, WorkerError
 from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
 
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 from embed_worker.lake.spec import EmbeddingSpec
 
 SPECIALS_PROBE = "a"

@@ -13,7 +13,7 @@ import numpy as np
 from embed_worker.engine.base import Key, RequestSource, Result
 from embed_worker.engine.clock import EngineClock
 from embed_worker.engine.vllm_requests import Preparation
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 from embed_worker.lake.spec import EmbeddingSpec
 
 ATTENTION = {"encoder_only": "bidirectional", "decoder": "causal"}

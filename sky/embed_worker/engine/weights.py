@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from embed_worker.lake.errors import BadJob, WorkerError
+from embed_worker.errors import BadJob, WorkerError
 from embed_worker.lake.files import sha256_of
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
 

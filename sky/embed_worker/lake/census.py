@@ -1,29 +1,13 @@
 """What lies in a lake, found by listing its folders."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from embed_worker.lake import layout
-from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Store
-
-
-@dataclass(frozen=True)
-class ShardPlace:
-    """One folder of embedding_shards, committed or not."""
-
-    dataset: str
-    spec_id: str
-    partitioning: Partitioning
-    stride: int
-    folder: str
-
-    @property
-    def partition(self) -> str:
-        return layout.partition_key(self.dataset, self.stride)
 
 
 def datasets(store: Store, asset: str) -> list[str]:
@@ -40,7 +24,7 @@ def partitionings(store: Store, dataset: str) -> list[Partitioning]:
     return _parsed(store.list(f"stride_partitions/{dataset}"))
 
 
-def shards(store: Store) -> Iterator[ShardPlace]:
+def shards(store: Store) -> Iterator[ShardId]:
     """Every shard folder of the lake."""
     for dataset in datasets(store, "embedding_shards"):
         for spec_id in store.list(f"embedding_shards/{dataset}"):
@@ -48,7 +32,7 @@ def shards(store: Store) -> Iterator[ShardPlace]:
                 folder = layout.shards_folder(dataset, spec_id, partitioning)
                 for name in store.list(folder):
                     if name.isdigit():
-                        yield ShardPlace(dataset, spec_id, partitioning, int(name), f"{folder}/{name}")
+                        yield ShardId.of(dataset, spec_id, partitioning, int(name))
 
 
 def heartbeats(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,61 +1,45 @@
-"""What can go wrong with a job, and the exit code that tells the caller what to do about it."""
+"""What the lake raises.
 
-from enum import IntEnum
+    LakeError
+    ├── StoreUnavailable     it cannot be read or written now: disk full, credentials expired
+    │   ├── NoPermission     it refuses this machine
+    │   └── StoreAway        it does not answer; it may in a moment
+    ├── NotReady             what is asked for is not made yet
+    ├── BadManifest          a manifest is not what was written
+    ├── BadJobFile           a job file is missing, or is none
+    └── DamagedData          a file is not the one its manifest or commit record names
 
-
-class ExitCode(IntEnum):
-    """Exit codes of `python -m embed_worker`."""
-
-    DONE = 0
-    """Every job is committed."""
-    BAD_JOB = 65
-    """Another attempt would fail alike: wrong spec, wrong weights, damaged input."""
-    UNAVAILABLE = 69
-    """The lake refuses this machine, or could not be reached before the start was noted in it. Nothing counts such
-    starts: whoever launched the job may try again, SkyPilot must not recover it."""
-    RETRY = 75
-    """Preempted, or a fault that another attempt may not meet. Committed checkpoints are kept."""
+Each message says what an operator can do.
+"""
 
 
-class WorkerError(Exception):
-    """Base of the worker's own errors."""
-
-    exit_code = ExitCode.RETRY
+class LakeError(Exception):
+    """Base of all that the lake raises."""
 
 
-class BadJob(WorkerError):
-    """The job cannot succeed as it is written; the message names the file or key and the cure."""
-
-    exit_code = ExitCode.BAD_JOB
-
-
-class Preempted(WorkerError):
-    """The worker was told to stop; what is committed stays committed."""
-
-
-class SickEngine(WorkerError):
-    """The engine no longer gives the vectors of its start. Another machine is not bad."""
-
-
-class StoreUnavailable(WorkerError):
-    """The lake cannot be written or read now: disk full, no permission, network down."""
+class StoreUnavailable(LakeError):
+    """The lake cannot be written or read now."""
 
 
 class NoPermission(StoreUnavailable):
     """The lake refuses this machine; another one has the same identity."""
-
-    exit_code = ExitCode.UNAVAILABLE
-
-
-class NotBegun(StoreUnavailable):
-    """The attempt failed before its start was noted in the lake."""
-
-    exit_code = ExitCode.UNAVAILABLE
 
 
 class StoreAway(StoreUnavailable):
     """The lake does not answer; it may in a moment."""
 
 
-class DamagedData(WorkerError):
-    """A file of an unfinished partition is not the one its commit record names."""
+class NotReady(LakeError):
+    """An input is not materialized yet; the message says which."""
+
+
+class BadManifest(LakeError):
+    """A manifest is not JSON, was changed since it was written, or is not of the lake's format."""
+
+
+class BadJobFile(LakeError):
+    """A job file is not there, or is no job; the message names the key."""
+
+
+class DamagedData(LakeError):
+    """A file is not the one its manifest or commit record names."""

@@ -4,6 +4,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.layout import own_name
 from embed_worker.lake.store import Store
 
-CHUNK = 1 << 20
+BLOCK = 1 << 20
 NAMES = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 
 
@@ -56,47 +57,45 @@ def describe(path: Path, name: str, rows: int) -> FileRef:
     return FileRef(path=name, rows=rows, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
-def fetch(store: Store, folder: str, file: FileRef, target: Path) -> Path:
-    """Brings a file to this machine and proves that it is the one described. Local files stay in place.
+def bring(store: Store, folder: str, file: FileRef, target: Path | None) -> tuple[Path | None, str | None]:
+    """A file of the lake on this machine, and what is wrong with it; read once. Local files stay in place.
 
-    Raises DamagedData with the file's URL where it is missing, cut or changed.
+    Without a target folder it is proved only. No path where there is no file.
     """
     path = f"{folder}/{file.path}"
-    if store.is_local:
-        local = Path(store.path(path))
-        if problem := fault_of(store, folder, file):
-            raise DamagedData(problem)
-        return local
-    hasher = hashlib.sha256()
-    local = target / file.path.replace("/", "_")
+    local = Path(store.path(path)) if store.is_local else target and target / file.path.replace("/", "_")
+    hasher, size = hashlib.sha256(), 0
     try:
-        with store.open(path) as source, local.open("wb") as sink:
-            while block := source.read(CHUNK):
+        with (
+            store.open(path) as source,
+            local.open("wb") if local and not store.is_local else nullcontext() as sink,
+        ):
+            while block := source.read(BLOCK):
                 hasher.update(block)
-                sink.write(block)
-    except FileNotFoundError as error:
-        raise DamagedData(f"{store.url(path)} is missing") from error
-    if hasher.hexdigest() != file.sha256:
-        raise DamagedData(f"{store.url(path)} is not the file its manifest names: its sha256 differs")
+                size += len(block)
+                if sink is not None:
+                    sink.write(block)
+    except (FileNotFoundError, IsADirectoryError):
+        return None, f"{store.url(path)} is missing"
+    fault = None
+    if size != file.bytes:
+        fault = f"{store.url(path)} has {size} bytes, its manifest says {file.bytes}"
+    elif hasher.hexdigest() != file.sha256:
+        fault = f"{store.url(path)} is not the file its manifest names: its sha256 differs"
+    return local, fault
+
+
+def fetch(store: Store, folder: str, file: FileRef, target: Path) -> Path:
+    """Brings a file to this machine. Raises DamagedData with its URL where it is missing, cut or changed."""
+    local, fault = bring(store, folder, file, target)
+    if local is None or fault is not None:
+        raise DamagedData(fault)
     return local
 
 
 def fault_of(store: Store, folder: str, file: FileRef) -> str | None:
     """What is wrong with a file of the lake, or None where it is whole."""
-    path = f"{folder}/{file.path}"
-    hasher, size = hashlib.sha256(), 0
-    try:
-        with store.open(path) as source:
-            while block := source.read(CHUNK):
-                hasher.update(block)
-                size += len(block)
-    except (FileNotFoundError, IsADirectoryError):
-        return f"{store.url(path)} is missing"
-    if size != file.bytes:
-        return f"{store.url(path)} has {size} bytes, its manifest says {file.bytes}"
-    if hasher.hexdigest() != file.sha256:
-        return f"{store.url(path)} is not the file its manifest names: its sha256 differs"
-    return None
+    return bring(store, folder, file, None)[1]
 
 
 def publish(store: Store, folder: str, local: Path, name: str, rows: int) -> FileRef:
@@ -124,7 +123,7 @@ def _adoptable(store: Store, path: str, local: Path, name: str, rows: int) -> Fi
     theirs = local.with_suffix(".theirs")
     try:
         with store.open(path) as source, theirs.open("wb") as sink:
-            shutil.copyfileobj(source, sink, CHUNK)
+            shutil.copyfileobj(source, sink, BLOCK)
         try:
             same = pq.read_table(theirs).equals(pq.read_table(local), check_metadata=True)
         except (pa.ArrowException, OSError):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from embed_worker.lake import files, layout
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.manifests import ShardManifest, Space, ensure_space, read_manifest
 from embed_worker.lake.store import Store
@@ -14,12 +15,6 @@ def file_faults(store: Store, folder: str, listed: Iterable[FileRef]) -> list[st
     return [fault for fault in found if fault is not None]
 
 
-def shard_fault(store: Store, folder: str, manifest: ShardManifest) -> str | None:
-    """The first fault of a shard's files, or None where it is whole."""
-    faults = file_faults(store, folder, manifest.listed)
-    return faults[0] if faults else None
-
-
 def space_fault(store: Store, spec_id: str) -> str | None:
     """What is wrong with the file of a spec's canary vectors, or None where it is whole."""
     path = layout.canaries_file(spec_id)
@@ -28,7 +23,7 @@ def space_fault(store: Store, spec_id: str) -> str | None:
         if space is None:
             return f"{store.url(path)} is missing; materialize any partition of the spec to restore it"
         space.canaries.array()
-    except ValueError as error:
+    except (BadManifest, ValueError) as error:
         return f"{error}; materialize any partition of the spec to restore it"
     return None
 
@@ -38,8 +33,8 @@ def restore_space(store: Store, manifest: ShardManifest) -> str | None:
 
     Shards that disagree with them fail their check afterwards, whichever shard this is.
     """
-    if manifest.canaries is None or (fault := space_fault(store, manifest.spec_id)) is None:
+    if manifest.canaries is None or (fault := space_fault(store, manifest.shard.spec_id)) is None:
         return None
-    store.delete(layout.canaries_file(manifest.spec_id))
+    store.delete(layout.canaries_file(manifest.shard.spec_id))
     ensure_space(store, manifest)
     return fault

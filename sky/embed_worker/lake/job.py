@@ -1,14 +1,16 @@
 """The job file: all that a worker needs to make one embedding partition."""
 
+import re
 from typing import Literal
 
 import orjson
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embed_worker.lake import layout
-from embed_worker.lake.errors import BadJob, NotBegun, StoreUnavailable
+from embed_worker.lake.errors import BadJobFile, StoreAway, StoreUnavailable
+from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
 from embed_worker.lake.store_errors import translated
@@ -21,38 +23,28 @@ class EmbedJob(BaseModel):
 
     format: Literal[1] = layout.FORMAT
     pipeline: str
-    dataset: str = Field(pattern=rf"^{layout.DATASET_NAME}$", max_length=63)
-    partition: str
-    stride: int = Field(ge=0)
+    shard: ShardId
     lake: str
-    partitioning: str
     input: InputRef
     spec: EmbeddingSpec
     checkpoint_rows: int = Field(default=1024, ge=1)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
 
-    @field_validator("partitioning")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        layout.Partitioning.parse(value)
-        return value
-
     @model_validator(mode="after")
     def _fits(self) -> "EmbedJob":
-        if self.partition != layout.partition_key(self.dataset, self.stride):
-            raise ValueError(f"partition {self.partition!r} is not stride {self.stride} of {self.dataset}")
+        if self.shard.spec_id != self.spec.spec_id:
+            raise ValueError(f"the shard is one of {self.shard.spec_id}, the spec is {self.spec.spec_id}")
         return self
 
     @property
-    def output(self) -> str:
-        """Folder of the shard, relative to the lake."""
-        return layout.shard_folder(
-            self.dataset, self.spec.spec_id, layout.Partitioning.parse(self.partitioning), self.stride
-        )
+    def name(self) -> str:
+        """Of the backend's job: the same shard has the same name in every run, so a live job is found again.
 
-    @property
-    def manifest_path(self) -> str:
-        return f"{self.output}/{layout.MANIFEST}"
+        How it is made (engine settings, checkpoint size) does not count: with an edited pipeline, a run that is
+        executed again would launch every job a second time beside the live one.
+        """
+        readable = re.sub(r"[^a-z0-9]+", "-", f"{self.pipeline}-{self.shard.key}".lower())
+        return f"{readable}-{digest_of([self.lake, self.shard.folder, self.input.digest], length=10)}"
 
     @property
     def fingerprint(self) -> str:
@@ -62,13 +54,13 @@ class EmbedJob(BaseModel):
     @property
     def path(self) -> str:
         """Where the job file lies in the lake."""
-        return layout.job_file(self.partition, self.fingerprint)
+        return layout.job_file(self.shard.key, self.fingerprint)
 
 
 def load_job(url: str) -> EmbedJob:
     """Reads a job file from any fsspec URL.
 
-    Raises BadJob with the file and the key at fault, NotBegun where the file cannot be reached.
+    Raises BadJobFile with the key at fault, StoreUnavailable where the file cannot be reached.
     """
     try:
         fs, path = url_to_fs(url)
@@ -76,16 +68,16 @@ def load_job(url: str) -> EmbedJob:
             data = fs.cat_file(path)
         return EmbedJob.model_validate(orjson.loads(data))
     except FileNotFoundError as error:
-        raise BadJob(f"job file {url} does not exist") from error
+        raise BadJobFile(f"job file {url} does not exist") from error
     except orjson.JSONDecodeError as error:
-        raise BadJob(f"job file {url} is not JSON: {error}") from error
+        raise BadJobFile(f"job file {url} is not JSON: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise BadJob(f"job file {url}: {key}: {first['msg']}") from error
+        raise BadJobFile(f"job file {url}: {key}: {first['msg']}") from error
     except (ImportError, ValueError) as error:  # a protocol that fsspec does not know, or has no library for
-        raise BadJob(f"job file {url}: {error}") from error
-    except StoreUnavailable as error:
-        raise NotBegun(str(error)) from error
+        raise BadJobFile(f"job file {url}: {error}") from error
+    except StoreUnavailable:
+        raise
     except Exception as error:  # of fsspec's file systems, each of its own kind
-        raise NotBegun(f"job file {url}: {type(error).__name__}: {error}") from error
+        raise StoreAway(f"job file {url}: {type(error).__name__}: {error}") from error

@@ -4,9 +4,10 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT: Final = 1
 MANIFEST = "_manifest.json"
@@ -96,12 +97,50 @@ def strides_folder(dataset: str, partitioning: Partitioning) -> str:
     return f"stride_partitions/{dataset}/{partitioning.name}"
 
 
+class ShardId(BaseModel):
+    """Which shard: one stride of a dataset's snapshot, embedded by one spec. Gives its key, its folder, its commit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Annotated[str, Field(pattern=rf"^{DATASET_NAME}$", max_length=63)]
+    spec_id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+    method: Method
+    count: Annotated[int, Field(ge=1)]
+    stride: Annotated[int, Field(ge=0)]
+
+    @classmethod
+    def of(cls, dataset: str, spec_id: str, partitioning: Partitioning, stride: int) -> "ShardId":
+        return cls(
+            dataset=dataset, spec_id=spec_id, snapshot=partitioning.snapshot, method=partitioning.method,
+            count=partitioning.count, stride=stride,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def partitioning(self) -> Partitioning:
+        return Partitioning(self.snapshot, self.method, self.count)
+
+    @property
+    def key(self) -> str:
+        """Dagster's partition key."""
+        return partition_key(self.dataset, self.stride)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the lake, as all paths here."""
+        return f"{shards_folder(self.dataset, self.spec_id, self.partitioning)}/{self.stride:05d}"
+
+    @property
+    def manifest_path(self) -> str:
+        """Where the commit lies, once it does."""
+        return f"{self.folder}/{MANIFEST}"
+
+
 def shards_folder(dataset: str, spec_id: str, partitioning: Partitioning) -> str:
     return f"embedding_shards/{dataset}/{spec_id}/{partitioning.name}"
-
-
-def shard_folder(dataset: str, spec_id: str, partitioning: Partitioning, stride: int) -> str:
-    return f"{shards_folder(dataset, spec_id, partitioning)}/{stride:05d}"
 
 
 def canaries_file(spec_id: str) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embed_worker.lake import layout
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
-from embed_worker.lake.layout import FORMAT, Method
+from embed_worker.lake.layout import FORMAT, Method, ShardId
 from embed_worker.lake.seal import Damaged, sealed, unsealed
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
 from embed_worker.lake.store import Store
@@ -20,10 +21,6 @@ TEXT_REASONS = frozenset({"null text", "blank text", "no tokens"})
 """Why a row is rejected for its text alone; for any other reason the engine gave it no vector."""
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class BadManifest(ValueError):
-    """A manifest is not JSON, was changed since it was written, or is not of the form that format 1 has."""
 
 
 def now() -> str:
@@ -157,10 +154,7 @@ class ShardManifest(_Manifest):
     """THE commit of an embedding partition."""
 
     pipeline: str
-    partition: str
-    dataset: str
-    stride: int
-    spec_id: str
+    shard: ShardId
     spec: EmbeddingSpec
     input: InputRef
     files: list[FileRef]
@@ -169,11 +163,11 @@ class ShardManifest(_Manifest):
     rows_embedded: int
     rows_rejected: int
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
-    chunks: int
+    windows: int
     """Vectors written: one a window."""
     tokens: int
     """Tokens of all windows, special tokens included."""
-    duplicate_chunks: int
+    duplicate_windows: int
     """Windows that were not computed because the same tokens had been."""
     dimension: int | None
     """None where not one row could be embedded."""
@@ -200,14 +194,14 @@ class ShardManifest(_Manifest):
         return [*self.files, *([self.rejects] if self.rejects else [])]
 
     @property
-    def rows_refused(self) -> int:
+    def rows_without_vector(self) -> int:
         """Rows with a text that got no vector from the engine."""
         return sum(rows for reason, rows in self.rejects_by_reason.items() if reason not in TEXT_REASONS)
 
     @property
     def data_version(self) -> str:
         """Digest of what the shard holds and was made from."""
-        return digest_of([self.spec_id, self.input.digest, digest_of_files(self.files)], length=16)
+        return digest_of([self.shard.spec_id, self.input.digest, digest_of_files(self.files)], length=16)
 
 
 class Space(_Manifest):
@@ -224,12 +218,13 @@ def write_manifest(store: Store, path: str, manifest: BaseModel) -> bool:
     return store.create(path, sealed(path, manifest.model_dump(mode="json")))
 
 
-def ensure_space(store: Store, shard: ShardManifest) -> None:
+def ensure_space(store: Store, made: ShardManifest) -> None:
     """Makes the canaries of a shard those that all of its spec are held against, unless there are some already."""
-    if shard.canaries is None:
+    if made.canaries is None:
         return
-    space = Space(spec_id=shard.spec_id, spec=shard.spec, made_by=shard.partition, canaries=shard.canaries)
-    write_manifest(store, layout.canaries_file(shard.spec_id), space)
+    spec_id = made.shard.spec_id
+    space = Space(spec_id=spec_id, spec=made.spec, made_by=made.shard.key, canaries=made.canaries)
+    write_manifest(store, layout.canaries_file(spec_id), space)
 
 
 def read_manifest(store: Store, path: str, model: type[M]) -> M | None:

@@ -20,10 +20,10 @@ def shard_schema(job: EmbedJob, dimension: int) -> pa.Schema:
     about = {
         "format": FORMAT,
         "pipeline": job.pipeline,
-        "partition": job.partition,
-        "partitioning": job.partitioning,
+        "partition": job.shard.key,
+        "partitioning": job.shard.partitioning.name,
         "input_digest": job.input.digest,
-        "spec_id": job.spec.spec_id,
+        "spec_id": job.shard.spec_id,
         "spec": job.spec.identity(),
     }
     return pa.schema(

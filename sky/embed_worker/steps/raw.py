@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from embed_worker.lake import failpoints, layout
-from embed_worker.lake.manifests import BadManifest, Latest, RawManifest, read_manifest, write_manifest
+from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.manifests import Latest, RawManifest, read_manifest, write_manifest
 from embed_worker.lake.seal import sealed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store

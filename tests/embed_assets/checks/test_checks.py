@@ -146,10 +146,10 @@ def test_an_empty_stride_is_sound_only_where_there_are_fewer_rows_than_strides(t
 
 
 def shard_view(ready: kit.Prepared, stride: int = 1, manifest: ShardManifest | None = None) -> ShardView:
-    folder = ready.job(stride).output
-    found = manifest or ready.resource.shard(folder)
+    shard = ready.job(stride).shard
+    found = manifest or ready.resource.shard(shard)
     assert found is not None
-    return ShardView(ready.store, folder, found, ready.expected(stride))
+    return ShardView(ready.store, shard, found, ready.expected(stride))
 
 
 def run_shard(view: ShardView) -> dict[str, CheckOutcome]:
@@ -157,17 +157,17 @@ def run_shard(view: ShardView) -> dict[str, CheckOutcome]:
 
 
 def change_shard(ready: kit.Prepared, change: Callable[[pa.Table], pa.Table]) -> None:
-    path = Path(ready.store.path(f"{ready.job(1).output}/part-00000.parquet"))
+    path = Path(ready.store.path(f"{ready.job(1).shard.folder}/part-00000.parquet"))
     table = change(pq.read_table(path))
     path.unlink()
     pq.write_table(table, path)
 
 
 def change_manifest(ready: kit.Prepared, **changes: Any) -> None:
-    path = Path(ready.store.path(ready.job(1).manifest_path))
+    path = Path(ready.store.path(ready.job(1).shard.manifest_path))
     value = {**json.loads(path.read_text()), **changes}
     del value["digest"]
-    path.write_bytes(sealed(ready.job(1).manifest_path, value))
+    path.write_bytes(sealed(ready.job(1).shard.manifest_path, value))
 
 
 @pytest.mark.parametrize("output_dtype", ["float32", "float16"])
@@ -178,7 +178,7 @@ def test_shard_checks_pass_on_what_the_worker_wrote(tmp_path: Path, lake: Path, 
     manifest = ready.embed(stride)
     outcomes = run_shard(shard_view(ready, stride))
     assert {name: outcome.passed for name, outcome in outcomes.items()} == dict.fromkeys(SHARD_CHECKS, True), outcomes
-    assert manifest.chunks > manifest.rows_embedded or stride == 0
+    assert manifest.windows > manifest.rows_embedded or stride == 0
     assert outcomes["dimension"].metadata == {"dimension": 32, "dtype": output_dtype}
 
 
@@ -270,7 +270,7 @@ def test_shard_checks_fail_on_damage(ready: kit.Prepared, damage: str) -> None:
 
 def test_a_single_flipped_byte_fails_files_intact_alone(ready: kit.Prepared) -> None:
     ready.embed(1)
-    path = Path(ready.store.path(f"{ready.job(1).output}/part-00000.parquet"))
+    path = Path(ready.store.path(f"{ready.job(1).shard.folder}/part-00000.parquet"))
     data = bytearray(path.read_bytes())
     place = (
         data.find(np.float32(0).tobytes()) if False else 4
@@ -284,7 +284,7 @@ def test_a_single_flipped_byte_fails_files_intact_alone(ready: kit.Prepared) -> 
 
 def test_a_cut_or_missing_file_fails(ready: kit.Prepared) -> None:
     ready.embed(1)
-    path = Path(ready.store.path(f"{ready.job(1).output}/part-00000.parquet"))
+    path = Path(ready.store.path(f"{ready.job(1).shard.folder}/part-00000.parquet"))
     path.write_bytes(path.read_bytes()[:-10])
     assert "bytes, its manifest says" in run_shard(shard_view(ready))["files_intact"].description
     path.unlink()
@@ -316,12 +316,12 @@ def test_rows_that_the_worker_rejected_are_counted(ready: kit.Prepared) -> None:
         return model
 
     run_job(ready.job(1), refusing, threading.Event())
-    manifest = ready.resource.shard(ready.job(1).output)
+    manifest = ready.resource.shard(ready.job(1).shard)
     assert manifest is not None
     assert manifest.rows_rejected == 1
     outcomes = run_shard(shard_view(ready))
     assert all(outcome.passed for outcome in outcomes.values()), outcomes
-    path = Path(ready.store.path(f"{ready.job(1).output}/{layout.REJECTS}"))
+    path = Path(ready.store.path(f"{ready.job(1).shard.folder}/{layout.REJECTS}"))
     table = pq.read_table(path)
     path.unlink()
     pq.write_table(column(table, "row_id", pa.array([3], pa.int64())), path)
@@ -418,15 +418,6 @@ def test_a_lake_that_is_away_fails_a_check_unless_it_is_to_be_asked_again(ready:
     assert "cannot be reached" in run_checks(SHARD_CHECKS, ["dimension"], view)["dimension"].description
     with pytest.raises(StoreUnavailable):
         run_checks(SHARD_CHECKS, ["dimension"], view, ask_again=True)
-
-
-def test_files_that_were_proved_a_moment_ago_are_not_read_again(ready: kit.Prepared) -> None:
-    """Adoption has read every byte of them; on a bucket that is a download."""
-    ready.embed(1)
-    store = kit.AwayStore(ready.store.root)
-    store.away = "part-"
-    view = replace(shard_view(ready), store=store, proved=True)
-    assert run_checks(SHARD_CHECKS, ["files_intact"], view)["files_intact"].passed
 
 
 def test_only_the_selected_checks_run(ready: kit.Prepared) -> None:

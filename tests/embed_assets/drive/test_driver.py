@@ -1,6 +1,7 @@
 """The driver against a backend that does its worst: no partition is lost, doubled or called done too early."""
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from embed_assets.drive.adoption import CommittedBefore
-from embed_assets.drive.driver import Committed, Failed, Note, Outcome, Plan, Stopped
+from embed_assets.checks.proof import Proof
+from embed_assets.drive.events import Committed, Failed
+from embed_assets.drive.outages import Stopped
 from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.spec import Prompts
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
 from tests.kits import platform as kit
-from tests.kits.driver import Bench, commit, done, plan
-
-
-def notes(outcomes: list[Outcome]) -> str:
-    return "\n".join(outcome.text for outcome in outcomes if isinstance(outcome, Note))
+from tests.kits.driver import Bench, commit, job_of
 
 
 @given(data=st.data())
@@ -67,7 +66,7 @@ def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(
         }[what]  # fmt: skip
 
     compute.advance = advance
-    for made in bench.plans:
+    for made in bench.jobs:
         before = choose("nothing", "committed", "live", "damaged")
         if before == "committed":
             commit(bench.lake, made)
@@ -77,78 +76,72 @@ def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(
             commit(bench.lake, made, digest="another input")
     outcomes = bench.run(max_attempts=attempts)
 
-    ended = done(outcomes)
-    assert sorted(outcome.key for outcome in ended) == sorted(p.key for p in bench.plans)
+    ended = outcomes
+    assert sorted(outcome.job.shard.key for outcome in ended) == sorted(p.shard.key for p in bench.jobs)
     for outcome in ended:
-        made = next(p for p in bench.plans if p.key == outcome.key)
-        manifest = bench.lake.shard(made.job.output)
+        made = next(p for p in bench.jobs if p.shard.key == outcome.job.shard.key)
+        manifest = bench.lake.shard(made.shard)
         assert outcome.attempts <= attempts
         assert compute.answered[made.name] <= attempts
         if isinstance(outcome, Committed):
             assert outcome.manifest == manifest
             assert manifest is not None
-            assert manifest.input.digest == made.job.input.digest
+            assert manifest.input.digest == made.input.digest
         else:
             assert not compute.live(made.name), "given up with a job still alive"
             assert outcome.error
     assert compute.calls["poll"] <= len(bench.clock.sleeps)
     assert compute.most_live <= max(compute.slots, 0) + strides  # found ones may exceed the slots
-    said = re.findall("does not answer|answers again", notes(outcomes))
+    said = re.findall("does not answer|answers again", bench.told)
     assert said.count("does not answer") - said.count("answers again") in (0, 1, 2)
 
 
 def test_committed_partitions_are_adopted_and_nothing_is_asked_of_the_backend(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 3)
-    for made in bench.plans:
+    for made in bench.jobs:
         commit(bench.lake, made)
     outcomes = bench.run()
-    assert [(o.key, o.adopted, o.attempts) for o in outcomes if isinstance(o, Committed)] == [
+    assert [(o.job.shard.key, o.adopted, o.attempts) for o in outcomes if isinstance(o, Committed)] == [
         ("d-00000", True, 0), ("d-00001", True, 0), ("d-00002", True, 0)
     ]  # fmt: skip
     assert not bench.compute.calls
 
 
-def test_launching_and_polling_do_not_wait_until_all_that_is_committed_is_proved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launching_and_polling_do_not_wait_until_all_that_is_committed_is_proved(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 7)
-    for made in bench.plans[:6]:
+    for made in bench.jobs[:6]:
         commit(bench.lake, made)
     bench.states("running", "running", "commit")
-    polled: list[int] = []
+    bench.compute.poll_seconds = 0.01
 
-    def proof(*_: Any) -> None:
-        """Takes half a poll's interval."""
-        assert bench.compute.calls["submit"] == 1
-        polled.append(bench.compute.calls["poll"])
-        bench.clock.now += 0.5
+    def proof(*_: Any) -> Proof:
+        """On another thread than the driver's, until it has polled three times."""
+        kit.wait_for(lambda: bench.compute.calls["poll"] >= 3)
+        return Proof()
 
-    monkeypatch.setattr("embed_assets.drive.adoption.shard_fault", proof)
-    bench.clock.sleep = lambda seconds: setattr(bench.clock, "now", bench.clock.now + seconds)  # type: ignore[method-assign]
-    outcomes = done(bench.run())
-    assert polled == [0, 0, 1, 1, 2, 2]
-    assert [isinstance(o, Committed) and o.adopted for o in outcomes] == [True] * 6 + [False]
+    outcomes = list(bench.driver(prove=proof, provers=None, clock=time.monotonic, sleep=time.sleep).run())
+    assert sorted((o.job.shard.key, isinstance(o, Committed) and o.adopted) for o in outcomes) == [
+        *((f"d-{i:05d}", True) for i in range(6)), ("d-00006", False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("committed_anew", [False, True])
-def test_a_shard_that_another_run_repairs_meanwhile_is_left_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed_anew: bool
-) -> None:
+def test_a_shard_that_another_run_repairs_meanwhile_is_left_to_it(tmp_path: Path, committed_anew: bool) -> None:
     bench = Bench(tmp_path)
-    (made,) = bench.plans
-    commit(bench.lake, made, digest="damaged")
+    (made,) = bench.jobs
+    commit(bench.lake, made, created_at="damaged")
     bench.states("commit")
 
-    def fault(judged: Plan, manifest: ShardManifest) -> str | None:
-        if manifest.input.digest != "damaged":
-            return None
-        assert bench.lake.retire(made.job.output, manifest)
+    def prove(judged: EmbedJob, manifest: ShardManifest) -> Proof:
+        if manifest.created_at != "damaged":
+            return Proof()
+        assert bench.lake.retire(made.shard, manifest)
         if committed_anew:
             commit(bench.lake, made)
-        return "part-00000.parquet is missing"
+        return Proof("part-00000.parquet is missing")
 
-    monkeypatch.setattr(CommittedBefore, "_fault_of", lambda self, judged, manifest: fault(judged, manifest))
-    (outcome,) = done(bench.run())
+    bench.prove = prove
+    (outcome,) = bench.run()
     assert isinstance(outcome, Committed)
     assert outcome.adopted == committed_anew
     assert len(list(tmp_path.rglob("_retired-*.json"))) == 1
@@ -160,7 +153,7 @@ def test_each_partition_is_reported_at_its_own_commit(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
     for outcome in bench.driver().run():
         if isinstance(outcome, Committed):
-            seen.append((outcome.key, sum(bench.compute.submitted.values())))
+            seen.append((outcome.job.shard.key, len(list(tmp_path.rglob("_manifest.json")))))
             assert outcome.status is not None
             assert outcome.elapsed == 2.0
     assert seen == [("d-00000", 1), ("d-00001", 2)]
@@ -170,7 +163,7 @@ def test_each_partition_is_reported_at_its_own_commit(tmp_path: Path) -> None:
 def test_the_manifest_decides_not_the_state(tmp_path: Path, last: str) -> None:
     bench = Bench(tmp_path)
     bench.states("running", f"{last}+commit")
-    (outcome,) = done(bench.run())
+    (outcome,) = bench.run()
     assert isinstance(outcome, Committed)
 
 
@@ -178,10 +171,10 @@ def test_success_without_a_manifest_is_looked_at_twice_then_tried_again(tmp_path
     bench = Bench(tmp_path)
     bench.states("succeeded")
     outcomes = bench.run(max_attempts=2)
-    (outcome,) = done(outcomes)
+    (outcome,) = outcomes
     assert isinstance(outcome, Failed)
     assert "there is no manifest" in outcome.error
-    assert bench.compute.submitted[bench.plans[0].name] == 2
+    assert bench.compute.submitted[bench.jobs[0].name] == 2
 
 
 def test_a_manifest_that_comes_just_after_success_counts(tmp_path: Path) -> None:
@@ -198,7 +191,7 @@ def test_a_manifest_that_comes_just_after_success_counts(tmp_path: Path) -> None
         return original(handles)
 
     bench.compute.poll = poll  # type: ignore[method-assign]
-    assert [type(o) for o in done(list(driver))] == [Committed]
+    assert [type(o) for o in list(driver)] == [Committed]
     assert bench.compute.calls["submit"] == 1
 
 
@@ -206,18 +199,18 @@ def test_failed_jobs_are_tried_again_up_to_the_limit_with_growing_pauses(tmp_pat
     bench = Bench(tmp_path)
     bench.states("running", "failed")
     outcomes = bench.run(max_attempts=3)
-    (outcome,) = done(outcomes)
+    (outcome,) = outcomes
     assert isinstance(outcome, Failed)
     assert (outcome.attempts, outcome.log, outcome.error) == (3, "log of 2", "detail failed")
-    assert "attempt 1 of 3 failed: detail failed" in notes(outcomes)
-    assert bench.compute.submitted[bench.plans[0].name] == 3
+    assert "attempt 1 of 3 failed: detail failed" in bench.told
+    assert bench.compute.submitted[bench.jobs[0].name] == 3
 
 
 @pytest.mark.parametrize("state", ["refused", "cancelled"])
 def test_what_cannot_succeed_is_not_tried_again(tmp_path: Path, state: str) -> None:
     bench = Bench(tmp_path, 2)
     bench.states(state)
-    outcomes = done(bench.run(max_attempts=3))
+    outcomes = bench.run(max_attempts=3)
     assert [(type(o), o.attempts) for o in outcomes] == [(Failed, 1), (Failed, 1)]
     assert bench.compute.calls["submit"] == 2
 
@@ -228,20 +221,20 @@ def test_a_lost_answer_does_not_start_a_second_job(tmp_path: Path) -> None:
     answers = iter(["lost after"])
     bench.compute.on_submit = lambda: next(answers, "yes")
     outcomes = bench.run()
-    assert [type(o) for o in done(outcomes)] == [Committed]
-    assert bench.compute.submitted[bench.plans[0].name] == 1
-    assert notes(outcomes).count("does not answer") == 1
-    assert notes(outcomes).count("answers again") == 1
+    assert [type(o) for o in outcomes] == [Committed]
+    assert bench.compute.submitted[bench.jobs[0].name] == 1
+    assert bench.told.count("does not answer") == 1
+    assert bench.told.count("answers again") == 1
 
 
 def test_live_jobs_are_attached_to(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 3)
-    bench.compute.start(bench.plans[1].name, JobState.RUNNING)
+    bench.compute.start(bench.jobs[1].name, JobState.RUNNING)
     bench.states("running", "commit", "succeeded")
     outcomes = bench.run()
-    assert len(done(outcomes)) == 3
-    assert bench.compute.submitted == {bench.plans[0].name: 1, bench.plans[2].name: 1}
-    assert "attached to 1 jobs" in notes(outcomes)
+    assert len(outcomes) == 3
+    assert bench.compute.submitted == {bench.jobs[0].name: 1, bench.jobs[2].name: 1}
+    assert "attached to 1 jobs" in bench.told
 
 
 def test_a_backend_that_ends_with_the_driver_has_nothing_to_attach_to(tmp_path: Path) -> None:
@@ -262,7 +255,7 @@ def test_one_poll_an_interval_whatever_the_number_of_jobs(tmp_path: Path) -> Non
 def test_the_slots_are_never_exceeded(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 7, slots=2)
     bench.states("running", "succeeded+commit")
-    assert len(done(bench.run())) == 7
+    assert len(bench.run()) == 7
     assert bench.compute.most_live == 2
 
 
@@ -271,13 +264,15 @@ def test_an_outage_is_noted_once_and_asked_through_with_growing_pauses(tmp_path:
     bench.states("running")
     polls = iter([True] + [False] * 12)
     bench.compute.on_ask = lambda what: next(polls, True) if what == "poll" else True
-    driver, outcomes = bench.driver().run(), []
-    for outcome in driver:
-        outcomes.append(outcome)
-        if isinstance(outcome, Note) and "answers again" in outcome.text:
+
+    def tell(text: str, *, warning: bool = False) -> None:
+        bench.tell(text, warning=warning)
+        if "answers again" in text:
             bench.states("commit")
-    assert [type(o) for o in done(outcomes)] == [Committed]
-    assert notes(outcomes).count("does not answer") == 1
+
+    outcomes = list(bench.driver(tell=tell).run())
+    assert [type(o) for o in outcomes] == [Committed]
+    assert bench.told.count("does not answer") == 1
     assert max(bench.clock.sleeps) == 60.0
     assert bench.compute.calls["submit"] == 1
 
@@ -288,8 +283,8 @@ def test_launching_may_be_away_while_polling_works(tmp_path: Path) -> None:
     answers = iter(["yes"] + ["lost before"] * 4)
     bench.compute.on_submit = lambda: next(answers, "yes")
     outcomes = bench.run()
-    assert len(done(outcomes)) == 2
-    assert notes(outcomes).count("does not answer") == 1
+    assert len(outcomes) == 2
+    assert bench.told.count("does not answer") == 1
     assert bench.compute.calls["submit"] == 6
     assert set(bench.clock.sleeps) == {1.0}, "polling waits for launching"
 
@@ -299,7 +294,7 @@ def test_a_manifest_made_during_a_poll_outage_is_seen(tmp_path: Path) -> None:
     bench.states("running", "commit")
     polls = iter([True] + [False] * 3)
     bench.compute.on_ask = lambda what: next(polls, True) if what == "poll" else True
-    (outcome,) = done(bench.run())
+    (outcome,) = bench.run()
     assert isinstance(outcome, Committed)
     assert bench.compute.calls["poll"] == 2
 
@@ -323,14 +318,14 @@ def lake_is_away(bench: Bench, path: str, at: int, until: int) -> None:
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_a_lake_outage_is_noted_and_ridden_out(tmp_path: Path, path: str, at: int) -> None:
     bench = Bench(tmp_path, 4, slots=1)
-    commit(bench.lake, bench.plans[0])
+    commit(bench.lake, bench.jobs[0])
     bench.states("running", "commit")
     lake_is_away(bench, path, at, until=at + 4)
     outcomes = bench.run(max_attempts=1)
-    assert [type(o) for o in done(outcomes)] == [Committed] * 4
-    assert bench.compute.submitted == {p.name: 1 for p in bench.plans[1:]}
-    away = [line for line in notes(outcomes).splitlines() if "the lake does not answer" in line]
-    assert len(away) == notes(outcomes).count("the lake answers again") <= 2, "once for each thing that is asked of it"
+    assert [type(o) for o in outcomes] == [Committed] * 4
+    assert bench.compute.submitted == {p.name: 1 for p in bench.jobs[1:]}
+    away = [line for line in bench.told.splitlines() if "the lake does not answer" in line]
+    assert len(away) == bench.told.count("the lake answers again") <= 2, "once for each thing that is asked of it"
     assert bool(away) == bool(bench.drivers_lake.store.asked)
 
 
@@ -340,17 +335,17 @@ def test_what_a_lake_that_is_away_does_not_say_is_not_taken_for_a_no(tmp_path: P
     bench.states("running", f"{last}+commit")
     lake_is_away(bench, "", at=1, until=9)
     outcomes = bench.run(max_attempts=2)
-    assert [(type(o), o.attempts) for o in done(outcomes)] == [(Committed, 1)]
+    assert [(type(o), o.attempts) for o in outcomes] == [(Committed, 1)]
     assert bench.compute.calls["poll"] == len(bench.clock.sleeps), "the backend is polled meanwhile"
     assert bench.drivers_lake.store.asked < 6, "with growing pauses"
 
 
 def test_a_damaged_shard_waits_for_the_lake_to_be_retired(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    commit(bench.lake, bench.plans[0], digest="another")
+    commit(bench.lake, bench.jobs[0], digest="another")
     bench.states("commit")
     lake_is_away(bench, "_retired", at=0, until=3)
-    (outcome,) = done(bench.run())
+    (outcome,) = bench.run()
     assert isinstance(outcome, Committed)
     assert (outcome.adopted, outcome.manifest.input.digest) == (False, "in0")
     assert len(list(tmp_path.rglob("_retired-*.json"))) == 1
@@ -358,7 +353,7 @@ def test_a_damaged_shard_waits_for_the_lake_to_be_retired(tmp_path: Path) -> Non
 
 def test_a_driver_is_stopped_while_the_lake_is_away_and_cancels_what_an_earlier_one_left(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    left = bench.compute.start(bench.plans[0].name, JobState.RUNNING)
+    left = bench.compute.start(bench.jobs[0].name, JobState.RUNNING)
     bench.drivers_lake.store.away = ""
     alive = iter([True, False])
     driver, cancelled = bench.driver(alive=lambda: next(alive)), list[JobHandle]()
@@ -374,7 +369,7 @@ def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> No
     answers = iter([StoreUnavailable("away"), StoreUnavailable("away"), None])
 
     class Costs:
-        def refuse(self, *_: Any) -> None:
+        def refusal(self, *_: Any) -> None:
             if (error := next(answers, None)) is not None:
                 raise error
 
@@ -384,40 +379,40 @@ def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> No
         def ended(self, *_: Any, **__: Any) -> None:
             pass
 
-    outcomes = bench.run(watch=Costs())
-    assert [type(o) for o in done(outcomes)] == [Committed] * 2
-    assert notes(outcomes).count("the lake does not answer") == 1
+    outcomes = bench.run(budget=Costs())
+    assert [type(o) for o in outcomes] == [Committed] * 2
+    assert bench.told.count("the lake does not answer") == 1
 
 
 def test_a_shard_of_another_input_is_retired_and_made_anew(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    commit(bench.lake, bench.plans[0], digest="another")
+    commit(bench.lake, bench.jobs[0], digest="another")
     bench.states("commit")
     outcomes = bench.run()
-    (outcome,) = done(outcomes)
+    (outcome,) = outcomes
     assert isinstance(outcome, Committed)
     assert (outcome.adopted, outcome.manifest.input.digest) == (False, "in0")
-    assert "was made from input another" in notes(outcomes)
+    assert "was made from input another" in bench.told
     assert list(tmp_path.rglob("_retired-*.json"))
 
 
 def test_a_manifest_that_is_garbage_is_retired_and_made_anew(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    bench.lake.store.create(bench.plans[0].job.manifest_path, b"garbage")
+    bench.lake.store.create(bench.jobs[0].shard.manifest_path, b"garbage")
     bench.states("commit")
     outcomes = bench.run()
-    assert [(type(o), o.attempts) for o in done(outcomes)] == [(Committed, 1)]
+    assert [(type(o), o.attempts) for o in outcomes] == [(Committed, 1)]
 
 
 def test_a_job_that_writes_a_garbage_manifest_fails(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
 
     def advance(handle: JobHandle, status: JobStatus) -> None:
-        bench.lake.store.create(bench.plans[0].job.manifest_path, b"garbage")
+        bench.lake.store.create(bench.jobs[0].shard.manifest_path, b"garbage")
         status.state = JobState.SUCCEEDED
 
     bench.compute.advance = advance
-    (outcome,) = done(bench.run())
+    (outcome,) = bench.run()
     assert isinstance(outcome, Failed)
     assert "_manifest.json is not JSON" in outcome.error
 
@@ -429,7 +424,7 @@ def test_a_driver_that_is_to_stop_says_what_is_open(tmp_path: Path) -> None:
     driver = bench.driver(alive=lambda: next(alive))
     with pytest.raises(Stopped):
         list(driver.run())
-    assert sorted(handle.name for handle in driver.open_handles) == sorted(p.name for p in bench.plans[:2])
+    assert sorted(handle.name for handle in driver.open_handles) == sorted(p.name for p in bench.jobs[:2])
     assert bench.compute.calls["cancel"] == 0, "whether to cancel is the caller's to say"
 
 
@@ -441,28 +436,31 @@ def test_a_driver_is_stopped_while_the_backend_is_away(tmp_path: Path) -> None:
         bench.run(alive=lambda: next(alive))
 
 
-def changed(made: Plan, update: dict[str, Any]) -> Plan:
-    return Plan(made.key, made.job.model_copy(update=update))
+def changed(made: EmbedJob, update: dict[str, Any]) -> EmbedJob:
+    if spec := update.get("spec"):
+        update = {**update, "shard": made.shard.model_copy(update={"spec_id": spec.spec_id})}
+    return made.model_copy(update=update)
 
 
 def test_a_live_job_is_attached_to_whatever_changed_that_changes_no_shard(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    (first,) = bench.plans
+    (first,) = bench.jobs
     bench.compute.start(first.name, JobState.RUNNING)
     spec = kit.spec(engine={"max_num_seqs": 128}, prompts=Prompts(query="query: "), location=str(tmp_path))
-    bench.plans = [changed(first, {"spec": spec, "checkpoint_rows": 7, "heartbeat_seconds": 1.0})]
-    assert bench.plans[0].job.path != first.job.path
+    bench.jobs = [changed(first, {"spec": spec, "checkpoint_rows": 7, "heartbeat_seconds": 1.0})]
+    assert bench.jobs[0].path != first.path
     bench.states("running", "commit")
     outcomes = bench.run()
-    assert bench.compute.submitted == {} and isinstance(done(outcomes)[0], Committed)
+    assert bench.compute.submitted == {} and isinstance(outcomes[0], Committed)
 
 
 def test_names_say_the_work(tmp_path: Path) -> None:
     lake = LakeResource(root=str(tmp_path))
-    same, other = plan(lake, 1), plan(lake, 1, digest="changed")
-    assert same.name == plan(lake, 1).name != other.name
-    elsewhere = plan(LakeResource(root=str(tmp_path / "other")), 1)
+    same, other = job_of(lake, 1), job_of(lake, 1, digest="changed")
+    assert same.name == job_of(lake, 1).name != other.name
+    elsewhere = job_of(LakeResource(root=str(tmp_path / "other")), 1)
     spec = {"spec": kit.spec(revision="another")}
-    assert len({p.name for p in (same, other, elsewhere, changed(same, spec), plan(lake, 2))}) == 5
+    assert len({p.name for p in (same, other, elsewhere, changed(same, spec), job_of(lake, 2))}) == 5
     assert re.fullmatch(r"p-d-00001-[0-9a-f]{10}", same.name)
-    assert re.fullmatch(r"[a-z0-9-]+", Plan("Odd_name.x-00001", same.job).name.lower())
+    odd = changed(same, {"shard": same.shard.model_copy(update={"dataset": "odd_name.x"})})
+    assert re.fullmatch(r"[a-z0-9-]+", odd.name)

@@ -19,7 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from embed_assets.drive.driver import Committed, Failed, Stopped
+from embed_assets.drive.events import Committed, Failed
+from embed_assets.drive.outages import Stopped
 from resources.compute import JobState
 from tests.kits.driver import commit
 from tests.kits.driver_world import CALLS, Run, World
@@ -58,7 +59,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.world.crash_at = ""
-        self.done_before = {p.name for p in self.world.plans if self.world.valid(p.name)}
+        self.done_before = {p.name for p in self.world.jobs if self.world.valid(p.name)}
         self.reported: dict[str, Committed | Failed] = {}
         self.told_to_stop = False
         self.jobs_before = {id(job) for job in self.world.live()}
@@ -119,7 +120,7 @@ class DriverMachine(RuleBasedStateMachine):
         if state.lower() == "succeeded":
             commits = {"no": "now", "now": "no"}.get(commits, commits)
         if commits == "now":
-            commit(self.world.lake, self.world.plan_of(name))
+            commit(self.world.lake, self.world.job_of(name))
         elif commits == "late":
             self.late.append(name)
         self.world.move(job, state)
@@ -128,18 +129,18 @@ class DriverMachine(RuleBasedStateMachine):
     @rule()
     def late_manifest(self) -> None:
         """A zombie commits after all."""
-        commit(self.world.lake, self.world.plan_of(self.late.pop()))
+        commit(self.world.lake, self.world.job_of(self.late.pop()))
 
     @precondition(lambda self: self.run is None and not self.world.live())
     @rule(which=picked, garbage=st.booleans())
     def damage(self, which: int, garbage: bool) -> None:
         """Between runs, a shard turns out to be made of another input, or its manifest to be none."""
-        plan = self.world.plans[which % len(self.world.plans)]
-        self.world.lake.store.delete(plan.job.manifest_path)
+        job = self.world.jobs[which % len(self.world.jobs)]
+        self.world.lake.store.delete(job.shard.manifest_path)
         if garbage:
-            self.world.lake.store.create(plan.job.manifest_path, b"garbage")
+            self.world.lake.store.create(job.shard.manifest_path, b"garbage")
         else:
-            commit(self.world.lake, plan, digest="another input")
+            commit(self.world.lake, job, digest="another input")
 
     # -- what must hold --------------------------------------------------------------------------
 
@@ -153,8 +154,8 @@ class DriverMachine(RuleBasedStateMachine):
 
     def manifests(self) -> dict[str, bytes]:
         """The valid ones, by the name of the job."""
-        valid = [plan for plan in self.world.plans if self.world.valid(plan.name)]
-        return {plan.name: self.world.lake.store.read(plan.job.manifest_path) for plan in valid}
+        valid = [job for job in self.world.jobs if self.world.valid(job.name)]
+        return {job.name: self.world.lake.store.read(job.shard.manifest_path) for job in valid}
 
     def step(self) -> None:
         run = self.run
@@ -174,26 +175,26 @@ class DriverMachine(RuleBasedStateMachine):
         self.sound = True
 
     def reports(self, outcome: Committed | Failed, committed: Container[str]) -> None:
-        assert outcome.key not in self.reported, f"{outcome.key} is reported twice"
-        self.reported[outcome.key] = outcome
-        name = next(p.name for p in self.world.plans if p.key == outcome.key)
+        assert outcome.job.shard.key not in self.reported, f"{outcome.job.shard.key} is reported twice"
+        self.reported[outcome.job.shard.key] = outcome
+        name = next(p.name for p in self.world.jobs if p.shard.key == outcome.job.shard.key)
         self.world.witness.reported.add(name)
         ends = self.world.witness.ends[name]
         if isinstance(outcome, Committed):
-            assert self.world.valid(name), f"{outcome.key} is green without a valid manifest"
-            assert outcome.adopted or name not in self.done_before, f"{outcome.key} is not adopted"
+            assert self.world.valid(name), f"{outcome.job.shard.key} is green without a valid manifest"
+            assert outcome.adopted or name not in self.done_before, f"{outcome.job.shard.key} is not adopted"
             assert outcome.attempts in ((0,) if outcome.adopted else (len(ends), len(ends) + 1))
             return
         live = {self.world.name(job) for job in self.world.live()}
-        assert not any(job.endswith(name) for job in live), f"{outcome.key} is given up, its job lives"
-        assert name not in committed, f"{outcome.key} is given up, its manifest is there"
-        assert outcome.attempts == len(ends), f"{outcome.key}: attempts are not the jobs that ended"
-        assert ends[-1] in HOPELESS or len(ends) == self.attempts, f"{outcome.key} is given up too early"
-        assert not HOPELESS & set(ends[:-1]), f"{outcome.key} is tried again in vain"
+        assert not any(job.endswith(name) for job in live), f"{outcome.job.shard.key} is given up, its job lives"
+        assert name not in committed, f"{outcome.job.shard.key} is given up, its manifest is there"
+        assert outcome.attempts == len(ends), f"{outcome.job.shard.key}: attempts are not the jobs that ended"
+        assert ends[-1] in HOPELESS or len(ends) == self.attempts, f"{outcome.job.shard.key} is given up too early"
+        assert not HOPELESS & set(ends[:-1]), f"{outcome.job.shard.key} is tried again in vain"
 
     def ended(self, run: Run) -> None:
         if run.end is None:
-            assert set(self.reported) == {p.key for p in self.world.plans}, "a partition is lost"
+            assert set(self.reported) == {p.shard.key for p in self.world.jobs}, "a partition is lost"
         elif isinstance(run.end, Stopped):
             assert self.told_to_stop, "the run stops and nobody told it to"
             self.world.pass_time(0.0)
@@ -212,7 +213,7 @@ class DriverMachine(RuleBasedStateMachine):
                 self.start()
                 self.go_on_to_the_end()
                 assert all(isinstance(outcome, Committed) for outcome in self.reported.values()), self.reported
-                assert all(self.world.valid(p.name) for p in self.world.plans)
+                assert all(self.world.valid(p.name) for p in self.world.jobs)
                 assert not self.world.live() and not self.world.doubled
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -223,7 +224,7 @@ class DriverMachine(RuleBasedStateMachine):
             if self.run is None:
                 return
             for job in self.world.live():
-                commit(self.world.lake, self.world.plan_of(self.world.name(job)))
+                commit(self.world.lake, self.world.job_of(self.world.name(job)))
                 self.world.move(job, self.world.success)
             self.step()
         raise AssertionError("the driver does not come to an end")

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
-from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome, Plan
+from embed_assets.checks.proof import Proof
+from embed_assets.drive.driver import Driver
+from embed_assets.drive.events import Committed, Failed, Outcome
 from embed_assets.tell.metadata import _job_facts
+from embed_worker.lake.job import EmbedJob
 from resources.lake import LakeResource
-from tests.kits.driver import commit, plan
+from tests.kits.driver import AtOnce, commit, job_of
 from tests.kits.skypilot_fake import Bench
 
 
@@ -17,9 +20,13 @@ class World:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.lake = LakeResource(root=str(folder))
-        self.plans: list[Plan] = [plan(self.lake, stride) for stride in range(2)]
+        self.jobs: list[EmbedJob] = [job_of(self.lake, stride) for stride in range(2)]
         self.bench = Bench(**settings)
         self.turn = 0
+        self.told: list[str] = []
+
+    def tell(self, text: str, *, warning: bool = False) -> None:
+        self.told.append(text)
 
     def run(self, script: dict[int, Any]) -> list[Outcome]:
         def sleep(seconds: float) -> None:
@@ -31,15 +38,18 @@ class World:
             assert self.turn < 100, "the driver does not come to an end"
             script.get(self.turn, lambda: None)()
 
-        driver = Driver(self.lake, self.bench.compute, self.plans, clock=self.bench.clock, sleep=sleep)
+        driver = Driver(
+            self.lake, self.bench.compute, self.jobs,
+            prove=lambda job, manifest: Proof(), tell=self.tell, provers=AtOnce(), clock=self.bench.clock, sleep=sleep,
+        )  # fmt: skip
         return list(driver.run())
 
     def row(self, stride: int) -> dict[str, Any]:
-        return next(row for row in self.bench.sky.rows if row["job_name"] == f"embed-{self.plans[stride].name}")
+        return next(row for row in self.bench.sky.rows if row["job_name"] == f"embed-{self.jobs[stride].name}")
 
     def finish(self) -> None:
         for stride in range(2):
-            commit(self.lake, self.plans[stride])
+            commit(self.lake, self.jobs[stride])
             self.row(stride)["status"] = "SUCCEEDED"
 
 
@@ -48,16 +58,12 @@ def start(world: World) -> None:
         world.bench.sky.run(row)
 
 
-def notes(outcomes: list[Outcome]) -> list[str]:
-    return [outcome.text for outcome in outcomes if isinstance(outcome, Note)]
-
-
 def test_a_recovery_is_told_once_and_ends_in_the_metadata(tmp_path: Path) -> None:
     world = World(tmp_path)
     recover = lambda: world.bench.sky.run(world.row(0), recoveries=1, region="eu-west-1")  # noqa: E731
     outcomes = world.run({1: lambda: start(world), 3: recover, 6: world.finish})
-    assert sum("recovery 1" in text for text in notes(outcomes)) == 1
-    done = {outcome.key: outcome for outcome in outcomes if isinstance(outcome, Committed)}
+    assert sum("recovery 1" in text for text in world.told) == 1
+    done = {outcome.job.shard.key: outcome for outcome in outcomes if isinstance(outcome, Committed)}
     assert len(done) == 2 and len(world.bench.sky.rows) == 2
     status = done["d-00000"].status
     assert status is not None
@@ -74,7 +80,7 @@ def test_an_outage_is_said_once_and_nothing_is_relaunched(tmp_path: Path) -> Non
         return lambda: setattr(world.bench.sky, "down", value)
 
     outcomes = world.run({1: lambda: start(world), 2: down(True), 8: down(False), 10: world.finish})
-    told = notes(outcomes)
+    told = world.told
     assert sum("does not answer" in text for text in told) == 1
     assert sum("answers again" in text for text in told) == 1
     assert len(world.bench.sky.rows) == 2 and not any(isinstance(outcome, Failed) for outcome in outcomes)
@@ -93,7 +99,7 @@ def test_a_killed_run_is_followed_by_one_that_attaches(tmp_path: Path, turn: int
         world.run({turn: kill})
     world.bench.compute = world.bench.new_process()
     outcomes = world.run({turn + 2: lambda: start(world), turn + 4: world.finish})
-    assert "attached to 2 jobs that were already running" in notes(outcomes)
+    assert "attached to 2 jobs that were already running" in world.told
     assert len(world.bench.sky.rows) == 2
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 2
 
@@ -111,11 +117,11 @@ def test_a_bad_job_is_not_tried_again_and_a_failed_one_is(tmp_path: Path, code: 
 
     def fail() -> None:
         for row in world.bench.sky.rows:
-            if row["job_name"].endswith(world.plans[0].name) and row["status"] != "FAILED":
+            if row["job_name"].endswith(world.jobs[0].name) and row["status"] != "FAILED":
                 row |= {"status": "FAILED", "failure_reason": code}
         world.row(1)["status"] = "SUCCEEDED"
 
-    commit_other = lambda: (start(world), commit(world.lake, world.plans[1]))  # noqa: E731
+    commit_other = lambda: (start(world), commit(world.lake, world.jobs[1]))  # noqa: E731
     outcomes = world.run({1: commit_other, **dict.fromkeys(range(2, 90), fail)})
     (failed,) = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     assert failed.attempts == attempts and "sky jobs logs" in failed.error and "last words" in failed.log

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_assets.drive.driver import Committed, Failed, Note
-from embed_assets.estimate.budget import CostWatch
+from embed_assets.drive.events import Committed, Failed
+from embed_assets.estimate.budget import RunBudget
 from embed_assets.estimate.costs import JobCost, read_costs, total_of, write_cost
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
-from tests.kits.driver import Bench
+from tests.kits.driver import Bench, job_of
 
 ROWS = 100
 
@@ -21,14 +21,12 @@ ROWS = 100
 def bench(folder: Path, strides: int, **options: Any) -> Bench:
     """A bench whose partitions have rows."""
     made = Bench(folder, strides, **options)
-    for at, plan in enumerate(made.plans):
-        job = plan.job.model_copy(update={"input": plan.job.input.model_copy(update={"rows": ROWS})})
-        made.plans[at] = type(plan)(plan.key, job)
+    made.jobs = [job_of(made.lake, stride, rows=ROWS) for stride in range(strides)]
     return made
 
 
-def watch(made: Bench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> CostWatch:
-    return CostWatch(made.lake, "p", limit, lambda _: (per_row, why))
+def allowed(made: Bench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> RunBudget:
+    return RunBudget(made.lake, "p", limit, lambda _: (per_row, why))
 
 
 def paid(made: Bench, dollars: float | None, on_demand: float | None = None, each_poll: float = 0.0) -> None:
@@ -47,17 +45,17 @@ def paid(made: Bench, dollars: float | None, on_demand: float | None = None, eac
     made.compute.poll = poll  # type: ignore[method-assign]
 
 
-def run(made: Bench, of: CostWatch) -> tuple[list[str], list[Failed], str]:
-    outcomes = made.run(watch=of)
-    committed = [o.key for o in outcomes if isinstance(o, Committed)]
+def run(made: Bench, of: RunBudget) -> tuple[list[str], list[Failed], str]:
+    outcomes = made.run(budget=of)
+    committed = [o.job.shard.key for o in outcomes if isinstance(o, Committed)]
     failed = [o for o in outcomes if isinstance(o, Failed)]
-    return committed, failed, "\n".join(o.text for o in outcomes if isinstance(o, Note))
+    return committed, failed, made.told
 
 
 def test_a_run_within_its_budget_is_not_touched(tmp_path: Path) -> None:
     made = bench(tmp_path, 4, slots=2)
     paid(made, 1.0)
-    committed, failed, _ = run(made, watch(made, 4.0, per_row=0.01))
+    committed, failed, _ = run(made, allowed(made, 4.0, per_row=0.01))
     assert len(committed) == 4 and not failed
 
 
@@ -69,7 +67,7 @@ def test_a_cost_that_cannot_be_kept_stops_no_run(tmp_path: Path, monkeypatch: py
         raise StoreUnavailable("no space left")
 
     monkeypatch.setattr("embed_assets.estimate.budget.write_cost", full)
-    of = watch(made, 4.0, per_row=0.01)
+    of = allowed(made, 4.0, per_row=0.01)
     committed, failed, _ = run(made, of)
     assert len(committed) == 4 and not failed and of.spent.usd == 4.0
 
@@ -81,20 +79,20 @@ def test_costs_that_could_not_be_read_are_read_before_anything_is_launched(tmp_p
         on_demand_usd=None,
     )  # fmt: skip
     write_cost(made.lake.store, spent)
-    of = CostWatch(made.drivers_lake, "p", 5.0, lambda _: (0.001, "the plan"))
+    of = RunBudget(made.drivers_lake, "p", 5.0, lambda _: (0.001, "the plan"))
     made.drivers_lake.store.away = "costs/"
     with pytest.raises(StoreUnavailable):
-        of.refuse(made.plans, [])
+        of.refusal(made.jobs, [])
     made.drivers_lake.store.away = None
-    refusal = of.refuse(made.plans, [])
+    refusal = of.refusal(made.jobs, [])
     assert refusal is not None and "$9.00 spent by 1 jobs so far" in refusal[1]
 
 
 def test_a_projection_above_the_budget_launches_nothing(tmp_path: Path) -> None:
     made = bench(tmp_path, 4)
-    committed, failed, notes = run(made, watch(made, 3.99, per_row=0.01))
+    committed, failed, notes = run(made, allowed(made, 3.99, per_row=0.01))
     assert not committed and made.compute.calls["submit"] == 0
-    assert [f.key for f in failed] == [p.key for p in made.plans]
+    assert [f.job.shard.key for f in failed] == [p.shard.key for p in made.jobs]
     assert failed[0].error == "not launched: $4.00 are projected, budget_usd is $3.99"
     assert "$0.00 spent by 0 jobs so far, $0.00 for 0 that run, $4.00 for 4 that wait (the plan)" in notes
     assert "select at most 3 of them" in notes
@@ -103,7 +101,7 @@ def test_a_projection_above_the_budget_launches_nothing(tmp_path: Path) -> None:
 def test_what_jobs_really_cost_replaces_the_projection_and_stops_the_rest(tmp_path: Path) -> None:
     made = bench(tmp_path, 10, slots=2)
     paid(made, 3.0, on_demand=8.0)
-    of = watch(made, 20.0, per_row=0.01)  # projected: 10 dollars; really: 30
+    of = allowed(made, 20.0, per_row=0.01)  # projected: 10 dollars; really: 30
     committed, failed, notes = run(made, of)
     assert 2 <= len(committed) <= 6 and len(committed) + len(failed) == 10
     assert "measured over" in notes and "select at most" in notes
@@ -116,19 +114,19 @@ def test_what_jobs_really_cost_replaces_the_projection_and_stops_the_rest(tmp_pa
 
 def test_jobs_that_run_count_with_what_they_are_expected_to_cost(tmp_path: Path) -> None:
     made = bench(tmp_path, 3)
-    of = watch(made, 10.0, per_row=0.01)
-    (first, second, third) = made.plans
+    of = allowed(made, 10.0, per_row=0.01)
+    (first, second, third) = made.jobs
     running = [(first, JobStatus(JobState.RUNNING, facts={"cost_dollars": 7.5}))]
-    assert of.refuse([second, third], running) is None  # 7.5 + 2
+    assert of.refusal([second, third], running) is None  # 7.5 + 2
     running.append((second, JobStatus(JobState.RUNNING, facts={"cost_dollars": None})))
-    assert of.refuse([third], running) is None
+    assert of.refusal([third], running) is None
     running[0][1].facts["cost_dollars"] = 8.5
-    assert of.refuse([third], running) is not None  # 8.5 + 1 + 1
+    assert of.refusal([third], running) is not None  # 8.5 + 1 + 1
 
 
 def test_an_unknown_price_launches_nothing_and_says_what_to_state(tmp_path: Path) -> None:
     made = bench(tmp_path, 2)
-    committed, failed, notes = run(made, watch(made, 5.0, None, "aws: no catalog"))
+    committed, failed, notes = run(made, allowed(made, 5.0, None, "aws: no catalog"))
     assert not committed and len(failed) == 2
     assert "what a job costs is not known" in failed[0].error
     assert "(aws: no catalog)" in notes and "plan.usd_per_hour" in notes
@@ -137,7 +135,7 @@ def test_an_unknown_price_launches_nothing_and_says_what_to_state(tmp_path: Path
 def test_without_a_budget_costs_are_only_kept(tmp_path: Path) -> None:
     made = bench(tmp_path, 2)
     paid(made, 0.5, on_demand=1.25)
-    committed, failed, _ = run(made, watch(made, None))
+    committed, failed, _ = run(made, allowed(made, None))
     assert len(committed) == 2 and not failed
     kept = read_costs(made.lake.store, "p")
     assert sorted(cost.partition for cost in kept) == sorted(committed)
@@ -149,7 +147,7 @@ def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
 ) -> None:
     monkeypatch.setattr("embed_assets.estimate.budget.KEEP_SECONDS", 0.0)
     made = bench(tmp_path, 2)
-    of, (first, second) = watch(made, 10.0, per_row=0.01), made.plans
+    of, (first, second) = allowed(made, 10.0, per_row=0.01), made.jobs
     facts = {"id": 7, "cost_dollars": 3.0, "dollars_per_hour": 0.4, "spot": True}
     running = JobStatus(JobState.RUNNING, facts=facts)
     unknown = JobStatus(JobState.RUNNING, facts={"id": 8, "cost_dollars": None})
@@ -158,8 +156,8 @@ def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
     of.running([(first, running)])
     (kept,) = read_costs(made.lake.store, "p")
     assert (kept.usd, kept.over, kept.committed, kept.dollars_per_hour, kept.spot) == (8.5, False, False, 0.4, True)
-    assert of.refuse([second], [(first, running)]) is None  # 8.5 + 1: its note is not counted beside it
-    assert watch(made, 9.0, per_row=0.01).refuse([second], []) is not None  # another run's job: 8.5 + 1
+    assert of.refusal([second], [(first, running)]) is None  # 8.5 + 1: its note is not counted beside it
+    assert allowed(made, 9.0, per_row=0.01).refuse([second], []) is not None  # another run's job: 8.5 + 1
     of.running([(first, JobStatus(JobState.SUCCEEDED, facts={**facts, "cost_dollars": 99.0}))])
     assert [cost.usd for cost in read_costs(made.lake.store, "p")] == [8.5]
     of.ended(first, JobHandle("7", first.name), JobStatus(JobState.SUCCEEDED, facts=facts), committed=True)
@@ -169,19 +167,19 @@ def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
 def test_running_jobs_are_noted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, written = bench(tmp_path, 1), list[JobCost]()
     monkeypatch.setattr("embed_assets.estimate.budget.write_cost", lambda _, cost: written.append(cost))
-    of = watch(made, None)
+    of = allowed(made, None)
     status = JobStatus(JobState.RUNNING, facts={"id": 7, "cost_dollars": 3.0})
     for _ in range(5):
-        of.running([(made.plans[0], status)])
+        of.running([(made.jobs[0], status)])
     assert len(written) == 1
 
 
 def test_a_later_run_counts_what_earlier_ones_spent(tmp_path: Path) -> None:
     first = bench(tmp_path, 2)
     paid(first, 2.0)
-    assert len(run(first, watch(first, None))[0]) == 2
+    assert len(run(first, allowed(first, None))[0]) == 2
     again = bench(tmp_path, 4)
-    committed, failed, notes = run(again, watch(again, 7.9, per_row=0.0001))
+    committed, failed, notes = run(again, allowed(again, 7.9, per_row=0.0001))
     assert len(committed) == 2 and len(failed) == 2  # the two of the first run are adopted
     assert "$4.00 spent by 2 jobs so far" in notes and "measured over 2 committed jobs" in notes
 
@@ -198,7 +196,7 @@ def test_a_failed_attempt_was_paid_for_too(tmp_path: Path) -> None:
         return found
 
     made.compute.poll = poll  # type: ignore[method-assign]
-    _, failed, _ = run(made, watch(made, None))
+    _, failed, _ = run(made, allowed(made, None))
     assert len(failed) == 1
     kept = read_costs(made.lake.store, "p")
     assert len(kept) == 3 and {cost.committed for cost in kept} == {False}
@@ -208,7 +206,7 @@ def test_a_failed_attempt_was_paid_for_too(tmp_path: Path) -> None:
 def test_jobs_on_this_machine_have_no_cost_at_all(tmp_path: Path) -> None:
     made = bench(tmp_path, 1)
     made.states("running", "succeeded+commit")
-    of = watch(made, None)
+    of = allowed(made, None)
     assert len(run(made, of)[0]) == 1
     assert of.spent.jobs == 0 and not read_costs(made.lake.store, "p")
 

@@ -62,7 +62,7 @@ def test_the_plan_agrees_with_what_the_worker_then_counts(lake: Path, tmp_path: 
     prepared = kit.Prepared(lake, str(source))
     made = [prepared.embed(stride) for stride in range(3)]
     assert planned.todo.tokens.value == pytest.approx(sum(m.tokens for m in made))
-    assert planned.todo.windows.value == pytest.approx(sum(m.chunks for m in made))
+    assert planned.todo.windows.value == pytest.approx(sum(m.windows for m in made))
     assert planned.todo.rows.value == sum(m.rows_in for m in made)
 
 

@@ -84,7 +84,7 @@ def test_each_partition_has_the_figures_of_its_own(house: House) -> None:
     for key, data in made.items():
         manifest = json.loads(Path(data["manifest"]).read_text())
         assert data["dagster/row_count"] == manifest["rows_embedded"]
-        assert (data["tokens"], data["windows"]) == (manifest["tokens"], manifest["chunks"])
+        assert (data["tokens"], data["windows"]) == (manifest["tokens"], manifest["windows"])
         assert data["input_digest"] == manifest["input"]["digest"]
         assert (data["attempts"], data["jobs_in_this_run"], data["adopted"]) == (1, 1, False)
         assert (data["dimension"], data["dtype"], data["spec_id"]) == (32, "float32", kit.spec().spec_id)
@@ -325,7 +325,7 @@ def test_a_changed_stride_file_fails_before_any_embedding(house: House) -> None:
 
 def test_a_poisoned_partition_fails_after_its_attempts_and_the_others_stay_green(house: House, tmp_path: Path) -> None:
     house.prepare()
-    die = "if job.partition == 'b-00000': print('out of luck', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    die = "if job.shard.key == 'b-00000': print('out of luck', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
     house.python = kit.worker_python(tmp_path / "python", die)
     run = house.embed()
     failure = house.failure(run)
@@ -518,7 +518,7 @@ class _Cloud(kit.InProcess):
         self.cancelled: list[str] = []
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
-        return JobHandle(name, job.partition)
+        return JobHandle(name, job.shard.key)
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
         self.polls += 1

@@ -52,10 +52,10 @@ def index(prepared: Prepared) -> None:
     shards = []
     for stride in range(3):
         job = prepared.job(stride)
-        manifest = prepared.resource.shard(job.output)
+        manifest = prepared.resource.shard(job.shard)
         assert manifest is not None
         folder = layout.strides_folder(prepared.dataset.name, prepared.partitioning)
-        shards.append(ShardInput(job.output, manifest, folder, manifest.input.files))
+        shards.append(ShardInput(manifest, folder, manifest.input.files))
     build_table(prepared.resource, prepared.pipeline.embedding.spec_id, "d", shards)
 
 
@@ -115,7 +115,7 @@ def test_damaged_manifests_and_pointers_are_found(prepared: Prepared, lake: Path
     cases = {
         layout.raw_latest("d"): b'{"snapshot": "000000000000"}',
         f"{layout.raw_folder('d', raw.snapshot)}/_manifest.json": b"{",
-        f"{prepared.job(0).output}/_manifest.json": b'{"format": 1}',
+        f"{prepared.job(0).shard.folder}/_manifest.json": b'{"format": 1}',
     }
     for path, data in cases.items():
         target = lake / path
@@ -127,18 +127,18 @@ def test_damaged_manifests_and_pointers_are_found(prepared: Prepared, lake: Path
 
 
 def test_a_shard_under_a_foreign_name_is_found(prepared: Prepared, lake: Path) -> None:
-    shutil.copytree(lake / prepared.job(0).output, lake / prepared.job(2).output)
+    shutil.copytree(lake / prepared.job(0).shard.folder, lake / prepared.job(2).shard.folder)
     assert any("not here" in damage.what for damage in verify_lake(prepared.store).damages)
 
 
 def test_verify_finds_another_embedding_space(prepared: Prepared, lake: Path) -> None:
-    path = lake / prepared.job(1).manifest_path
-    manifest = unsealed(prepared.job(1).manifest_path, path.read_bytes())
+    path = lake / prepared.job(1).shard.manifest_path
+    manifest = unsealed(prepared.job(1).shard.manifest_path, path.read_bytes())
     other = load_model(kit.spec(pooling="last"))
     manifest["canaries"] = other.canaries.model_dump(mode="json")
-    path.write_bytes(sealed(prepared.job(1).manifest_path, manifest))
+    path.write_bytes(sealed(prepared.job(1).shard.manifest_path, manifest))
     found = verify_lake(prepared.store).damages
-    assert [damage.where for damage in found] == [prepared.job(1).output]
+    assert [damage.where for damage in found] == [prepared.job(1).shard.folder]
     assert "embedding space" in found[0].what
 
 
@@ -165,10 +165,10 @@ def test_gc_keeps_the_latest_snapshot_and_what_live_jobs_need(prepared: Prepared
     assert not any(prepared.raw.snapshot in item.path for item in find_garbage(prepared.store) if "raw" in item.path)
 
     prepared.store.delete("progress/d-00002")
-    (lake / new.job(0).output / "checkpoints").mkdir()
+    (lake / new.job(0).shard.folder / "checkpoints").mkdir()
     garbage = [item.path for item in find_garbage(prepared.store)]
     assert layout.raw_folder("d", prepared.raw.snapshot) in garbage
-    assert f"{new.job(0).output}/checkpoints" in garbage
+    assert f"{new.job(0).shard.folder}/checkpoints" in garbage
     for path in garbage:
         prepared.store.delete(path)
     assert verify_lake(prepared.store).damages == []
@@ -188,8 +188,8 @@ def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_d
     beats = {"committed": prepared.job(0), "failed": prepared.job(2)}
     beats["gone"] = beats["failed"].model_copy(update={"dataset": "gone", "partition": "gone-00002"})
     for name, job in beats.items():
-        state = {"spec_id": job.spec.spec_id, "partitioning": job.partitioning, "partition": job.partition}
-        prepared.store.create_json(f"progress/{job.partition}/{name}.json", state | {"at": "2026-01-01T00:00:00+00:00"})
+        state = {"spec_id": job.spec.spec_id, "partitioning": job.shard.partitioning.name, "partition": job.shard.key}
+        prepared.store.create_json(f"progress/{job.shard.key}/{name}.json", state | {"at": "2026-01-01T00:00:00+00:00"})
     prepared.resource.write_job(beats["gone"])
     found = {item.path for item in find_garbage(prepared.store)}
     assert {f"progress/{beats['committed'].partition}/committed.json", "progress/gone-00002/gone.json"} <= found
@@ -223,24 +223,29 @@ def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -
     folders = [
         layout.raw_folder("d", prepared.raw.snapshot),
         f"{layout.strides_folder('d', prepared.partitioning)}/00001",
-        prepared.job(0).output,
+        prepared.job(0).shard.folder,
     ]
     orphans = {f"{folder}/part-00000.3f2a91c07be4.parquet" for folder in folders}
-    orphans.add(f"{prepared.job(0).output}/part-00007.parquet")
-    uncommitted = f"{prepared.job(2).output}/part-00000.parquet"
+    orphans.add(f"{prepared.job(0).shard.folder}/part-00007.parquet")
+    uncommitted = f"{prepared.job(2).shard.folder}/part-00000.parquet"
     for path in [*orphans, uncommitted]:
         prepared.store.create(path, b"of an attempt that died")
     prepared.store.create(f"{folders[0]}/notes.txt", b"of a person")
     found = {item.path for item in find_garbage(prepared.store) if not item.path.startswith(("progress/", "jobs/"))}
     assert found == orphans
-    (lake / prepared.job(0).manifest_path).write_bytes(b"{")
+    (lake / prepared.job(0).shard.manifest_path).write_bytes(b"{")
     found = {item.path for item in find_garbage(prepared.store)}
-    assert not any(prepared.job(0).output in path for path in found), "a damaged manifest condemns nothing"
+    assert not any(prepared.job(0).shard.folder in path for path in found), "a damaged manifest condemns nothing"
 
 
 def test_gc_finds_the_temporaries_of_killed_puts_when_they_are_old(prepared: Prepared, lake: Path) -> None:
     name = f".x.json.{'0123456789abcdef' * 2}.tmp"
-    folders = ["jobs/d-00002", "embedding_spaces", prepared.job(0).output, f"{prepared.job(2).output}/checkpoints"]
+    folders = [
+        "jobs/d-00002",
+        "embedding_spaces",
+        prepared.job(0).shard.folder,
+        f"{prepared.job(2).shard.folder}/checkpoints",
+    ]
     for folder in folders:
         prepared.store.create(f"{folder}/{name}", b"half")
         prepared.store.create(f"{folder}/mine.tmp", b"not ours")
@@ -312,7 +317,7 @@ def test_cli_exit_codes_and_messages(cli: CliRunner, prepared: Prepared, lake: P
     assert (
         "nothing removed yet" in cli.invoke(app, ["gc"]).output or "nothing to remove" in cli.invoke(app, ["gc"]).output
     )
-    next((lake / prepared.job(0).output).glob("part-*.parquet")).unlink()
+    next((lake / prepared.job(0).shard.folder).glob("part-*.parquet")).unlink()
     damaged = cli.invoke(app, ["verify"])
     assert damaged.exit_code == 1 and "part-00000.parquet is missing" in damaged.output
     for flags in ([], ["--json"]):

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from embed_assets.upkeep.gc import find_garbage
 from embed_worker.engine.loading import load_tokenizer
+from embed_worker.errors import BadJob
 from embed_worker.lake import files, layout
-from embed_worker.lake.errors import BadJob
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
@@ -119,8 +119,8 @@ class CommitMachine(RuleBasedStateMachine):
         self.store = Store(lake)
         self.alive: list[Attempt] = []
         self.dead: list[Attempt] = []
-        self.shards = {job.output: Watched(self.store, job) for job in (job, self.jobs["spec"])}
-        self.main = self.shards[job.output]
+        self.shards = {job.shard.folder: Watched(self.store, job) for job in (job, self.jobs["spec"])}
+        self.main = self.shards[job.shard.folder]
         self.foreign = self.disturbed = False
         self.wins: dict[str, int] = {}
         self.damages = 0
@@ -144,7 +144,9 @@ class CommitMachine(RuleBasedStateMachine):
     def kill(self, which: int) -> None:
         self.dead.append(self.alive.pop(which % len(self.alive)))
 
-    @precondition(lambda self: self.mode == "damage" and self.damages < 3 and self.store.exists(self.main.job.output))
+    @precondition(
+        lambda self: self.mode == "damage" and self.damages < 3 and self.store.exists(self.main.job.shard.folder)
+    )
     @rule(number=st.integers(0, 40), kind=st.sampled_from(["truncate", "flip", "delete"]))
     def damage(self, number: int, kind: str) -> None:
         self.damages += 1
@@ -177,15 +179,15 @@ class CommitMachine(RuleBasedStateMachine):
             times -= place in (attempt.at, ANYWHERE)
             if attempt.wrote and self.every_write:
                 attempt.wrote = False
-                self.shards[attempt.job.output].look()
-        self.shards[attempt.job.output].look()
+                self.shards[attempt.job.shard.folder].look()
+        self.shards[attempt.job.shard.folder].look()
         if attempt.over:
             self.settle(attempt)
 
     def settle(self, attempt: Attempt) -> None:
         if attempt in self.alive:
             self.alive.remove(attempt)
-        output = attempt.job.output
+        output = attempt.job.shard.folder
         if attempt.won:
             self.wins[output] = self.wins.get(output, 0) + 1
             assert self.wins[output] <= self.shards[output].generation, "two attempts have won"
@@ -197,7 +199,7 @@ class CommitMachine(RuleBasedStateMachine):
             return
         try:
             jobs = [self.jobs["text"]]
-            if any(attempt.job.output != jobs[0].output for attempt in [*self.alive, *self.dead]):
+            if any(attempt.job.shard.folder != jobs[0].shard.folder for attempt in [*self.alive, *self.dead]):
                 jobs.append(self.jobs["spec"])
             for job in jobs:
                 self.finish(job, self.wake)
@@ -226,7 +228,7 @@ class CommitMachine(RuleBasedStateMachine):
 
         The zombies wake when the attempt gets to `wake`, or when all is over.
         """
-        shard = self.shards[job.output]
+        shard = self.shards[job.shard.folder]
         for _ in range(TRIES):
             if shard is self.main:
                 self.repair()

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from embed_worker.attempt.feeder import AHEAD, Feeder
-from embed_worker.attempt.units import Unit, make_unit
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.engine.hash import byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
 from tests.kits.worker import input_table, make_spec
@@ -20,8 +20,8 @@ def tables(count: int, rows: int = 3) -> Iterator[tuple[int, pa.Table]]:
         yield index, input_table([f"text {index} {row}" for row in range(rows)])
 
 
-def make(index: int, table: pa.Table) -> Unit:
-    return make_unit(index, table, TOKENIZER, "")
+def make(index: int, table: pa.Table) -> OpenCheckpoint:
+    return open_checkpoint(index, table, TOKENIZER, "")
 
 
 def finished(feeder: Feeder) -> None:
@@ -31,7 +31,7 @@ def finished(feeder: Feeder) -> None:
 
 def test_all_requests_come_once_and_in_order() -> None:
     begun: list[int] = []
-    feeder = Feeder(tables(5), make, lambda unit: begun.append(unit.index))
+    feeder = Feeder(tables(5), make, lambda checkpoint: begun.append(checkpoint.index))
     keys = []
     while (request := feeder.take(block=True)) is not None:
         keys.append(request[0])
@@ -45,28 +45,28 @@ def test_all_requests_come_once_and_in_order() -> None:
 def test_skipped_and_empty_units() -> None:
     begun: list[int] = []
 
-    def some(index: int, table: pa.Table) -> Unit | None:
+    def some(index: int, table: pa.Table) -> OpenCheckpoint | None:
         if index % 2:
             return None
         return make(index, input_table([None]) if index == 2 else table)
 
-    feeder = Feeder(tables(6), some, lambda unit: begun.append(unit.index))
+    feeder = Feeder(tables(6), some, lambda checkpoint: begun.append(checkpoint.index))
     keys = []
     while (request := feeder.take(block=True)) is not None:
         keys.append(request[0][0])
     assert sorted(set(keys)) == [0, 4]
-    assert begun == [0, 2, 4], "a unit without sequences is begun too, so that it is committed"
+    assert begun == [0, 2, 4], "a checkpoint without sequences is begun too, so that it is committed"
     finished(feeder)
 
 
 def test_without_block_it_never_waits() -> None:
     gate = threading.Event()
 
-    def slow(index: int, table: pa.Table) -> Unit:
+    def slow(index: int, table: pa.Table) -> OpenCheckpoint:
         assert gate.wait(60)
         return make(index, table)
 
-    feeder = Feeder(tables(1), slow, lambda unit: None)
+    feeder = Feeder(tables(1), slow, lambda checkpoint: None)
     assert feeder.take(block=False) is None and not feeder.exhausted
     gate.set()
     assert feeder.take(block=True) is not None
@@ -79,10 +79,10 @@ def test_an_error_in_the_thread_reaches_the_engine(where: str) -> None:
         yield from tables(1)
         raise RuntimeError("reading")
 
-    def refuse(index: int, table: pa.Table) -> Unit:
+    def refuse(index: int, table: pa.Table) -> OpenCheckpoint:
         raise RuntimeError("tokenising")
 
-    feeder = Feeder(broken(), refuse if where == "tokenising" else make, lambda unit: None)
+    feeder = Feeder(broken(), refuse if where == "tokenising" else make, lambda checkpoint: None)
     with pytest.raises(RuntimeError, match=where):
         while feeder.take(block=True) is not None:
             pass
@@ -94,13 +94,13 @@ def test_it_reads_ahead_but_only_so_far() -> None:
     made = threading.Semaphore(0)
     count = 0
 
-    def counting(index: int, table: pa.Table) -> Unit:
+    def counting(index: int, table: pa.Table) -> OpenCheckpoint:
         nonlocal count
         count += 1
         made.release()
         return make(index, table)
 
-    feeder = Feeder(tables(50), counting, lambda unit: None)
+    feeder = Feeder(tables(50), counting, lambda checkpoint: None)
     for _ in range(AHEAD + 1):
         assert made.acquire(timeout=60), "it must read ahead without being asked"
     assert not made.acquire(timeout=0.2), "one in its hand, AHEAD in the queue, no more"
@@ -110,7 +110,7 @@ def test_it_reads_ahead_but_only_so_far() -> None:
 
 @pytest.mark.parametrize("taken", [0, 1, 4])
 def test_stop_never_hangs_and_drops_the_rest(taken: int) -> None:
-    feeder = Feeder(tables(1000), make, lambda unit: None)
+    feeder = Feeder(tables(1000), make, lambda checkpoint: None)
     for _ in range(taken):
         feeder.take(block=True)
     finished(feeder)
@@ -118,7 +118,7 @@ def test_stop_never_hangs_and_drops_the_rest(taken: int) -> None:
 
 
 def test_stop_after_the_end_and_after_an_error() -> None:
-    feeder = Feeder(tables(0), make, lambda unit: None)
+    feeder = Feeder(tables(0), make, lambda checkpoint: None)
     assert feeder.take(block=True) is None
     finished(feeder)
 
@@ -126,7 +126,7 @@ def test_stop_after_the_end_and_after_an_error() -> None:
         raise RuntimeError
         yield
 
-    finished(Feeder(broken(), make, lambda unit: None))
+    finished(Feeder(broken(), make, lambda checkpoint: None))
 
 
 def test_what_goes_first_is_taken_before_the_rest_and_after_the_last() -> None:

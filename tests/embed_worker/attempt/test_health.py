@@ -16,7 +16,9 @@ from embed_worker.attempt.runner import run_job
 from embed_worker.engine.base import RequestSource, Result
 from embed_worker.engine.hash import HashEngine
 from embed_worker.engine.loading import CANARY_TEXTS
-from embed_worker.lake.errors import DamagedData, ExitCode, SickEngine
+from embed_worker.errors import SickEngine
+from embed_worker.exits import ExitCode
+from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
 from tests.kits.worker import (
@@ -79,7 +81,7 @@ def test_a_gpu_that_gives_wrong_vectors_is_found_before_the_commit(
         run(job, GoingBad(job, 30, 1.0))
     store = Store(lake)
     assert not Checkpoints(store, job).committed(), "nobody knows since when"
-    assert not store.exists(job.manifest_path) and store.exists(f"{job.output}/part-00003.parquet")
+    assert not store.exists(job.shard.manifest_path) and store.exists(f"{job.shard.folder}/part-00003.parquet")
     assert run(job)
     prove(job, TEXTS, tmp_path)
 

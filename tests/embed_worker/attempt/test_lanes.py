@@ -12,7 +12,7 @@ from embed_worker.attempt import lanes
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.lanes import Lane, engine_groups, lanes_of
 from embed_worker.attempt.runner import run_job
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 from embed_worker.lake.store import Store
 from tests.kits.worker import CountingEngine, Text, loaded, make_job, manifest_of, prove, run_lane, text_of
 
@@ -52,7 +52,7 @@ def test_the_first_lane_does_what_a_dead_one_left(lake: str, tmp_path: Path) -> 
 def test_a_later_lane_never_commits(lake: str) -> None:
     job = make_job(lake, TEXTS)
     assert run_job(job, lambda: loaded(job.spec), threading.Event(), lane=Lane(1, 2)) is False
-    assert not Store(lake).exists(job.manifest_path)
+    assert not Store(lake).exists(job.shard.manifest_path)
     assert Checkpoints(Store(lake), job).committed() == {1, 3, 5, 7, 9}
 
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from embed_worker.__main__ import Worker, answer_to
-from embed_worker.lake.errors import ExitCode
+from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
 from tests.kits.worker import leftovers, loaded, make_job, make_spec, make_texts, manifest_of, prove, write_job
@@ -64,7 +64,7 @@ def test_exit_codes_of_jobs(lake: str, tmp_path: Path) -> None:
     prove(job, TEXTS, tmp_path)
     code, error = Worker().run(str(tmp_path / "none.json"))
     assert code == ExitCode.BAD_JOB and error is not None and "none.json" in error
-    below_a_file = job.model_copy(update={"lake": f"{lake}/{job.manifest_path}/x"})
+    below_a_file = job.model_copy(update={"lake": f"{lake}/{job.shard.manifest_path}/x"})
     code, error = Worker().run(write_to(tmp_path / "j.json", below_a_file))
     assert code == ExitCode.UNAVAILABLE and error is not None and "EMBED_LAKE" in error
     assert (ExitCode.DONE, ExitCode.BAD_JOB, ExitCode.UNAVAILABLE, ExitCode.RETRY) == (0, 65, 69, 75)
@@ -201,8 +201,8 @@ def test_sigterm_in_mid_job_is_75_and_resumable(lake: str, tmp_path: Path) -> No
     assert process.returncode == 75
     assert b"told to stop" in err and b"never-reached" not in err and b"Traceback" not in err
     store = Store(lake)
-    assert not store.exists(job.manifest_path)
-    assert [n for n in store.list(f"{job.output}/checkpoints/rows-0000002") if n.endswith(".json")]
+    assert not store.exists(job.shard.manifest_path)
+    assert [n for n in store.list(f"{job.shard.folder}/checkpoints/rows-0000002") if n.endswith(".json")]
     assert store.list(".tmp") == [], "a polite end leaves no scratch"
     assert Worker().run(write_job(job)) == (ExitCode.DONE, None)
     prove(job, texts, tmp_path)
@@ -218,7 +218,7 @@ def test_serve_stops_its_job_when_stdin_closes_and_nobody_waits(lake: str) -> No
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert orjson.loads(out)["code"] == 75
-    assert not Store(lake).exists(job.manifest_path)
+    assert not Store(lake).exists(job.shard.manifest_path)
 
 
 def test_serve_leaves_after_an_error_that_may_have_broken_the_engine(lake: str, tmp_path: Path) -> None:

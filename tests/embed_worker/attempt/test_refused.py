@@ -8,7 +8,9 @@ import pytest
 
 from embed_worker.__main__ import Worker
 from embed_worker.attempt.checkpoints import Checkpoints
-from embed_worker.lake.errors import ExitCode, NotBegun, StoreAway, StoreUnavailable
+from embed_worker.errors import NotBegun
+from embed_worker.exits import ExitCode
+from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.job import load_job
 from embed_worker.lake.store import Store
 from tests.kits.fault_proxy import FaultProxy

@@ -18,12 +18,12 @@ TEXTS = make_texts(9)
 
 def retire(job: EmbedJob) -> None:
     lake = LakeResource(root=job.lake)
-    assert lake.retire(job.output, lake.shard(job.output))
+    assert lake.retire(job.shard, lake.shard(job.shard))
 
 
 def test_a_damaged_note_of_an_attempt_holds_up_no_commit(lake: str, tmp_path: Path) -> None:
     job = make_job(lake, TEXTS)
-    store, notes = Store(lake), f"{job.output}/checkpoints/attempts"
+    store, notes = Store(lake), f"{job.shard.folder}/checkpoints/attempts"
     for name, data in [("cut", b'{"attempt": "c'), ("list", b"[]"), ("empty", b"{}")]:
         store.create(f"{notes}/{name}.json", data)
     assert run(job) is True
@@ -36,7 +36,7 @@ def test_a_repair_leaves_the_files_to_those_who_may_commit_them(lake: str, tmp_p
     run(job)
     files = {file.path for file in manifest_of(job).listed}
     retire(job)
-    assert files <= set(Store(lake).list(job.output))
+    assert files <= set(Store(lake).list(job.shard.folder))
     assert run(job) is True
     assert {file.path for file in manifest_of(job).listed} == files, "whole ones are adopted"
     prove(job, TEXTS, tmp_path)
@@ -46,7 +46,7 @@ def test_a_sweep_removes_nothing_once_its_manifest_is_retired(lake: str, monkeyp
     job = make_job(lake, TEXTS)
     run(job)
     store = Store(lake)
-    checkpoints, part = Checkpoints(store, job), f"{job.output}/part-00007.parquet"
+    checkpoints, part = Checkpoints(store, job), f"{job.shard.folder}/part-00007.parquet"
 
     def meanwhile(place: str) -> None:
         if place == "sweep.begun":
@@ -75,7 +75,7 @@ def test_an_attempt_of_before_a_repair_commits_nothing(
     monkeypatch.setattr(failpoints, "reach", meanwhile)
     with pytest.raises(DamagedData, match="repaired meanwhile"):
         run(job)
-    assert not Store(lake).exists(job.manifest_path)
+    assert not Store(lake).exists(job.shard.manifest_path)
     assert run(job) is True
     prove(job, TEXTS, tmp_path)
     assert [name for name in leftovers(job) if not name.startswith("_retired-")] == []

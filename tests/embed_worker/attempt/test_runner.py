@@ -17,8 +17,10 @@ from embed_worker.attempt.place import place
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.hash import HashEngine
 from embed_worker.engine.loading import CANARY_TEXTS
+from embed_worker.errors import BadJob, Preempted
+from embed_worker.exits import ExitCode
 from embed_worker.lake import files
-from embed_worker.lake.errors import BadJob, DamagedData, ExitCode, Preempted, StoreUnavailable
+from embed_worker.lake.errors import DamagedData, StoreUnavailable
 from embed_worker.lake.job import EmbedJob, load_job
 from embed_worker.lake.layout import heartbeat_file
 from embed_worker.lake.spec import digest_of
@@ -96,7 +98,7 @@ def test_an_empty_partition_is_committed(lake: str, tmp_path: Path) -> None:
     job = make_job(lake, [])
     assert run(job) is True
     manifest = manifest_of(job)
-    assert (manifest.rows_in, manifest.chunks, manifest.files, manifest.dimension) == (0, 0, [], None)
+    assert (manifest.rows_in, manifest.windows, manifest.files, manifest.dimension) == (0, 0, [], None)
     assert leftovers(job) == []
 
 
@@ -116,7 +118,7 @@ def test_float16_and_not_normalised(lake: str, tmp_path: Path) -> None:
 
 def test_the_document_prompt_is_embedded_and_changes_the_place(lake: str, tmp_path: Path) -> None:
     plain, prompted = make_job(lake, TEXTS), make_job(f"{lake}2", TEXTS, prompts={"document": "doc: "})
-    assert plain.output != prompted.output
+    assert plain.shard.folder != prompted.shard.folder
     run(prompted)
     prove(prompted, TEXTS, tmp_path)
 
@@ -180,7 +182,7 @@ def test_duplicates_are_embedded_once(lake: str, tmp_path: Path) -> None:
     table = prove(job, texts, tmp_path)
     vectors = table.column("embedding").to_pylist()
     assert vectors[0] == vectors[1] == vectors[3] == vectors[4]
-    assert manifest_of(job).duplicate_chunks == 5
+    assert manifest_of(job).duplicate_windows == 5
 
 
 def test_a_long_text_of_many_windows(lake: str, tmp_path: Path) -> None:
@@ -213,9 +215,9 @@ def test_parts_are_written_while_the_engine_is_at_work(
 
     class Watching(CountingEngine):
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
-            at_work.append(sum(name.startswith("part-") for name in store.list(job.output)))
+            at_work.append(sum(name.startswith("part-") for name in store.list(job.shard.folder)))
             if text_of(ids).startswith("text 20"):  # of the last checkpoint: the earlier ones' parts are about to come
-                wait_for(lambda: store.exists(f"{job.output}/part-00003.parquet"))
+                wait_for(lambda: store.exists(f"{job.shard.folder}/part-00003.parquet"))
             return vector
 
     run(job, Watching(job.spec))
@@ -236,17 +238,19 @@ def test_row_groups_are_cut_too(lake: str, tmp_path: Path, monkeypatch: pytest.M
     run(job)
     prove(job, TEXTS, tmp_path)
     [part] = manifest_of(job).files
-    assert pq.ParquetFile(f"{lake}/{job.output}/{part.path}").num_row_groups == 6
+    assert pq.ParquetFile(f"{lake}/{job.shard.folder}/{part.path}").num_row_groups == 6
 
 
 def test_a_part_explains_itself_when_it_is_found_alone(lake: str) -> None:
     job = make_job(lake, TEXTS)
     run(job)
-    file = pq.ParquetFile(f"{lake}/{job.output}/part-00000.parquet")
+    file = pq.ParquetFile(f"{lake}/{job.shard.folder}/part-00000.parquet")
     about = orjson.loads(file.schema_arrow.metadata[METADATA_KEY])
     assert about["spec_id"] == job.spec.spec_id and about["spec"] == job.spec.identity()
     assert about["partition"] == "books-00003" and about["input_digest"] == job.input.digest
-    assert about["partitioning"] == job.partitioning and about["pipeline"] == "reviews" and about["format"] == 1
+    assert (
+        about["partitioning"] == job.shard.partitioning.name and about["pipeline"] == "reviews" and about["format"] == 1
+    )
     assert all(not field.nullable for field in file.schema_arrow)
     assert file.metadata.row_group(0).column(0).statistics.min == 3
 
@@ -261,9 +265,9 @@ def test_the_last_heartbeat_tells_the_end(lake: str) -> None:
     manifest = manifest_of(job)
     assert beat["phase"] == "committed"
     assert (beat["rows"], beat["rows_done"], beat["tokens_done"]) == (23, 23, manifest.tokens)
-    assert beat["partition"] == job.partition and beat["spec_id"] == job.spec.spec_id
+    assert beat["partition"] == job.shard.key and beat["spec_id"] == job.spec.spec_id
     assert beat["engine"]["engine"] == "hash" and beat["seconds"] >= 0 and "T" in beat["at"]
-    assert Store(lake).exists(heartbeat_file(job.partition, beat["attempt"]))
+    assert Store(lake).exists(heartbeat_file(job.shard.key, beat["attempt"]))
     assert beat["attempt"] == manifest.attempts[0]["attempt"]
     assert (beat["rows_own"], beat["tokens_own"]) == (23, manifest.tokens)
     assert 0 <= beat["phase_seconds"] <= beat["seconds"] and "price_per_hour" not in beat and "ending" not in beat
@@ -368,7 +372,7 @@ def test_a_stopped_run_is_resumed_where_it_was(lake: str, tmp_path: Path, after:
     with pytest.raises(Preempted):
         run(job, first, stop)
     store = Store(lake)
-    assert not store.exists(job.manifest_path)
+    assert not store.exists(job.shard.manifest_path)
     committed = _committed_rows(store, job)
     second = CountingEngine(job.spec)
     assert run(job, second) is True
@@ -390,7 +394,9 @@ def test_a_stopped_run_is_resumed_on_s3(s3_root: str, tmp_path: Path) -> None:
 
 
 def _committed_rows(store: Store, job: EmbedJob) -> set[int]:
-    names = [n for n in store.list(f"{job.output}/checkpoints/rows-{job.checkpoint_rows:07d}") if n.endswith(".json")]
+    names = [
+        n for n in store.list(f"{job.shard.folder}/checkpoints/rows-{job.checkpoint_rows:07d}") if n.endswith(".json")
+    ]
     size = job.checkpoint_rows
     return {row for name in names for row in range(int(name[:6]) * size, (int(name[:6]) + 1) * size)}
 
@@ -401,15 +407,15 @@ def test_stopped_before_it_began(lake: str) -> None:
     stop.set()
     with pytest.raises(Preempted):
         run(job, stop=stop)
-    assert not Store(lake).exists(job.manifest_path)
+    assert not Store(lake).exists(job.shard.manifest_path)
 
 
 def test_a_committed_partition_is_adopted_without_a_model(any_lake: str, tmp_path: Path) -> None:
     job = make_job(any_lake, TEXTS)
     run(job)
-    before = Store(any_lake).read(job.manifest_path)
+    before = Store(any_lake).read(job.shard.manifest_path)
     assert run_job(job, no_model, threading.Event()) is False
-    assert Store(any_lake).read(job.manifest_path) == before
+    assert Store(any_lake).read(job.shard.manifest_path) == before
     prove(job, TEXTS, tmp_path)
 
 
@@ -424,7 +430,7 @@ def test_adoption_sweeps_what_a_killed_winner_left(lake: str, tmp_path: Path) ->
         "._manifest.json.1f.tmp",
         "notes.txt",
     ):
-        store.create(f"{job.output}/{name}", b"left over")
+        store.create(f"{job.shard.folder}/{name}", b"left over")
     run_job(job, no_model, threading.Event())
     assert leftovers(job) == ["notes.txt"], "a stray part would be read as one of the shard's"
     prove(job, TEXTS, tmp_path)
@@ -491,7 +497,7 @@ def test_an_input_of_another_length_or_without_a_column(lake: str) -> None:
 
 def test_a_damaged_manifest_is_a_bad_job(lake: str) -> None:
     job = make_job(lake, TEXTS)
-    Store(lake).create(job.manifest_path, b'{"format": 1')
+    Store(lake).create(job.shard.manifest_path, b'{"format": 1')
     assert "_manifest.json" in refused(job)
 
 
@@ -539,7 +545,7 @@ def _preempted(lake: str, after: int = 19) -> EmbedJob:
 def test_damaged_checkpoint_data_is_made_anew_by_the_retry(lake: str, tmp_path: Path, damage: str) -> None:
     job = _preempted(lake)
     store = Store(lake)
-    path = next(p for p, _ in store.walk(f"{job.output}/checkpoints") if p.endswith(".parquet"))
+    path = next(p for p, _ in store.walk(f"{job.shard.folder}/checkpoints") if p.endswith(".parquet"))
     before = store.read(path)
     store.delete(path)
     if damage == "cut":
@@ -549,7 +555,7 @@ def test_damaged_checkpoint_data_is_made_anew_by_the_retry(lake: str, tmp_path: 
     with pytest.raises(Exception, match=r"missing|bytes|sha256") as caught:
         run(job)
     assert getattr(caught.value, "exit_code", None) == ExitCode.RETRY
-    assert not store.exists(job.manifest_path)
+    assert not store.exists(job.shard.manifest_path)
     assert run(job)
     prove(job, TEXTS, tmp_path)
     assert leftovers(job) == []
@@ -559,7 +565,7 @@ def test_damaged_checkpoint_data_is_made_anew_by_the_retry(lake: str, tmp_path: 
 def test_an_unreadable_checkpoint_record_is_made_anew(lake: str, tmp_path: Path, text: bytes) -> None:
     job = _preempted(lake)
     store = Store(lake)
-    path = next(p for p, _ in store.walk(f"{job.output}/checkpoints/rows-0000004") if p.endswith(".json"))
+    path = next(p for p, _ in store.walk(f"{job.shard.folder}/checkpoints/rows-0000004") if p.endswith(".json"))
     store.delete(path)
     store.create(path, text)
     assert run(job)
@@ -585,8 +591,8 @@ def test_a_record_whose_put_was_answered_twice_is_still_ours(
 def test_damaged_parts_of_a_dead_attempt_are_replaced(lake: str, tmp_path: Path) -> None:
     job = make_job(lake, TEXTS)
     store = Store(lake)
-    store.create(f"{job.output}/part-00000.parquet", b"half a part")
-    store.create(f"{job.output}/rejects.parquet", b"half")
+    store.create(f"{job.shard.folder}/part-00000.parquet", b"half a part")
+    store.create(f"{job.shard.folder}/rejects.parquet", b"half")
     assert run(job)
     prove(job, TEXTS, tmp_path)
     assert leftovers(job) == []
@@ -597,10 +603,10 @@ def test_a_retired_manifest_has_the_work_done_anew(lake: str, tmp_path: Path) ->
     job = make_job(lake, TEXTS)
     run(job)
     store = Store(lake)
-    part = f"{job.output}/part-00000.parquet"
+    part = f"{job.shard.folder}/part-00000.parquet"
     store.delete(part)
     store.create(part, b"damaged")
-    store.delete(job.manifest_path)
+    store.delete(job.shard.manifest_path)
     assert run(job)
     prove(job, TEXTS, tmp_path)
 
@@ -621,11 +627,11 @@ def test_a_full_disk_is_retryable_and_then_resumed(small_disk: Path, tmp_path: P
     assert code == ExitCode.RETRY
     assert error is not None and "no space left" in error and "Free some space" in error and "\n" not in error
     store = Store(job.lake)
-    assert not store.exists(job.manifest_path)
+    assert not store.exists(job.shard.manifest_path)
     assert store.list(".tmp") == []
     committed = _committed_rows(store, job)
     assert committed, "the test's disk must hold some checkpoints"
-    assert not [p for p, _ in store.walk(job.output) if p.endswith(".tmp")]
+    assert not [p for p, _ in store.walk(job.shard.folder) if p.endswith(".tmp")]
     ballast.unlink()
     engine = CountingEngine(job.spec)
     assert run(job, engine)

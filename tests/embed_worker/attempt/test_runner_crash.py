@@ -140,7 +140,7 @@ def test_kill_9_at_random_moments(lake: str, tmp_path: Path) -> None:
         process.communicate()
     committed = committed_rows(store, job)
     last = CountingEngine(job.spec)
-    done = store.exists(job.manifest_path)
+    done = store.exists(job.shard.manifest_path)
     assert run(job, last) is not done, f"seed {seed}"
     prove(job, texts, tmp_path)
     assert leftovers(job) == []
@@ -178,7 +178,7 @@ def test_a_kill_loses_at_most_the_checkpoints_in_hand(lake: str, tmp_path: Path)
 
 
 def committed_rows(store: Store, job: Any) -> set[int]:
-    names = store.list(f"{job.output}/checkpoints/rows-{job.checkpoint_rows:07d}")
+    names = store.list(f"{job.shard.folder}/checkpoints/rows-{job.checkpoint_rows:07d}")
     indices = [int(name[:6]) for name in names if name.endswith(".json") and not name.startswith(".")]
     size = job.checkpoint_rows
     return {row for i in indices for row in range(i * size, min((i + 1) * size, job.input.rows))}

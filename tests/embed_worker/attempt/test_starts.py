@@ -4,7 +4,8 @@ import pytest
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.starts import LIMIT, check_starts
-from embed_worker.lake.errors import BadJob, ExitCode
+from embed_worker.errors import BadJob
+from embed_worker.exits import ExitCode
 from embed_worker.lake.store import Store
 from tests.kits.worker import make_job, make_texts
 

@@ -36,4 +36,4 @@ def test_repeats_are_embedded_once_across_checkpoints(lake: str, tmp_path: Path)
     manifest = manifest_of(job)
     distinct = len(set(texts))
     assert len(engine.seen) == distinct == len(set(engine.seen))
-    assert manifest.duplicate_chunks == len(texts) - distinct
+    assert manifest.duplicate_windows == len(texts) - distinct

@@ -12,7 +12,7 @@ from embed_worker.engine import loading as models
 from embed_worker.engine.base import ListSource, embed_list
 from embed_worker.engine.hash import DIMENSION, HashEngine, byte_tokenizer
 from embed_worker.engine.loading import CANARY_TEXTS, load_model
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 from embed_worker.lake.spec import EmbeddingSpec
 from tests.kits.worker import CountingEngine, make_spec
 

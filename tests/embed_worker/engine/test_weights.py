@@ -10,7 +10,7 @@ import pytest
 from embed_worker.engine.hash import byte_tokenizer
 from embed_worker.engine.loading import load_tokenizer
 from embed_worker.engine.weights import CACHE, check_weights, model_folder
-from embed_worker.lake.errors import BadJob, WorkerError
+from embed_worker.errors import BadJob, WorkerError
 from tests.kits.worker import make_spec
 
 

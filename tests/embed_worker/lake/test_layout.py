@@ -81,9 +81,9 @@ def test_format_1_paths_stay_as_they_are() -> None:
     assert layout.raw_folder("books", "0a1b") == "raw_reviews/books/0a1b"
     assert layout.raw_latest("books") == "raw_reviews/books/_latest.json"
     assert layout.strides_folder("books", partitioning) == "stride_partitions/books/0a1b2c3d4e5f-stride-00500"
-    assert layout.shard_folder("books", "minilm-12", partitioning, 42) == (
-        "embedding_shards/books/minilm-12/0a1b2c3d4e5f-stride-00500/00042"
-    )
+    shard = layout.ShardId.of("books", "minilm-12", partitioning, 42)
+    assert shard.folder == "embedding_shards/books/minilm-12/0a1b2c3d4e5f-stride-00500/00042"
+    assert (shard.key, shard.partitioning) == ("books-00042", partitioning)
     assert layout.part_name(3) == "part-00003.parquet"
     assert layout.partition_key("books", 42) == "books-00042"
     assert layout.job_file("books-00042", "ff") == "jobs/books-00042/ff.json"

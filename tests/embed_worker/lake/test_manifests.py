@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, digest_of_files
-from embed_worker.lake.manifests import BadManifest, Canaries, InputRef, RawManifest, ShardManifest, read_manifest
+from embed_worker.lake.layout import Partitioning, ShardId
+from embed_worker.lake.manifests import Canaries, InputRef, RawManifest, ShardManifest, read_manifest
 from embed_worker.lake.store import Store
 from tests.kits.worker import make_spec
 
@@ -18,10 +20,7 @@ def shard(**changes: Any) -> dict[str, Any]:
     spec = make_spec()
     values: dict[str, Any] = {
         "pipeline": "reviews",
-        "partition": "books-00003",
-        "dataset": "books",
-        "stride": 3,
-        "spec_id": spec.spec_id,
+        "shard": ShardId.of("books", spec.spec_id, Partitioning("0a1b2c3d4e5f", "stride", 10), 3),
         "spec": spec,
         "input": InputRef(path="x", digest="d", rows=10, files=[FILE]),
         "files": [FILE],
@@ -29,9 +28,9 @@ def shard(**changes: Any) -> dict[str, Any]:
         "rows_embedded": 8,
         "rows_rejected": 2,
         "rejects_by_reason": {"null text": 1, "blank text": 1},
-        "chunks": 9,
+        "windows": 9,
         "tokens": 90,
-        "duplicate_chunks": 0,
+        "duplicate_windows": 0,
         "dimension": 32,
         "dtype": "float32",
         "canaries": None,
@@ -115,7 +114,7 @@ def test_the_data_version_is_of_the_content_alone() -> None:
     other_file = FILE.model_copy(update={"sha256": "cd" * 32})
     for changes in (
         {"files": [other_file]},
-        {"spec_id": "other"},
+        {"shard": base.shard.model_copy(update={"spec_id": "other"})},
         {"input": base.input.model_copy(update={"digest": "e"})},
     ):
         assert ShardManifest(**shard(**changes)).data_version != base.data_version

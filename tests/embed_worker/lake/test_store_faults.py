@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embed_worker.exits import ExitCode
 from embed_worker.lake import store as store_module
-from embed_worker.lake.errors import ExitCode, StoreAway, StoreUnavailable
+from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.store import Store
 from tests.kits.fault_proxy import STORM, FaultProxy
 from tests.kits.store_suite import race
@@ -221,7 +222,7 @@ def test_credentials_that_expire_in_mid_run_give_one_clear_error_and_the_job_res
         assert ended.stderr.count("the credentials have expired. Renew them") in (1, 2)  # the heartbeat says so, too
         assert "Traceback" not in ended.stderr
         record_faults(proxy)
-        committed = {path for path, _ in Store(s3_root).walk(job.output) if path.endswith(".json")}
+        committed = {path for path, _ in Store(s3_root).walk(job.shard.folder) if path.endswith(".json")}
         assert len([path for path in committed if "/rows-" in path]) == 2
 
         ended = worker("renewed")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from embed_worker.lake.errors import ExitCode, StoreUnavailable
+from embed_worker.exits import ExitCode
+from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
 from tests.kits.store_suite import StoreSuite, race
 

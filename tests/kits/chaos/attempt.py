@@ -21,8 +21,8 @@ from embed_worker.attempt.runner import run_job
 from embed_worker.engine.base import ListSource, RequestSource, Result
 from embed_worker.engine.hash import HashEngine
 from embed_worker.engine.loading import LoadedModel, load_model
+from embed_worker.errors import Preempted
 from embed_worker.lake import failpoints
-from embed_worker.lake.errors import Preempted
 from embed_worker.lake.job import load_job
 from embed_worker.lake.spec import EmbeddingSpec
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from embed_worker.lake.errors import ExitCode
+from embed_worker.exits import ExitCode
 from embed_worker.lake.failpoints import VARIABLE
 from embed_worker.lake.job import EmbedJob
 from resources.compute import Compute, ComputeResource, JobHandle, JobState, JobStatus, tail_of

@@ -17,8 +17,8 @@ import pytest
 from embed_assets.upkeep import gc
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.runner import UNWRITTEN
+from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
-from embed_worker.lake.errors import ExitCode
 from embed_worker.lake.store import Store
 from tests.kits.chaos.attempt import KILLED, Orders, carry_out, diary_of, state_of
 from tests.kits.chaos.record import record
@@ -130,14 +130,14 @@ class Partition:
     def take_part_names(self) -> None:
         """Puts other content where the parts would go, as a damaged file or one of another worker's cut."""
         for index in range(2):
-            self.store.create(f"{self.job.output}/{layout.part_name(index)}", b"not what you think")
+            self.store.create(f"{self.job.shard.folder}/{layout.part_name(index)}", b"not what you think")
 
     @property
     def committed(self) -> bool:
-        return self.store.exists(self.job.manifest_path)
+        return self.store.exists(self.job.shard.manifest_path)
 
     def manifest(self) -> bytes:
-        return self.store.read(self.job.manifest_path)
+        return self.store.read(self.job.shard.manifest_path)
 
     def log(self) -> str:
         """What the last attempts said, for a test that fails."""
@@ -157,7 +157,7 @@ class Partition:
         found = Counter(zip(*(table.column(name).to_pylist() for name in ("row_id", "chunk")), strict=True))
         lost = len(wanted - {row for row, _ in found})
         doubled = sum(count - 1 for count in found.values())
-        orphans = self._orphans(self.job.output)  # after the sweep
+        orphans = self._orphans(self.job.shard.folder)  # after the sweep
         self._remove_garbage()
         orphans += self._orphans("")
         record(kills=self.kills, zombies=zombies, lost=lost, doubled=doubled, orphans=len(orphans))
@@ -178,9 +178,9 @@ class Partition:
         """Files that no manifest accounts for. Listings may show folders without any: SeaweedFS keeps them."""
         accounted = {
             *self.kept,
-            self.job.manifest_path,
+            self.job.shard.manifest_path,
             f"embedding_spaces/{self.job.spec.spec_id}.json",
-            *(f"{self.job.output}/{file.path}" for file in manifest_of(self.job).listed),
+            *(f"{self.job.shard.folder}/{file.path}" for file in manifest_of(self.job).listed),
         }
         return [path for path, _ in self.store.walk(folder) if path not in accounted]
 

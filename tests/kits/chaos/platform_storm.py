@@ -16,8 +16,9 @@ from embed_assets.graph.common import EMBEDDING_SHARDS, asset_key
 from embed_assets.upkeep import gc
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import files, layout
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.failpoints import VARIABLE
-from embed_worker.lake.manifests import BadManifest, Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.store import Store
 from tests.kits.chaos import zygote
 from tests.kits.chaos.detached_compute import Jobs
@@ -123,7 +124,7 @@ class Proof:
     def wrong_shards(self) -> list[str]:
         """Partitions that do not have their rows and vectors exactly once, as an undisturbed lake has them."""
         shards = self.shards()
-        whole = [m.partition for m in shards.values() if m is not None]
+        whole = [m.shard.key for m in shards.values() if m is not None]
         if sorted(whole) != self.partitions:
             return [f"manifests: {sorted(shards)}"]
         return [path for path, m in shards.items() if m is not None and not self.same(path, m)]

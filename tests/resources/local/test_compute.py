@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome, Plan
+from embed_assets.checks.proof import Proof
+from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome
 from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.local.compute import LocalCompute, LocalComputeResource
@@ -51,12 +52,12 @@ class Machine:
         final = [state for state in JobState if state.final]
         return self.until(*final, handles=list(handles))
 
-    def drive(self, *plans: Plan, **options: Any) -> list[Outcome]:
-        return list(Driver(self.ready.resource, self.compute, plans, **options).run())
-
-    def plan(self, stride: int, **changes: Any) -> Plan:
-        job: EmbedJob = self.ready.job(stride, **changes)
-        return Plan(job.partition, job)
+    def drive(self, *jobs: EmbedJob, **options: Any) -> list[Outcome]:
+        driver = Driver(
+            self.ready.resource, self.compute, jobs,
+            prove=lambda job, manifest: Proof(), tell=lambda text, *, warning=False: self.told.append(text), **options,
+        )  # fmt: skip
+        return list(driver.run())
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_many_jobs_share_one_process_that_loads_its_engine_once(tmp_path: Path, 
     assert [status.state for status in statuses] == [JobState.SUCCEEDED] * 4
     assert len(machine.seen) == 1
     assert len(list((tmp_path / "logs").iterdir())) == 1
-    assert all(machine.ready.resource.shard(machine.ready.job(stride).output) for stride in range(4))
+    assert all(machine.ready.resource.shard(machine.ready.job(stride).shard) for stride in range(4))
 
 
 def test_two_workers_work_side_by_side(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_killed_worker_is_noticed_and_its_job_done_by_another(tmp_path: Path) 
     once = tmp_path / "once"
     body = f"if not os.path.exists({str(once)!r}): open({str(once)!r}, 'w').close(); os.kill(os.getpid(), 9)"
     machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", body))
-    outcomes = machine.drive(*(machine.plan(stride) for stride in range(4)))
+    outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
     committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
     assert sorted(outcome.attempts for outcome in committed) == [1, 1, 1, 2]
     said = [outcome.text for outcome in outcomes if isinstance(outcome, Note) and outcome.warning]
@@ -128,11 +129,11 @@ def test_a_killed_worker_is_noticed_and_its_job_done_by_another(tmp_path: Path) 
 def test_a_broken_engine_fails_no_job_but_its_own(tmp_path: Path) -> None:
     """A CUDA error stays with its process: each job that it were given would fail at once."""
     body = (
-        "worker.broken = job.stride == 1 or getattr(worker, 'broken', False)\n"
+        "worker.broken = job.shard.stride == 1 or getattr(worker, 'broken', False)\n"
         "    if worker.broken: raise RuntimeError('CUDA error: an illegal memory access was encountered')"
     )
     machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", body))
-    outcomes = machine.drive(*(machine.plan(stride) for stride in range(4)))
+    outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
     committed = {outcome.key: outcome.attempts for outcome in outcomes if isinstance(outcome, Committed)}
     (failed,) = (outcome for outcome in outcomes if isinstance(outcome, Failed))
     assert failed.attempts == 3 and "RuntimeError: CUDA error" in failed.error
@@ -159,7 +160,7 @@ def test_a_worker_killed_from_outside_in_the_middle_of_a_job(tmp_path: Path) -> 
 
 def test_a_worker_that_cannot_start_fails_its_job_with_its_last_words(tmp_path: Path) -> None:
     machine = Machine(tmp_path, kit.shell_python(tmp_path / "python", 'echo "no module named vllm" >&2; exit 3'))
-    outcomes = machine.drive(machine.plan(0), max_attempts=2)
+    outcomes = machine.drive(machine.ready.job(0), max_attempts=2)
     (failed,) = (outcome for outcome in outcomes if isinstance(outcome, Failed))
     assert (failed.attempts, failed.error) == (2, "the worker process ended with exit code 3")
     assert "no module named vllm" in failed.log
@@ -172,7 +173,7 @@ def test_what_a_worker_prints_is_not_taken_for_an_answer(tmp_path: Path) -> None
     handle = machine.submit(0)
     (status,) = machine.final(handle)
     assert status.state is JobState.SUCCEEDED
-    assert machine.ready.resource.shard(machine.ready.job(0).output) is not None
+    assert machine.ready.resource.shard(machine.ready.job(0).shard) is not None
     machine.compute.close()
 
 
@@ -279,11 +280,11 @@ def test_a_query_that_cannot_be_embedded_says_why(tmp_path: Path) -> None:
 
 
 def test_the_driver_embeds_a_whole_dataset_with_real_workers(machine: Machine) -> None:
-    plans = [machine.plan(stride) for stride in range(4)]
-    outcomes = [outcome for outcome in machine.drive(*plans) if isinstance(outcome, Committed)]
-    assert sorted(outcome.key for outcome in outcomes) == [plan.key for plan in plans]
+    jobs = [machine.ready.job(stride) for stride in range(4)]
+    outcomes = [outcome for outcome in machine.drive(*jobs) if isinstance(outcome, Committed)]
+    assert sorted(outcome.job.shard.key for outcome in outcomes) == [job.shard.key for job in jobs]
     assert sum(outcome.manifest.rows_embedded for outcome in outcomes) == 20
     before = json.dumps([outcome.manifest.created_at for outcome in outcomes])
-    again = [outcome for outcome in machine.drive(*plans) if isinstance(outcome, Committed)]
+    again = [outcome for outcome in machine.drive(*jobs) if isinstance(outcome, Committed)]
     assert all(outcome.adopted for outcome in again)
     assert sorted(json.loads(before)) == sorted(outcome.manifest.created_at for outcome in again)

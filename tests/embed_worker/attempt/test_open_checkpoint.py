@@ -9,91 +9,91 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embed_worker.attempt.units import Unit, check_input, checkpoint_tables, make_unit
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint, check_input, checkpoint_tables, open_checkpoint
 from embed_worker.engine.hash import DIMENSION, byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 from embed_worker.lake.table import shard_schema
 from tests.kits.worker import input_table, make_job, make_spec
 
 TOKENIZER = TextTokenizer(byte_tokenizer(), make_spec(max_tokens=12, overlap=2))
 
 
-def unit_of(texts: list[str | None], prompt: str = "") -> Unit:
-    return make_unit(7, input_table(texts), TOKENIZER, prompt)
+def unit_of(texts: list[str | None], prompt: str = "") -> OpenCheckpoint:
+    return open_checkpoint(7, input_table(texts), TOKENIZER, prompt)
 
 
-def fill(unit: Unit, dtype: str = "float32") -> Unit:
-    unit.begin(4, dtype)
-    for sequence in range(len(unit.sequences)):
-        unit.put(sequence, np.full(4, sequence, dtype=np.float32))
-    return unit
+def fill(checkpoint: OpenCheckpoint, dtype: str = "float32") -> OpenCheckpoint:
+    checkpoint.begin(4, dtype)
+    for sequence in range(len(checkpoint.sequences)):
+        checkpoint.put(sequence, np.full(4, sequence, dtype=np.float32))
+    return checkpoint
 
 
 def test_rows_without_text_are_rejected_with_their_reason() -> None:
-    unit = unit_of(["a", None, "", " \t\n\u00a0", "b"])
-    assert [(r.row_id, r.id, r.reason) for r in unit.rejects] == [
+    checkpoint = unit_of(["a", None, "", " \t\n\u00a0", "b"])
+    assert [(r.row_id, r.id, r.reason) for r in checkpoint.rejects] == [
         (13, "id-13", "null text"),
         (23, "id-23", "blank text"),
         (33, "id-33", "blank text"),
     ]
-    assert unit.rows == 5 and list(unit.row_ids) == [3, 43]
+    assert checkpoint.rows == 5 and list(checkpoint.row_ids) == [3, 43]
 
 
 def test_identical_sequences_are_given_to_the_engine_once() -> None:
-    unit = unit_of(["same", "other", "same", "same"])
-    assert len(unit.sequences) == 2
-    assert list(unit.sequence_of) == [0, 1, 0, 0]
+    checkpoint = unit_of(["same", "other", "same", "same"])
+    assert len(checkpoint.sequences) == 2
+    assert list(checkpoint.sequence_of) == [0, 1, 0, 0]
 
 
 def test_windows_carry_chunk_numbers_and_passages() -> None:
-    unit = unit_of(["short", "abcdefghijklmnopqrst"])
-    assert list(unit.row_ids) == [3, 13, 13, 13]
-    assert list(unit.chunks) == [0, 0, 1, 2]
-    assert [(int(s), int(e)) for s, e in zip(unit.starts, unit.ends, strict=True)] == [
+    checkpoint = unit_of(["short", "abcdefghijklmnopqrst"])
+    assert list(checkpoint.row_ids) == [3, 13, 13, 13]
+    assert list(checkpoint.numbers) == [0, 0, 1, 2]
+    assert [(int(s), int(e)) for s, e in zip(checkpoint.starts, checkpoint.ends, strict=True)] == [
         (0, 5),
         (0, 10),
         (8, 18),
         (16, 20),
     ]
-    assert list(unit.n_tokens) == [len(unit.sequences[s]) for s in unit.sequence_of]
+    assert list(checkpoint.n_tokens) == [len(checkpoint.sequences[s]) for s in checkpoint.sequence_of]
 
 
 def test_put_says_when_the_last_one_is_in() -> None:
-    unit = unit_of(["a", "b", "c"])
-    unit.begin(4, "float32")
-    assert [unit.put(s, np.ones(4, dtype=np.float32)) for s in (2, 0, 1)] == [False, False, True]
+    checkpoint = unit_of(["a", "b", "c"])
+    checkpoint.begin(4, "float32")
+    assert [checkpoint.put(s, np.ones(4, dtype=np.float32)) for s in (2, 0, 1)] == [False, False, True]
 
 
 @pytest.mark.parametrize("bad", ["engine: too long", np.nan, np.inf, -np.inf])
 def test_one_refused_window_refuses_its_row_whole_and_all_its_duplicates(lake: str, bad: object) -> None:
-    unit = unit_of(["keep", "abcdefghijklmnopqrst", "abcdefghij", None])
-    assert unit.sequence_of[1] == unit.sequence_of[4], "the row's first window is the other row's only one"
-    unit.begin(DIMENSION, "float32")
-    for sequence in range(len(unit.sequences)):
+    checkpoint = unit_of(["keep", "abcdefghijklmnopqrst", "abcdefghij", None])
+    assert checkpoint.sequence_of[1] == checkpoint.sequence_of[4], "the row's first window is the other row's only one"
+    checkpoint.begin(DIMENSION, "float32")
+    for sequence in range(len(checkpoint.sequences)):
         vector = np.full(DIMENSION, sequence, dtype=np.float32)
-        if sequence == unit.sequence_of[1]:
+        if sequence == checkpoint.sequence_of[1]:
             if isinstance(bad, str):
-                unit.put(sequence, bad)
+                checkpoint.put(sequence, bad)
                 continue
             vector[5] = bad
-        unit.put(sequence, vector)
+        checkpoint.put(sequence, vector)
     reason = bad if isinstance(bad, str) else "non-finite vector"
-    assert [(r.row_id, r.id, r.reason) for r in unit.all_rejects()] == [
+    assert [(r.row_id, r.id, r.reason) for r in checkpoint.all_rejects()] == [
         (13, "id-13", reason),
         (23, "id-23", reason),
         (33, "id-33", "null text"),
     ]
-    table = unit.table(shard_schema(make_job(lake, ["x"]), DIMENSION))
+    table = checkpoint.table(shard_schema(make_job(lake, ["x"]), DIMENSION))
     assert table is not None and table.column("row_id").to_pylist() == [3]
 
 
 def test_a_vector_that_overflows_the_stored_type_is_refused() -> None:
-    unit = unit_of(["a", "b"])
-    unit.begin(4, "float16")
-    unit.put(0, np.array([1, 2, 3, 70_000], dtype=np.float32))
-    unit.put(1, np.array([1, 2, 3, 65_000], dtype=np.float32))
-    assert [(r.row_id, r.reason) for r in unit.all_rejects()] == [(3, "non-finite vector")]
+    checkpoint = unit_of(["a", "b"])
+    checkpoint.begin(4, "float16")
+    checkpoint.put(0, np.array([1, 2, 3, 70_000], dtype=np.float32))
+    checkpoint.put(1, np.array([1, 2, 3, 65_000], dtype=np.float32))
+    assert [(r.row_id, r.reason) for r in checkpoint.all_rejects()] == [(3, "non-finite vector")]
 
 
 def test_the_table_is_in_the_shards_schema(lake: str) -> None:
@@ -108,8 +108,8 @@ def test_the_table_is_in_the_shards_schema(lake: str) -> None:
 
 
 def test_a_checkpoint_of_rejects_alone_has_no_table(lake: str) -> None:
-    unit = fill(unit_of([None, ""]))
-    assert unit.sequences == [] and unit.table(shard_schema(make_job(lake, ["x"]), 4)) is None
+    checkpoint = fill(unit_of([None, ""]))
+    assert checkpoint.sequences == [] and checkpoint.table(shard_schema(make_job(lake, ["x"]), 4)) is None
 
 
 @settings(max_examples=25)

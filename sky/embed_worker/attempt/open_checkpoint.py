@@ -11,21 +11,22 @@ import pyarrow.parquet as pq
 from embed_worker.attempt.checkpoints import Reject
 from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.lake.errors import BadJob
+from embed_worker.errors import BadJob
 from embed_worker.lake.table import embedding_column
 
 COLUMNS = ["row_id", "id", "text"]
 
 
 @dataclass
-class Unit:
+class OpenCheckpoint:
     """One checkpoint on its way through the engine. Arrays have one entry a window, in final order."""
 
     index: int
     rows: int
     row_ids: np.ndarray
     ids: list[str]
-    chunks: np.ndarray
+    numbers: np.ndarray
+    """Of each window in its row's text, from 0."""
     n_tokens: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
@@ -39,7 +40,7 @@ class Unit:
     """Sequences whose vector an earlier checkpoint had already."""
     vectors: np.ndarray | None = None
     open: int = 0
-    refused: dict[int, str] = field(default_factory=dict)
+    without_vector: dict[int, str] = field(default_factory=dict)
 
     def begin(self, dimension: int, dtype: str) -> None:
         self.vectors = np.empty((len(self.sequences), dimension), dtype=dtype)
@@ -61,33 +62,33 @@ class Unit:
         """Takes one result; True when it was the last."""
         assert self.vectors is not None
         if isinstance(vector, str):
-            self.refused[sequence] = vector
+            self.without_vector[sequence] = vector
         else:
             with np.errstate(over="ignore"):
                 self.vectors[sequence] = vector
             if not np.isfinite(self.vectors[sequence]).all():  # also what overflows in float16
-                self.refused[sequence] = "non-finite vector"
+                self.without_vector[sequence] = "non-finite vector"
         self.open -= 1
         return self.open == 0
 
     def all_rejects(self) -> list[Reject]:
-        """Rejects of reading and of the engine, by row id. A row with one refused window is refused whole."""
-        refused = {}
+        """Rejects of reading and of the engine, by row id. A row with one window without a vector is rejected whole."""
+        rejected = {}
         for window, sequence in enumerate(self.sequence_of):
-            if (reason := self.refused.get(int(sequence))) is not None:
+            if (reason := self.without_vector.get(int(sequence))) is not None:
                 row = int(self.row_ids[window])
-                refused[row] = Reject(row_id=row, id=self.ids[window], reason=reason)
-        return sorted([*self.rejects, *refused.values()], key=lambda r: r.row_id)
+                rejected[row] = Reject(row_id=row, id=self.ids[window], reason=reason)
+        return sorted([*self.rejects, *rejected.values()], key=lambda r: r.row_id)
 
     def kept(self) -> np.ndarray:
-        """Positions of the windows whose rows are not refused."""
-        if not self.refused:
+        """Positions of the windows whose rows are not rejected."""
+        if not self.without_vector:
             return np.arange(len(self.row_ids))
-        bad = self.row_ids[np.isin(self.sequence_of, list(self.refused))]
+        bad = self.row_ids[np.isin(self.sequence_of, list(self.without_vector))]
         return np.flatnonzero(~np.isin(self.row_ids, bad))
 
     def table(self, schema: pa.Schema) -> pa.Table | None:
-        """The checkpoint's rows in the shard's schema, ordered by row_id and chunk; None without rows."""
+        """The checkpoint's rows in the shard's schema, ordered by row_id and window; None without rows."""
         keep = self.kept()
         if not len(keep):
             return None
@@ -97,7 +98,7 @@ class Unit:
             [
                 pa.array(self.row_ids[keep], pa.int64()),
                 pa.array(ids, pa.string()),
-                pa.array(self.chunks[keep], pa.int32()),
+                pa.array(self.numbers[keep], pa.int32()),
                 pa.array(self.n_tokens[keep], pa.int32()),
                 pa.array(self.starts[keep], pa.int32()),
                 pa.array(self.ends[keep], pa.int32()),
@@ -107,7 +108,7 @@ class Unit:
         )
 
 
-def make_unit(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt: str) -> Unit:
+def open_checkpoint(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt: str) -> OpenCheckpoint:
     """Tokenises one checkpoint. Rows without text or tokens become rejects with a reason."""
     row_ids, ids, texts = (rows.column(name).to_pylist() for name in COLUMNS)
     rejects, good = [], []
@@ -116,27 +117,27 @@ def make_unit(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt: str)
             rejects.append(Reject(row_id=row_id, id=id_, reason="null text" if text is None else "blank text"))
         else:
             good.append((row_id, id_, text))
-    columns: dict[str, list[int]] = {name: [] for name in ("row", "chunk", "tokens", "start", "end", "sequence")}
+    columns: dict[str, list[int]] = {name: [] for name in ("row", "number", "tokens", "start", "end", "sequence")}
     window_ids: list[str] = []
     distinct: dict[tuple[int, ...], int] = {}
     for (row_id, id_, _), windows in zip(good, tokenizer.windows([t for *_, t in good], prompt), strict=True):
         if not windows:
             rejects.append(Reject(row_id=row_id, id=id_, reason="no tokens"))
-        for chunk, window in enumerate(windows):
+        for number, window in enumerate(windows):
             window_ids.append(id_)
             columns["row"].append(row_id)
-            columns["chunk"].append(chunk)
+            columns["number"].append(number)
             columns["tokens"].append(len(window.ids))
             columns["start"].append(window.start)
             columns["end"].append(window.end)
             columns["sequence"].append(distinct.setdefault(window.ids, len(distinct)))
     arrays = {name: np.asarray(values, dtype=np.int64) for name, values in columns.items()}
-    return Unit(
+    return OpenCheckpoint(
         index=index,
         rows=rows.num_rows,
         row_ids=arrays["row"],
         ids=window_ids,
-        chunks=arrays["chunk"],
+        numbers=arrays["number"],
         n_tokens=arrays["tokens"],
         starts=arrays["start"],
         ends=arrays["end"],
