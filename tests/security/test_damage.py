@@ -21,9 +21,10 @@ from embed_worker.lake import layout
 from embed_worker.lake.manifests import BadManifest
 from embed_worker.lake.seal import sealed, unsealed
 from embed_worker.steps.cut import write_strides
-from tests.kits import platform as kit
-from tests.kits.chaos.record import record
-from tests.kits.platform import Prepared
+from tests.kits import pipelines as kit
+from tests.kits.chaos.figures import record
+from tests.kits.compute.in_process import InProcess
+from tests.kits.pipelines import Prepared
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +149,7 @@ def test_only_the_damaged_partition_is_made_anew(rest: Rest, kind: str) -> None:
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in rest.files()}
     content = victim.read_bytes()
     victim.write_bytes(content[:-9] + b"123456789")
-    driver = Driver(made.resource, kit.InProcess(), [Plan(made.job(i).partition, made.job(i)) for i in range(3)])
+    driver = Driver(made.resource, InProcess(), [Plan(made.job(i).partition, made.job(i)) for i in range(3)])
     outcomes = [outcome for outcome in driver.run() if isinstance(outcome, Committed)]
     assert {outcome.key: outcome.adopted for outcome in outcomes} == {
         "a-00000": True,

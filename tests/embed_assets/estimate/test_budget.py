@@ -13,25 +13,25 @@ from embed_assets.estimate.costs import JobCost, read_costs, total_of, write_cos
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
-from tests.kits.driver import Bench
+from tests.kits.drive.bench import DriverBench
 
 ROWS = 100
 
 
-def bench(folder: Path, strides: int, **options: Any) -> Bench:
+def bench(folder: Path, strides: int, **options: Any) -> DriverBench:
     """A bench whose partitions have rows."""
-    made = Bench(folder, strides, **options)
+    made = DriverBench(folder, strides, **options)
     for at, plan in enumerate(made.plans):
         job = plan.job.model_copy(update={"input": plan.job.input.model_copy(update={"rows": ROWS})})
         made.plans[at] = type(plan)(plan.key, job)
     return made
 
 
-def watch(made: Bench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> CostWatch:
+def watch(made: DriverBench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> CostWatch:
     return CostWatch(made.lake, "p", limit, lambda _: (per_row, why))
 
 
-def paid(made: Bench, dollars: float | None, on_demand: float | None = None, each_poll: float = 0.0) -> None:
+def paid(made: DriverBench, dollars: float | None, on_demand: float | None = None, each_poll: float = 0.0) -> None:
     """Each job costs so much at its end, which is its second poll; while it runs, `each_poll`."""
     made.states("running", "succeeded+commit")
     real = made.compute.poll
@@ -47,7 +47,7 @@ def paid(made: Bench, dollars: float | None, on_demand: float | None = None, eac
     made.compute.poll = poll  # type: ignore[method-assign]
 
 
-def run(made: Bench, of: CostWatch) -> tuple[list[str], list[Failed], str]:
+def run(made: DriverBench, of: CostWatch) -> tuple[list[str], list[Failed], str]:
     outcomes = made.run(watch=of)
     committed = [o.key for o in outcomes if isinstance(o, Committed)]
     failed = [o for o in outcomes if isinstance(o, Failed)]

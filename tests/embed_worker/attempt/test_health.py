@@ -19,7 +19,7 @@ from embed_worker.engine.loading import CANARY_TEXTS
 from embed_worker.lake.errors import DamagedData, ExitCode, SickEngine
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
-from tests.kits.worker import (
+from tests.kits.attempt.jobs import (
     CountingEngine,
     Text,
     input_table,

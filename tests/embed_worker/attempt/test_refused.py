@@ -11,8 +11,8 @@ from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.lake.errors import ExitCode, NotBegun, StoreAway, StoreUnavailable
 from embed_worker.lake.job import load_job
 from embed_worker.lake.store import Store
-from tests.kits.fault_proxy import FaultProxy
-from tests.kits.worker import make_job, make_texts, run, write_job
+from tests.kits.attempt.jobs import make_job, make_texts, run, write_job
+from tests.kits.lake.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.slow
 

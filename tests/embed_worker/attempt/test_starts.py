@@ -6,7 +6,7 @@ from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.starts import LIMIT, check_starts
 from embed_worker.lake.errors import BadJob, ExitCode
 from embed_worker.lake.store import Store
-from tests.kits.worker import make_job, make_texts
+from tests.kits.attempt.jobs import make_job, make_texts
 
 
 @pytest.fixture

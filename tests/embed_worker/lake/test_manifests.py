@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from embed_worker.lake.files import FileRef, digest_of_files
 from embed_worker.lake.manifests import BadManifest, Canaries, InputRef, RawManifest, ShardManifest, read_manifest
 from embed_worker.lake.store import Store
-from tests.kits.worker import make_spec
+from tests.kits.attempt.jobs import make_spec
 
 FILE = FileRef(path="part-00000.parquet", rows=9, bytes=100, sha256="ab" * 32)
 
