@@ -54,7 +54,7 @@ chaos: setup-test ## the long storms, damages and fuzzing (about half an hour); 
 	HYPOTHESIS_PROFILE=long EMBED_CHAOS_KILLS=200 EMBED_CHAOS_DAMAGES=200 EMBED_CHAOS_FUZZ=3000 \
 	  EMBED_CHAOS_RESULTS=$(CURDIR)/bench/results/chaos.json .venv/bin/pytest -v -n 2 --dist worksteal --timeout=3600 tests/chaos tests/security \
 	  tests/embed_worker/lake/test_store_faults.py tests/embed_worker/attempt/test_commit_stateful.py tests/embed_assets/drive/test_driver_stateful.py
-	.venv/bin/python -m tests.kits.chaos.page bench/results/chaos.json
+	.venv/bin/python -m tests.kits.chaos.figures_page bench/results/chaos.json
 
 bench: bench-control-plane bench-worker ## both benches, about half an hour; figures go to docs/performance.md
 

@@ -1,0 +1,5 @@
+"""The tests; README.md is the map."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.kits")

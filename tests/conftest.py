@@ -13,17 +13,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.kits.processes import free_port
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of moto's server on loopback; the environment points every S3 client of this process at it."""
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("moto") / "log"
     code = "import sys; from moto.server import main; sys.exit(main(sys.argv[1:]))"
@@ -62,7 +58,7 @@ def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     keys = {"name": "test", "credentials": [{"accessKey": "test", "secretKey": "test"}], "actions": ["Admin"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [keys]}))
     names = ("master", "volume", "filer", "s3")
-    ports = {f"-{name}.port{kind}": _free_port() for name in names for kind in ("", ".grpc")}
+    ports = {f"-{name}.port{kind}": free_port() for name in names for kind in ("", ".grpc")}
     command = [
         *(str(weed), "-logtostderr=true", "server", "-filer", "-s3", f"-dir={folder}", f"-s3.config={folder}/s3.json"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),

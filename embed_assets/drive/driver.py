@@ -4,28 +4,23 @@ It knows neither Dagster nor SkyPilot. The lake says what is done; the backend s
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
 
 from embed_assets.checks.proof import Prove
-from embed_assets.drive.adoption import Adoption, Found
+from embed_assets.drive.adoption import Found
 from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Tell
 from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.drive.progress import ProgressLine
-from embed_assets.drive.provers import Provers
+from embed_assets.drive.proving import Proving, Seen
 from embed_worker.lake import failpoints
 from embed_worker.lake.errors import BadManifest, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
-
-T = TypeVar("T")
 
 NOTICES_TOLD = 5
 """Of those that come with one poll."""
@@ -39,17 +34,6 @@ class _Open:
     status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
     ended_uncommitted: bool = False
     told: str = ""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A shard with a manifest, yet to be proved. Without the manifest here, it was there before this run."""
-
-    job: EmbedJob
-    manifest: ShardManifest | None = None
-    status: JobStatus | None = None
-    attempts: int = 0
-    elapsed: float = 0.0
 
 
 class Driver:
@@ -77,9 +61,7 @@ class Driver:
         self._open: dict[str, _Open] = {}
         self._waiting: list[tuple[float, EmbedJob]] = []  # (not before, job)
         self._attempts: dict[str, int] = {}
-        self._prove, self._adoption = prove, Adoption(lake, prove)
-        self._provers = Provers[_Seen, Found](provers)
-        self._seen = deque[_Seen]()
+        self._proving = Proving(lake, prove, self._outages, provers)
         self._committed = self._failed = self._adopted = self._unadopted = 0
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
         self._unsure = {job.name for job in jobs} if compute.outlives_driver else set[str]()
@@ -101,91 +83,77 @@ class Driver:
         self._compute.cancel(handles)
         return len(handles)
 
-    def until_answered(self, ask: Callable[[], T]) -> T:
-        """For the caller's own questions to the lake: asks until there is an answer. Raises Stopped."""
-        return self._outages.until_answered("record", ask)
-
     def run(self) -> Iterator[Outcome]:
         """Raises Stopped when `alive` says so."""
-        with self._provers:
-            there = self._outages.until_answered("look", lambda: in_parallel(self._adoption.has_manifest, self._jobs))
-            for job, found in zip(self._jobs, there, strict=True):
-                if found:
-                    self._seen.append(_Seen(job))
-                else:
-                    self._waiting.append((0.0, job))
-            self._unadopted = len(self._seen)
+        try:
+            self._sort()
             if self._waiting:
                 self._attach()
             looked = self._clock()
-            while self._waiting or self._open or self._seen or self._provers:
+            while self._waiting or self._open or self._proving:
                 yield from self._submit()
                 asked = "poll" if self._open else "submit"
                 yield from self._rest(looked + max(self._compute.poll_seconds, self._outages.backoff(asked)))
                 looked = self._clock()
-                yield from self._poll()
+                self._poll()
+                yield from self._ends()
                 self._summary()
+        finally:
+            self._proving.close()
+
+    def _sort(self) -> None:
+        """What has a manifest is adopted, whatever it is worth; the rest is to be made."""
+        has_manifest = self._proving.has_manifest
+        there = self._outages.until_answered("look", lambda: in_parallel(has_manifest, self._jobs))
+        for job, found in zip(self._jobs, there, strict=True):
+            if found:
+                self._proving.add(Seen(job))
+            else:
+                self._waiting.append((0.0, job))
+        self._unadopted = len(self._proving)
 
     def _rest(self, until: float) -> Iterator[Outcome]:
         """Between two polls: what was seen to be committed is proved and handed out."""
         idle = not (self._waiting or self._open)
         while True:
-            while self._seen and self._provers.free and not self._outages.not_yet("look"):
-                seen = self._seen.popleft()
-                self._provers.start(seen, partial(self._judge, seen))
-            for seen, answer in self._provers.finished():
-                yield from self._judged(seen, answer)
+            for seen, found in self._proving.verdicts():
+                yield from self._proved(seen, found)
             left = until - self._clock()
-            if idle and (self._waiting or not (self._seen or self._provers)):
+            if idle and (self._waiting or not self._proving):
                 return  # what is to be made anew is submitted at once
             if not self._alive():
                 raise Stopped
             if left <= 0:
                 return
-            if self._provers:
-                self._provers.wait(left)
-            elif not self._seen:
-                self._sleep(left)
-            elif self._outages.not_yet("look"):
-                self._sleep(min(left, self._outages.backoff("look")))
+            if pause := self._proving.pause(left):
+                self._sleep(pause)
 
-    def _judge(self, seen: "_Seen") -> Found:
-        if seen.manifest is None:
-            return self._adoption.judge(seen.job)
-        return Found(seen.manifest, self._prove(seen.job, seen.manifest))
-
-    def _judged(self, seen: "_Seen", answer: Found | StoreUnavailable) -> Iterator[Outcome]:
-        if isinstance(answer, StoreUnavailable):
-            self._outages.unanswered("look", answer)
-            self._seen.append(seen)
-            return
-        self._outages.answered("look")
-        job, manifest = seen.job, answer.manifest
-        if seen.manifest is None:
+    def _proved(self, seen: Seen, found: Found) -> Iterator[Outcome]:
+        job = seen.job
+        if seen.before:
             self._unadopted -= 1
-            self._adopted += manifest is not None
-            if manifest is not None:
+            if found.manifest is not None:
                 self._unsure.discard(job.name)
+                self._adopted += 1
                 self._committed += 1
                 self._progress.adopted(job.input.rows)
                 failpoints.reach("driver.adopted")
             else:
-                if fault := answer.proof.fault:
-                    self._tell(
-                        f"{job.shard}: {fault}; its manifest is retired and the partition is made anew", warning=True
-                    )
+                if fault := found.proof.fault:
+                    cure = "its manifest is retired and the partition is made anew"
+                    self._tell(f"{job.shard}: {fault}; {cure}", warning=True)
                 self._waiting.append((0.0, job))
             if self._adopted and not self._unadopted:
                 self._tell(f"{self._adopted} partitions were committed already, adopted; their checks run again")
-        if manifest is not None:
-            yield Committed(job, manifest, answer.proof, seen.status, seen.attempts, seen.elapsed)
+        if found.manifest is not None:
+            yield Committed(job, found.manifest, found.proof, seen.status, seen.attempts, seen.elapsed)
 
     def _attach(self) -> None:
         if not self._compute.outlives_driver:
             return
         jobs = {job.name: job for _, job in self._waiting}
         live = self._outages.until_answered("poll", lambda: self._compute.find(list(jobs)))
-        self._unsure = {seen.job.name for seen in self._seen}
+        self._unsure = {job.name for job in self._proving.jobs()}
         for name, handle in live.items():
             job = jobs[name]
             self._attempts[job.shard.key] = 1
@@ -235,7 +203,7 @@ class Driver:
             yield Failed(job, f"not launched: {why}", "", self._attempts.get(job.shard.key, 0))
         self._waiting = []
 
-    def _poll(self) -> Iterator[Outcome]:
+    def _poll(self) -> None:
         if not self._open:
             return
         try:
@@ -257,7 +225,15 @@ class Driver:
         if self._budget:
             self._budget.running([(entry.job, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
-        for entry, manifest in self._look_for_manifests():
+
+    def _ends(self) -> Iterator[Outcome]:
+        """Of the jobs that are open: committed, or over without a manifest."""
+        not_begun = (JobState.QUEUED, JobState.STARTING)
+        entries = [entry for entry in self._open.values() if entry.status.state not in not_begun]
+        for entry, manifest in self._proving.look(entries, lambda entry: entry.job):
+            if isinstance(manifest, BadManifest):
+                entry.status = JobStatus(JobState.REFUSED, str(manifest), entry.status.facts)
+                manifest = None
             if manifest is not None:
                 failpoints.reach("driver.seen")
                 del self._open[entry.job.shard.key]
@@ -266,35 +242,9 @@ class Driver:
                 if self._budget:
                     self._budget.ended(entry.job, entry.handle, entry.status, committed=True)
                 attempts, elapsed = self._attempts[entry.job.shard.key], self._clock() - entry.since
-                self._seen.append(_Seen(entry.job, manifest, entry.status, attempts, elapsed))
+                self._proving.add(Seen(entry.job, manifest, entry.status, attempts, elapsed))
             elif entry.status.state.final:
                 yield from self._ended(entry)
-
-    def _look_for_manifests(self) -> list[tuple[_Open, ShardManifest | None]]:
-        """Of the open jobs; without those of which the lake does not say whether they are committed."""
-        if self._outages.not_yet("look"):
-            return []
-        not_begun = (JobState.QUEUED, JobState.STARTING)
-        entries = [entry for entry in self._open.values() if entry.status.state not in not_begun]
-        if not entries:
-            return []
-
-        def look(entry: _Open) -> ShardManifest | StoreUnavailable | None:
-            try:
-                return self._lake.shard(entry.job.shard)
-            except BadManifest as error:
-                entry.status = JobStatus(JobState.REFUSED, str(error), entry.status.facts)
-                return None
-            except StoreUnavailable as error:
-                return error
-
-        answers = list(zip(entries, in_parallel(look, entries), strict=True))
-        faults = [answer for _, answer in answers if isinstance(answer, StoreUnavailable)]
-        if faults:
-            self._outages.unanswered("look", faults[0])
-        else:
-            self._outages.answered("look")
-        return [(entry, answer) for entry, answer in answers if not isinstance(answer, StoreUnavailable)]
 
     def _ended(self, entry: _Open) -> Iterator[Outcome]:
         """A job is over and there is no manifest."""

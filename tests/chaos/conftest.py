@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.kits.chaos.partition", "tests.kits.chaos.platform_storm", "tests.kits.worker")
-
 
 @pytest.fixture
 def lake(tmp_path: Path) -> str:

@@ -15,8 +15,8 @@ import pytest
 
 from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
 from embed_worker.lake.failpoints import PLATFORM, WORKER
-from tests.kits import platform as kit
-from tests.kits.chaos import zygote
+from tests.kits import pipelines as kit
+from tests.kits.chaos.fork_server import fork_server
 from tests.kits.chaos.platform_process import GRAPH
 from tests.kits.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
 
@@ -53,7 +53,7 @@ def test_no_step_is_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with zygote.zygote("tests.kits.chaos.platform_process", *IMPORTED) as found:
+    with fork_server("tests.kits.chaos.platform_process", *IMPORTED) as found:
         yield found
 
 

@@ -13,8 +13,8 @@ import pytest
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.exits import ExitCode
 from embed_worker.lake import files
-from tests.kits.chaos.attempt import KILLED
-from tests.kits.chaos.partition import Partition, some_texts
+from tests.kits.chaos.worker_process import KILLED
+from tests.kits.chaos.worker_storm import Partition, some_texts
 
 pytestmark = pytest.mark.slow
 

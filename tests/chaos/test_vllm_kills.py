@@ -13,10 +13,10 @@ import pytest
 from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from tests.kits import ROOT
-from tests.kits.chaos.partition import REJECTED, some_texts
-from tests.kits.chaos.record import record
+from tests.kits.attempt.jobs import leftovers, make_job, manifest_of, rejects_of, shard_table, write_job
+from tests.kits.chaos.figures import record
+from tests.kits.chaos.worker_storm import REJECTED, some_texts
 from tests.kits.vllm import MINILM, PYTHON
-from tests.kits.worker import leftovers, make_job, manifest_of, rejects_of, shard_table, write_job
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(900)]
 

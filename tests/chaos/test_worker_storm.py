@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from embed_worker.lake import failpoints
-from tests.kits.chaos.attempt import KILLED
-from tests.kits.chaos.partition import TEXTS, Partition
-from tests.kits.chaos.steps import KILLS, LONG_STORES, SPACE, STORES, STORMS, applies
-from tests.kits.worker import make_job, run, shard_table
+from tests.kits.attempt.jobs import make_job, run, shard_table
+from tests.kits.chaos.kill_points import KILLS, LONG_STORES, SPACE, STORES, STORMS, applies
+from tests.kits.chaos.worker_process import KILLED
+from tests.kits.chaos.worker_storm import TEXTS, Partition
 
 pytestmark = pytest.mark.slow
 

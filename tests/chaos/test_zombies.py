@@ -11,9 +11,9 @@ import pytest
 
 from embed_worker.exits import ExitCode
 from embed_worker.lake.store import Store
-from tests.kits.chaos.partition import REJECTED, Partition, freeze, is_frozen, thaw
-from tests.kits.chaos.steps import COMMIT, END, START, STORES, SWEEP, WORK, applies
-from tests.kits.worker import prove, write_job
+from tests.kits.attempt.jobs import prove, write_job
+from tests.kits.chaos.kill_points import COMMIT, END, START, STORES, SWEEP, WORK, applies
+from tests.kits.chaos.worker_storm import REJECTED, Partition, freeze, is_frozen, thaw
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from tests.kits import ROOT
-from tests.kits.e2e.deployment import WORKER_PYTHON, Deployment, processes_of
+from tests.kits.e2e.demo_copy import WORKER_PYTHON, DemoCopy, processes_of
 
 
 @pytest.fixture(scope="session")
@@ -20,14 +20,14 @@ def demo_files() -> None:
 
 
 @pytest.fixture
-def deploy(tmp_path: Path, demo_files: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Deployment]]:
+def deploy(tmp_path: Path, demo_files: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], DemoCopy]]:
     """Makes deployments; nothing that they started outlives the test."""
     if not WORKER_PYTHON.exists():
         pytest.skip(f"{WORKER_PYTHON} is not there: `make setup` builds it")
-    made: list[Deployment] = []
+    made: list[DemoCopy] = []
 
-    def make(rows: int) -> Deployment:
-        deployment = Deployment(tmp_path / f"d{len(made)}", rows)
+    def make(rows: int) -> DemoCopy:
+        deployment = DemoCopy(tmp_path / f"d{len(made)}", rows)
         monkeypatch.setenv("DAGSTER_HOME", deployment.env["DAGSTER_HOME"])
         prepare_home(Path(deployment.env["DAGSTER_HOME"]))
         made.append(deployment)

@@ -9,12 +9,13 @@ import pytest
 
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake.store import Store
-from tests.kits.e2e.deployment import Deployment, processes_of, wait_until
+from tests.kits.e2e.demo_copy import DemoCopy, processes_of
+from tests.kits.processes import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.vllm]
 
 
-def test_demo_runs_whole_and_the_second_time_adopts_everything(deploy: Callable[[int], Deployment]) -> None:
+def test_demo_runs_whole_and_the_second_time_adopts_everything(deploy: Callable[[int], DemoCopy]) -> None:
     demo = deploy(150)
     output = demo.run("demo")
     assert "36 of 36" in output  # six checks on each of six shards
@@ -45,7 +46,7 @@ def test_demo_runs_whole_and_the_second_time_adopts_everything(deploy: Callable[
     assert len(changed) == 1 and "critic_reviews" in changed.pop()
 
 
-def test_killed_worker_and_killed_dagster_lose_and_double_nothing(deploy: Callable[[int], Deployment]) -> None:
+def test_killed_worker_and_killed_dagster_lose_and_double_nothing(deploy: Callable[[int], DemoCopy]) -> None:
     demo = deploy(1000)
     first = demo.start("demo")
     wait_until(lambda: demo.checkpoints() > 2, "checkpoints of the first worker")

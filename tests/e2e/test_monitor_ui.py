@@ -25,11 +25,11 @@ from embed_assets.monitor.app import build_app  # noqa: E402
 from embed_assets.monitor.lake import ReadOnlyLake  # noqa: E402
 from embed_assets.monitor.watch import Watch  # noqa: E402
 from tests.kits import ROOT  # noqa: E402
-from tests.kits import platform as kit  # noqa: E402
-from tests.kits.e2e.browser import CHROMIUM, chromium_page, free_port  # noqa: E402
-from tests.kits.e2e.deployment import wait_until  # noqa: E402
+from tests.kits import pipelines as kit  # noqa: E402
+from tests.kits.e2e.browser import CHROMIUM, chromium_page  # noqa: E402
 from tests.kits.monitor_lake import FakeLake, large  # noqa: E402
-from tests.kits.platform import Prepared  # noqa: E402
+from tests.kits.pipelines import Prepared  # noqa: E402
+from tests.kits.processes import free_port, wait_until  # noqa: E402
 
 pytestmark = [
     pytest.mark.ui,

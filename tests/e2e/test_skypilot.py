@@ -25,10 +25,9 @@ import yaml
 
 from embed_assets.upkeep.verify import Report, verify_lake
 from embed_worker.lake.store import Store
-from tests.kits import ROOT
-from tests.kits.e2e import deployment as deployments
+from tests.kits import ROOT, processes
 from tests.kits.e2e.dagster_api import DONE, Dagster, Stopwatch
-from tests.kits.e2e.deployment import WORKER_PYTHON
+from tests.kits.e2e.demo_copy import WORKER_PYTHON, processes_of
 from tests.kits.slurm_lab import SlurmLab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.e2e, pytest.mark.timeout(2700)]
@@ -74,7 +73,7 @@ for _ in sys.stdin:
 
 
 @dataclass
-class Deployment:
+class LabDeployment:
     """A Dagster deployment whose backend is the lab's SkyPilot."""
 
     folder: Path
@@ -182,16 +181,16 @@ def lab(tmp_path: Path) -> Iterator[SlurmLab]:
 
 
 @pytest.fixture
-def deployment(tmp_path: Path, lab: SlurmLab, demo_files: None) -> Iterator[Deployment]:
-    made = Deployment(tmp_path / "deployment", lab)
+def deployment(tmp_path: Path, lab: SlurmLab, demo_files: None) -> Iterator[LabDeployment]:
+    made = LabDeployment(tmp_path / "deployment", lab)
     yield made
     made.close()
-    for pid in deployments.processes_of(made):  # type: ignore[arg-type]
+    for pid in processes_of(made):
         os.kill(pid, signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 900) -> None:
-    deployments.wait_until(condition, what, seconds)
+    processes.wait_until(condition, what, seconds)
 
 
 def finished(dagster: Dagster, run: str) -> Callable[[], bool]:
@@ -202,11 +201,11 @@ def said(dagster: Dagster, run: str, text: str) -> Callable[[], bool]:
     return lambda: any(text in message for message in dagster.messages(run))
 
 
-def test_backfill_preemption_kill_terminate_and_outage(deployment: Deployment, lab: SlurmLab) -> None:
+def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment, lab: SlurmLab) -> None:
     from tests.kits.e2e.browser import dagster_dev
 
     watch, ticks, began_load = Checkpoints(deployment.lake), Stopwatch(), os.getloadavg()[0]
-    with dagster_dev(deployment) as url:  # type: ignore[arg-type]
+    with dagster_dev(deployment) as url:
         dagster = Dagster(url, deployment.folder / "home")
         ticks("dagster_up")
         names = [str(dataset["name"]) for dataset in PIPELINE["datasets"]]  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.kits import ROOT
-from tests.kits.platform import Prepared
+from tests.kits.pipelines import Prepared
 from tests.kits.slurm_lab import SlurmLab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]

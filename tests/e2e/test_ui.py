@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.kits import ROOT
-from tests.kits.e2e.deployment import Deployment, wait_until
+from tests.kits.e2e.demo_copy import DemoCopy
+from tests.kits.processes import wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
@@ -55,7 +56,7 @@ def see(page: Page, url: str, text: str) -> None:
     wait_until(shows, f"{text!r} on {url}")
 
 
-def test_a_person_materializes_backfills_and_reads_checks(deploy: Callable[[int], Deployment]) -> None:
+def test_a_person_materializes_backfills_and_reads_checks(deploy: Callable[[int], DemoCopy]) -> None:
     deployment = deploy(120)
     with dagster_dev(deployment) as url, chromium_page() as page:
         for asset, files in (("raw_reviews", 2), ("stride_partitions", 2)):

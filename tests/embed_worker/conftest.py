@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.kits.chaos.record import record
-from tests.kits.fault_proxy import FaultProxy
+from tests.kits.chaos.figures import record
+from tests.kits.lake.fault_proxy import FaultProxy
 
 settings.register_profile(
     "worker", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("worker")
-pytest.register_assert_rewrite("tests.kits.worker", "tests.kits.store_suite")
 
 
 @pytest.fixture

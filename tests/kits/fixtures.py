@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embed_worker.lake.store import Store
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 
 @pytest.fixture

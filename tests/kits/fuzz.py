@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from embed_worker.lake.seal import KEY, sealed
 from tests.kits import ROOT
-from tests.kits import platform as kit
-from tests.kits.platform import Prepared
+from tests.kits import pipelines as kit
+from tests.kits.pipelines import Prepared
 
 CASES = int(os.environ.get("EMBED_CHAOS_FUZZ", "100"))
 """Cases a reader; `make chaos` asks for many more."""

@@ -23,9 +23,10 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, NotReady
 from embed_worker.lake.seal import sealed, unsealed
 from embed_worker.steps.cut import write_strides
-from tests.kits import platform as kit
-from tests.kits.chaos.record import record
-from tests.kits.platform import Prepared
+from tests.kits import pipelines as kit
+from tests.kits.chaos.figures import record
+from tests.kits.compute.in_process import InProcess
+from tests.kits.pipelines import Prepared
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ def test_only_the_damaged_partition_is_made_anew(rest: Rest, kind: str) -> None:
     victim.write_bytes(content[:-9] + b"123456789")
     jobs = ShardJobs(made.pipeline, made.resource, print)
     driver = Driver(
-        made.resource, kit.InProcess(), [made.job(i) for i in range(3)], tell=lambda text, *, warning=False: print(text),
+        made.resource, InProcess(), [made.job(i) for i in range(3)], tell=lambda text, *, warning=False: print(text),
         prove=lambda job, manifest: prove(jobs.view(job, manifest), SHARD_CHECKS),
     )  # fmt: skip
     outcomes = [outcome for outcome in driver.run() if isinstance(outcome, Committed)]

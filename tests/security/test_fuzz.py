@@ -20,8 +20,8 @@ from embed_worker.lake.store import Store
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.records import Fault, columns_of, read_records
 from embed_worker.steps.source import find_files
-from tests.kits import platform as kit
-from tests.kits.chaos.record import record
+from tests.kits import pipelines as kit
+from tests.kits.chaos.figures import record
 from tests.kits.fuzz import (
     JSON,
     KINDS,

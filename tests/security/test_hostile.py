@@ -26,9 +26,9 @@ from resources.compute import ComputeUnavailable
 from resources.skypilot.resource import SkyPilotResource
 from resources.skypilot.settings import SkyPilotFields, SkyPilotSettings
 from tests.kits import ROOT
-from tests.kits import platform as kit
-from tests.kits.platform import Prepared
-from tests.kits.skypilot_fake import ApiServerConnectionError, Bench
+from tests.kits import pipelines as kit
+from tests.kits.compute.fake_sky import ApiServerConnectionError, SkyBench
+from tests.kits.pipelines import Prepared
 
 TEXTS = [
     "bell \x07, null \x00, escape \x1b[2J, delete \x7f, right-to-left \u202e, zero width \u200b\ufeff",
@@ -192,7 +192,7 @@ def test_a_secret_in_the_api_servers_address_is_refused_and_not_repeated(
 
 
 def test_a_password_that_skypilot_quotes_is_cut_out() -> None:
-    bench = Bench()
+    bench = SkyBench()
     quoted = f"Could not connect to https://me:{SECRET}@host:1/a. Try: curl https://{SECRET}@host:1/a/health"
     error = ApiServerConnectionError(quoted)
     error.__cause__ = OSError("refused")

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from resources.skypilot.task import load_task, with_secrets
-from tests.kits.house import House
+from tests.kits.graph_bench import GraphBench
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +25,12 @@ def test_planted_secrets_are_nowhere_after_a_run(
         monkeypatch.setenv(name, SECRET)
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        house = House(tmp_path, instance)
-        house.strides = {"a": 1, "b": 1}
-        house.prepare()
-        run = house.embed()
+        bench = GraphBench(tmp_path, instance)
+        bench.strides = {"a": 1, "b": 1}
+        bench.prepare()
+        run = bench.embed()
         assert run.success
-        assert SECRET not in house.log(run)
+        assert SECRET not in bench.log(run)
     assert list((tmp_path / "dagster").rglob("*.db")) and list((tmp_path / "lake").rglob("_manifest.json"))
     assert holding(tmp_path) == []
     assert SECRET not in "".join(capfd.readouterr())

@@ -21,7 +21,8 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.seal import sealed
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
+from tests.kits.lake.away import AwayStore
 
 ROWS = [*kit.texts(7), {"key": "long", "text": "a long text of several windows, " * 8, "n": 7}, *kit.texts(6, 8)]
 
@@ -412,7 +413,7 @@ def test_a_space_of_another_dimension_fails_both(ready: kit.Prepared) -> None:
 
 def test_a_lake_that_is_away_fails_a_check_unless_it_is_to_be_asked_again(ready: kit.Prepared) -> None:
     ready.embed(1)
-    store = kit.AwayStore(ready.store.root)
+    store = AwayStore(ready.store.root)
     view = replace(shard_view(ready), store=store)
     store.away = "part-"
     assert "cannot be reached" in run_checks(SHARD_CHECKS, ["dimension"], view)["dimension"].description

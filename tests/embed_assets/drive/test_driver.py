@@ -20,8 +20,9 @@ from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.spec import Prompts
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
-from tests.kits import platform as kit
-from tests.kits.driver import Bench, commit, job_of
+from tests.kits import pipelines as kit
+from tests.kits.drive.bench import DriverBench, commit, job_of
+from tests.kits.processes import wait_until
 
 
 @given(data=st.data())
@@ -32,7 +33,7 @@ def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(
     draw = data.draw
     strides, attempts = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     outlives = draw(st.booleans())
-    bench = Bench(tmp_path_factory.mktemp("lake"), strides, slots=draw(st.integers(1, 4)), outlives=outlives)
+    bench = DriverBench(tmp_path_factory.mktemp("lake"), strides, slots=draw(st.integers(1, 4)), outlives=outlives)
     compute, budget = bench.compute, 60
     late: list[JobHandle] = []
 
@@ -97,7 +98,7 @@ def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(
 
 
 def test_committed_partitions_are_adopted_and_nothing_is_asked_of_the_backend(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 3)
+    bench = DriverBench(tmp_path, 3)
     for made in bench.jobs:
         commit(bench.lake, made)
     outcomes = bench.run()
@@ -108,7 +109,7 @@ def test_committed_partitions_are_adopted_and_nothing_is_asked_of_the_backend(tm
 
 
 def test_launching_and_polling_do_not_wait_until_all_that_is_committed_is_proved(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 7)
+    bench = DriverBench(tmp_path, 7)
     for made in bench.jobs[:6]:
         commit(bench.lake, made)
     bench.states("running", "running", "commit")
@@ -116,7 +117,7 @@ def test_launching_and_polling_do_not_wait_until_all_that_is_committed_is_proved
 
     def proof(*_: Any) -> Proof:
         """On another thread than the driver's, until it has polled three times."""
-        kit.wait_for(lambda: bench.compute.calls["poll"] >= 3)
+        wait_until(lambda: bench.compute.calls["poll"] >= 3, "three polls")
         return Proof()
 
     outcomes = list(bench.driver(prove=proof, provers=None, clock=time.monotonic, sleep=time.sleep).run())
@@ -127,7 +128,7 @@ def test_launching_and_polling_do_not_wait_until_all_that_is_committed_is_proved
 
 @pytest.mark.parametrize("committed_anew", [False, True])
 def test_a_shard_that_another_run_repairs_meanwhile_is_left_to_it(tmp_path: Path, committed_anew: bool) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     (made,) = bench.jobs
     commit(bench.lake, made, created_at="damaged")
     bench.states("commit")
@@ -148,7 +149,7 @@ def test_a_shard_that_another_run_repairs_meanwhile_is_left_to_it(tmp_path: Path
 
 
 def test_each_partition_is_reported_at_its_own_commit(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 2, slots=1)
+    bench = DriverBench(tmp_path, 2, slots=1)
     bench.states("running", "commit", "succeeded")
     seen: list[tuple[str, int]] = []
     for outcome in bench.driver().run():
@@ -161,14 +162,14 @@ def test_each_partition_is_reported_at_its_own_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", ["succeeded", "failed", "cancelled", "refused"])
 def test_the_manifest_decides_not_the_state(tmp_path: Path, last: str) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("running", f"{last}+commit")
     (outcome,) = bench.run()
     assert isinstance(outcome, Committed)
 
 
 def test_success_without_a_manifest_is_looked_at_twice_then_tried_again(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("succeeded")
     outcomes = bench.run(max_attempts=2)
     (outcome,) = outcomes
@@ -178,7 +179,7 @@ def test_success_without_a_manifest_is_looked_at_twice_then_tried_again(tmp_path
 
 
 def test_a_manifest_that_comes_just_after_success_counts(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("succeeded")
     driver = bench.driver().run()
     original, polls = bench.compute.poll, 0
@@ -196,7 +197,7 @@ def test_a_manifest_that_comes_just_after_success_counts(tmp_path: Path) -> None
 
 
 def test_failed_jobs_are_tried_again_up_to_the_limit_with_growing_pauses(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("running", "failed")
     outcomes = bench.run(max_attempts=3)
     (outcome,) = outcomes
@@ -208,7 +209,7 @@ def test_failed_jobs_are_tried_again_up_to_the_limit_with_growing_pauses(tmp_pat
 
 @pytest.mark.parametrize("state", ["refused", "cancelled"])
 def test_what_cannot_succeed_is_not_tried_again(tmp_path: Path, state: str) -> None:
-    bench = Bench(tmp_path, 2)
+    bench = DriverBench(tmp_path, 2)
     bench.states(state)
     outcomes = bench.run(max_attempts=3)
     assert [(type(o), o.attempts) for o in outcomes] == [(Failed, 1), (Failed, 1)]
@@ -216,7 +217,7 @@ def test_what_cannot_succeed_is_not_tried_again(tmp_path: Path, state: str) -> N
 
 
 def test_a_lost_answer_does_not_start_a_second_job(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("running", "running", "running", "commit")
     answers = iter(["lost after"])
     bench.compute.on_submit = lambda: next(answers, "yes")
@@ -228,7 +229,7 @@ def test_a_lost_answer_does_not_start_a_second_job(tmp_path: Path) -> None:
 
 
 def test_live_jobs_are_attached_to(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 3)
+    bench = DriverBench(tmp_path, 3)
     bench.compute.start(bench.jobs[1].name, JobState.RUNNING)
     bench.states("running", "commit", "succeeded")
     outcomes = bench.run()
@@ -238,14 +239,14 @@ def test_live_jobs_are_attached_to(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_ends_with_the_driver_has_nothing_to_attach_to(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 2, outlives=False)
+    bench = DriverBench(tmp_path, 2, outlives=False)
     bench.states("commit")
     bench.run()
     assert bench.compute.calls["find"] == 0
 
 
 def test_one_poll_an_interval_whatever_the_number_of_jobs(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 8, slots=8)
+    bench = DriverBench(tmp_path, 8, slots=8)
     bench.states("queued", "starting", "running", "commit", "succeeded")
     bench.run()
     assert bench.compute.calls["poll"] == len(bench.clock.sleeps) == 4
@@ -253,14 +254,14 @@ def test_one_poll_an_interval_whatever_the_number_of_jobs(tmp_path: Path) -> Non
 
 
 def test_the_slots_are_never_exceeded(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 7, slots=2)
+    bench = DriverBench(tmp_path, 7, slots=2)
     bench.states("running", "succeeded+commit")
     assert len(bench.run()) == 7
     assert bench.compute.most_live == 2
 
 
 def test_an_outage_is_noted_once_and_asked_through_with_growing_pauses(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("running")
     polls = iter([True] + [False] * 12)
     bench.compute.on_ask = lambda what: next(polls, True) if what == "poll" else True
@@ -278,7 +279,7 @@ def test_an_outage_is_noted_once_and_asked_through_with_growing_pauses(tmp_path:
 
 
 def test_launching_may_be_away_while_polling_works(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 2, slots=2)
+    bench = DriverBench(tmp_path, 2, slots=2)
     bench.states(*["running"] * 20, "commit")
     answers = iter(["yes"] + ["lost before"] * 4)
     bench.compute.on_submit = lambda: next(answers, "yes")
@@ -290,7 +291,7 @@ def test_launching_may_be_away_while_polling_works(tmp_path: Path) -> None:
 
 
 def test_a_manifest_made_during_a_poll_outage_is_seen(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("running", "commit")
     polls = iter([True] + [False] * 3)
     bench.compute.on_ask = lambda what: next(polls, True) if what == "poll" else True
@@ -302,7 +303,7 @@ def test_a_manifest_made_during_a_poll_outage_is_seen(tmp_path: Path) -> None:
 # -- a lake that does not answer ---------------------------------------------------------------------
 
 
-def lake_is_away(bench: Bench, path: str, at: int, until: int) -> None:
+def lake_is_away(bench: DriverBench, path: str, at: int, until: int) -> None:
     """From one sleep of the driver to another; nothing else of the bench notices."""
     sleep = bench.clock.sleep
 
@@ -317,7 +318,7 @@ def lake_is_away(bench: Bench, path: str, at: int, until: int) -> None:
 @pytest.mark.parametrize("path", ["", "embedding_shards/", "jobs/"])
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_a_lake_outage_is_noted_and_ridden_out(tmp_path: Path, path: str, at: int) -> None:
-    bench = Bench(tmp_path, 4, slots=1)
+    bench = DriverBench(tmp_path, 4, slots=1)
     commit(bench.lake, bench.jobs[0])
     bench.states("running", "commit")
     lake_is_away(bench, path, at, until=at + 4)
@@ -331,7 +332,7 @@ def test_a_lake_outage_is_noted_and_ridden_out(tmp_path: Path, path: str, at: in
 
 @pytest.mark.parametrize("last", ["failed", "cancelled", "refused", "succeeded"])
 def test_what_a_lake_that_is_away_does_not_say_is_not_taken_for_a_no(tmp_path: Path, last: str) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.states("running", f"{last}+commit")
     lake_is_away(bench, "", at=1, until=9)
     outcomes = bench.run(max_attempts=2)
@@ -341,7 +342,7 @@ def test_what_a_lake_that_is_away_does_not_say_is_not_taken_for_a_no(tmp_path: P
 
 
 def test_a_damaged_shard_waits_for_the_lake_to_be_retired(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     commit(bench.lake, bench.jobs[0], digest="another")
     bench.states("commit")
     lake_is_away(bench, "_retired", at=0, until=3)
@@ -352,7 +353,7 @@ def test_a_damaged_shard_waits_for_the_lake_to_be_retired(tmp_path: Path) -> Non
 
 
 def test_a_driver_is_stopped_while_the_lake_is_away_and_cancels_what_an_earlier_one_left(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     left = bench.compute.start(bench.jobs[0].name, JobState.RUNNING)
     bench.drivers_lake.store.away = ""
     alive = iter([True, False])
@@ -364,7 +365,7 @@ def test_a_driver_is_stopped_while_the_lake_is_away_and_cancels_what_an_earlier_
 
 
 def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 2)
+    bench = DriverBench(tmp_path, 2)
     bench.states("commit")
     answers = iter([StoreUnavailable("away"), StoreUnavailable("away"), None])
 
@@ -385,7 +386,7 @@ def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> No
 
 
 def test_a_shard_of_another_input_is_retired_and_made_anew(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     commit(bench.lake, bench.jobs[0], digest="another")
     bench.states("commit")
     outcomes = bench.run()
@@ -397,7 +398,7 @@ def test_a_shard_of_another_input_is_retired_and_made_anew(tmp_path: Path) -> No
 
 
 def test_a_manifest_that_is_garbage_is_retired_and_made_anew(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.lake.store.create(bench.jobs[0].shard.manifest_path, b"garbage")
     bench.states("commit")
     outcomes = bench.run()
@@ -405,7 +406,7 @@ def test_a_manifest_that_is_garbage_is_retired_and_made_anew(tmp_path: Path) -> 
 
 
 def test_a_job_that_writes_a_garbage_manifest_fails(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
 
     def advance(handle: JobHandle, status: JobStatus) -> None:
         bench.lake.store.create(bench.jobs[0].shard.manifest_path, b"garbage")
@@ -418,7 +419,7 @@ def test_a_job_that_writes_a_garbage_manifest_fails(tmp_path: Path) -> None:
 
 
 def test_a_driver_that_is_to_stop_says_what_is_open(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, 3, slots=2)
+    bench = DriverBench(tmp_path, 3, slots=2)
     bench.states("running")
     alive = iter([True, True, False])
     driver = bench.driver(alive=lambda: next(alive))
@@ -429,7 +430,7 @@ def test_a_driver_that_is_to_stop_says_what_is_open(tmp_path: Path) -> None:
 
 
 def test_a_driver_is_stopped_while_the_backend_is_away(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     bench.compute.on_ask = lambda _: False
     alive = iter([True, True, False])
     with pytest.raises(Stopped):
@@ -443,7 +444,7 @@ def changed(made: EmbedJob, update: dict[str, Any]) -> EmbedJob:
 
 
 def test_a_live_job_is_attached_to_whatever_changed_that_changes_no_shard(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = DriverBench(tmp_path)
     (first,) = bench.jobs
     bench.compute.start(first.name, JobState.RUNNING)
     spec = kit.spec(engine={"max_num_seqs": 128}, prompts=Prompts(query="query: "), location=str(tmp_path))

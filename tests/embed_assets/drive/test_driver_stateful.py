@@ -22,9 +22,10 @@ from hypothesis.stateful import (
 from embed_assets.drive.events import Committed, Failed
 from embed_assets.drive.outages import Stopped
 from resources.compute import JobState
-from tests.kits.driver import commit
-from tests.kits.driver_world import CALLS, Run, World
-from tests.kits.driver_worlds import ModelWorld, SkyPilotWorld
+from tests.kits.drive.bench import commit
+from tests.kits.drive.model_world import ModelWorld
+from tests.kits.drive.sky_world import SkyPilotWorld
+from tests.kits.drive.world import CALLS, Run, World
 
 pytestmark = pytest.mark.slow
 

@@ -11,17 +11,17 @@ from embed_assets.drive.events import Committed, Failed, Outcome
 from embed_assets.tell.metadata import _job_facts
 from embed_worker.lake.job import EmbedJob
 from resources.lake import LakeResource
-from tests.kits.driver import AtOnce, commit, job_of
-from tests.kits.skypilot_fake import Bench
+from tests.kits.compute.fake_sky import SkyBench
+from tests.kits.drive.bench import AtOnce, commit, job_of
 
 
-class World:
+class ScriptedRun:
     """Two partitions; the test decides what happens at each poll."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.lake = LakeResource(root=str(folder))
         self.jobs: list[EmbedJob] = [job_of(self.lake, stride) for stride in range(2)]
-        self.bench = Bench(**settings)
+        self.bench = SkyBench(**settings)
         self.turn = 0
         self.told: list[str] = []
 
@@ -53,18 +53,18 @@ class World:
             self.row(stride)["status"] = "SUCCEEDED"
 
 
-def start(world: World) -> None:
-    for row in world.bench.sky.rows:
-        world.bench.sky.run(row)
+def start(scripted: ScriptedRun) -> None:
+    for row in scripted.bench.sky.rows:
+        scripted.bench.sky.run(row)
 
 
 def test_a_recovery_is_told_once_and_ends_in_the_metadata(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    recover = lambda: world.bench.sky.run(world.row(0), recoveries=1, region="eu-west-1")  # noqa: E731
-    outcomes = world.run({1: lambda: start(world), 3: recover, 6: world.finish})
-    assert sum("recovery 1" in text for text in world.told) == 1
+    scripted = ScriptedRun(tmp_path)
+    recover = lambda: scripted.bench.sky.run(scripted.row(0), recoveries=1, region="eu-west-1")  # noqa: E731
+    outcomes = scripted.run({1: lambda: start(scripted), 3: recover, 6: scripted.finish})
+    assert sum("recovery 1" in text for text in scripted.told) == 1
     done = {outcome.job.shard.key: outcome for outcome in outcomes if isinstance(outcome, Committed)}
-    assert len(done) == 2 and len(world.bench.sky.rows) == 2
+    assert len(done) == 2 and len(scripted.bench.sky.rows) == 2
     status = done["d-00000"].status
     assert status is not None
     facts = _job_facts(status.facts)
@@ -74,16 +74,16 @@ def test_a_recovery_is_told_once_and_ends_in_the_metadata(tmp_path: Path) -> Non
 
 
 def test_an_outage_is_said_once_and_nothing_is_relaunched(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    scripted = ScriptedRun(tmp_path)
 
     def down(value: bool) -> Any:
-        return lambda: setattr(world.bench.sky, "down", value)
+        return lambda: setattr(scripted.bench.sky, "down", value)
 
-    outcomes = world.run({1: lambda: start(world), 2: down(True), 8: down(False), 10: world.finish})
-    told = world.told
+    outcomes = scripted.run({1: lambda: start(scripted), 2: down(True), 8: down(False), 10: scripted.finish})
+    told = scripted.told
     assert sum("does not answer" in text for text in told) == 1
     assert sum("answers again" in text for text in told) == 1
-    assert len(world.bench.sky.rows) == 2 and not any(isinstance(outcome, Failed) for outcome in outcomes)
+    assert len(scripted.bench.sky.rows) == 2 and not any(isinstance(outcome, Failed) for outcome in outcomes)
 
 
 @pytest.mark.parametrize("turn", [1, 2, 4])
@@ -94,13 +94,13 @@ def test_a_killed_run_is_followed_by_one_that_attaches(tmp_path: Path, turn: int
     def kill() -> None:
         raise Killed
 
-    world = World(tmp_path)
+    scripted = ScriptedRun(tmp_path)
     with pytest.raises(Killed):
-        world.run({turn: kill})
-    world.bench.compute = world.bench.new_process()
-    outcomes = world.run({turn + 2: lambda: start(world), turn + 4: world.finish})
-    assert "attached to 2 jobs that were already running" in world.told
-    assert len(world.bench.sky.rows) == 2
+        scripted.run({turn: kill})
+    scripted.bench.compute = scripted.bench.new_process()
+    outcomes = scripted.run({turn + 2: lambda: start(scripted), turn + 4: scripted.finish})
+    assert "attached to 2 jobs that were already running" in scripted.told
+    assert len(scripted.bench.sky.rows) == 2
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 2
 
 
@@ -113,16 +113,16 @@ def test_a_killed_run_is_followed_by_one_that_attaches(tmp_path: Path, turn: int
     ],
 )
 def test_a_bad_job_is_not_tried_again_and_a_failed_one_is(tmp_path: Path, code: str, attempts: int, jobs: int) -> None:
-    world = World(tmp_path)
+    scripted = ScriptedRun(tmp_path)
 
     def fail() -> None:
-        for row in world.bench.sky.rows:
-            if row["job_name"].endswith(world.jobs[0].name) and row["status"] != "FAILED":
+        for row in scripted.bench.sky.rows:
+            if row["job_name"].endswith(scripted.jobs[0].name) and row["status"] != "FAILED":
                 row |= {"status": "FAILED", "failure_reason": code}
-        world.row(1)["status"] = "SUCCEEDED"
+        scripted.row(1)["status"] = "SUCCEEDED"
 
-    commit_other = lambda: (start(world), commit(world.lake, world.jobs[1]))  # noqa: E731
-    outcomes = world.run({1: commit_other, **dict.fromkeys(range(2, 90), fail)})
+    commit_other = lambda: (start(scripted), commit(scripted.lake, scripted.jobs[1]))  # noqa: E731
+    outcomes = scripted.run({1: commit_other, **dict.fromkeys(range(2, 90), fail)})
     (failed,) = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     assert failed.attempts == attempts and "sky jobs logs" in failed.error and "last words" in failed.log
-    assert len(world.bench.sky.rows) == jobs
+    assert len(scripted.bench.sky.rows) == jobs

@@ -13,23 +13,23 @@ from embed_assets.estimate.costs import JobCost, read_costs, total_of, write_cos
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
-from tests.kits.driver import Bench, job_of
+from tests.kits.drive.bench import DriverBench, job_of
 
 ROWS = 100
 
 
-def bench(folder: Path, strides: int, **options: Any) -> Bench:
+def bench(folder: Path, strides: int, **options: Any) -> DriverBench:
     """A bench whose partitions have rows."""
-    made = Bench(folder, strides, **options)
+    made = DriverBench(folder, strides, **options)
     made.jobs = [job_of(made.lake, stride, rows=ROWS) for stride in range(strides)]
     return made
 
 
-def allowed(made: Bench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> RunBudget:
+def allowed(made: DriverBench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> RunBudget:
     return RunBudget(made.lake, "p", limit, lambda _: (per_row, why))
 
 
-def paid(made: Bench, dollars: float | None, on_demand: float | None = None, each_poll: float = 0.0) -> None:
+def paid(made: DriverBench, dollars: float | None, on_demand: float | None = None, each_poll: float = 0.0) -> None:
     """Each job costs so much at its end, which is its second poll; while it runs, `each_poll`."""
     made.states("running", "succeeded+commit")
     real = made.compute.poll
@@ -45,7 +45,7 @@ def paid(made: Bench, dollars: float | None, on_demand: float | None = None, eac
     made.compute.poll = poll  # type: ignore[method-assign]
 
 
-def run(made: Bench, of: RunBudget) -> tuple[list[str], list[Failed], str]:
+def run(made: DriverBench, of: RunBudget) -> tuple[list[str], list[Failed], str]:
     outcomes = made.run(budget=of)
     committed = [o.job.shard.key for o in outcomes if isinstance(o, Committed)]
     failed = [o for o in outcomes if isinstance(o, Failed)]
@@ -157,7 +157,7 @@ def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
     (kept,) = read_costs(made.lake.store, "p")
     assert (kept.usd, kept.over, kept.committed, kept.dollars_per_hour, kept.spot) == (8.5, False, False, 0.4, True)
     assert of.refusal([second], [(first, running)]) is None  # 8.5 + 1: its note is not counted beside it
-    assert allowed(made, 9.0, per_row=0.01).refuse([second], []) is not None  # another run's job: 8.5 + 1
+    assert allowed(made, 9.0, per_row=0.01).refusal([second], []) is not None  # another run's job: 8.5 + 1
     of.running([(first, JobStatus(JobState.SUCCEEDED, facts={**facts, "cost_dollars": 99.0}))])
     assert [cost.usd for cost in read_costs(made.lake.store, "p")] == [8.5]
     of.ended(first, JobHandle("7", first.name), JobStatus(JobState.SUCCEEDED, facts=facts), committed=True)

@@ -28,7 +28,7 @@ from embed_worker.steps.raw import ingest
 from resources.lake import LakeResource
 from resources.skypilot.prices import Quote, wanted
 from resources.skypilot.settings import SkyPilotFields
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 BYTES_OF = [len(record["text"].encode()) + 2 for record in kit.texts(20)]
 """Tokens of each of the source's rows for the hash engine: its bytes, [CLS] and [SEP]."""

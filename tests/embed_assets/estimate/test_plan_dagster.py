@@ -11,7 +11,8 @@ from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
 from embed_assets.spec.pipeline import HourlyPrice, PlanAssumptions
 from resources.compute import JobHandle, JobStatus
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
+from tests.kits.compute.in_process import InProcess, InProcessCompute
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ PRICED = PlanAssumptions(
 )
 
 
-class Priced(kit.InProcess):
+class Priced(InProcess):
     """Jobs in this process that say what they cost."""
 
     dollars: ClassVar[float] = 1.0
@@ -46,13 +47,13 @@ def run_all(
     tmp_path: Path, source: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, budget: float | None
 ) -> dict[str, tuple[bool, dict[str, dict[str, Any]], str]]:
     """Asset → success, metadata by partition, log."""
-    monkeypatch.setattr(kit.InProcessCompute, "backend", Priced)
+    monkeypatch.setattr(InProcessCompute, "backend", Priced)
     monkeypatch.setenv("EMBED_SKY_ACCELERATORS", "L4")
     pipeline = kit.pipeline([kit.dataset(str(source))], plan=PRICED, budget_usd=budget)
     settings = Settings(
         lake=str(tmp_path / "lake"), compute="skypilot", monitor_url="http://127.0.0.1:8000", max_attempts=1
     )
-    job = build_definitions([pipeline], settings, kit.InProcessCompute()).resolve_implicit_global_asset_job_def()
+    job = build_definitions([pipeline], settings, InProcessCompute()).resolve_implicit_global_asset_job_def()
     found = {}
     for asset, first, last in (
         ("raw_reviews", "d", "d"),

@@ -21,7 +21,7 @@ from bench.fleet import SimulatedFleetResource
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ FAST: dict[str, Any] = {
 
 
 @dataclass
-class House:
+class FleetBench:
     """A pipeline of one dataset in a lake and an instance of its own."""
 
     lake: Path
@@ -82,26 +82,26 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[FleetBench]:
     strides = request.param
     source = kit.write_jsonl(tmp_path / "source.jsonl", kit.texts(3 * strides + 1))
     socket = tmp_path / "s"
     monkeypatch.chdir(tmp_path)  # a Unix socket's name is short
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
-        house = House(tmp_path / "lake", source, strides, socket.name, instance)
-        assert house.run("raw_reviews", "d").success
-        assert house.run("stride_partitions", house.keys()[0], house.keys()[-1]).success
-        yield house
+        bench = FleetBench(tmp_path / "lake", source, strides, socket.name, instance)
+        assert bench.run("raw_reviews", "d").success
+        assert bench.run("stride_partitions", bench.keys()[0], bench.keys()[-1]).success
+        yield bench
 
 
 def events(instance: dg.DagsterInstance, run_id: str, kind: dg.DagsterEventType) -> list[Any]:
     return [entry.dagster_event for entry in instance.all_logs(run_id, of_type=kind)]
 
 
-def made(house: House, run_id: str) -> dict[str, bool]:
+def made(bench: FleetBench, run_id: str) -> dict[str, bool]:
     """Partition → adopted, of every materialization of a run; each partition once."""
-    found = events(house.instance, run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    found = events(bench.instance, run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
     names = [event.partition for event in found]
     assert len(names) == len(set(names)), "a partition has two events"
     return {
@@ -109,9 +109,9 @@ def made(house: House, run_id: str) -> dict[str, bool]:
     }
 
 
-def passed_checks(house: House, run_id: str) -> dict[str, set[str]]:
+def passed_checks(bench: FleetBench, run_id: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for event in events(house.instance, run_id, dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+    for event in events(bench.instance, run_id, dg.DagsterEventType.ASSET_CHECK_EVALUATION):
         evaluation = event.asset_check_evaluation_data
         assert evaluation.passed, f"{evaluation.partition}: {evaluation.check_name}: {evaluation.description}"
         found.setdefault(evaluation.partition, set()).add(evaluation.check_name)
@@ -119,20 +119,20 @@ def passed_checks(house: House, run_id: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("house", [60], indirect=True)
-def test_partial_failure_then_only_the_rest(house: House) -> None:
-    keys = house.keys()
+@pytest.mark.parametrize("bench", [60], indirect=True)
+def test_partial_failure_then_only_the_rest(bench: FleetBench) -> None:
+    keys = bench.keys()
     bad = [keys[7], keys[41]]
     good = set(keys) - set(bad)
 
-    with house.fleet(refused=tuple(bad)) as cloud:
-        first = house.run("embedding_shards", keys[0], keys[-1])
+    with bench.fleet(refused=tuple(bad)) as cloud:
+        first = bench.run("embedding_shards", keys[0], keys[-1])
     assert not first.success
-    assert made(house, first.run_id) == dict.fromkeys(good, False)
-    assert passed_checks(house, first.run_id) == {key: set(SHARD_CHECKS) for key in good}
-    assert house.instance.get_materialized_partitions(SHARDS) == good
+    assert made(bench, first.run_id) == dict.fromkeys(good, False)
+    assert passed_checks(bench, first.run_id) == {key: set(SHARD_CHECKS) for key in good}
+    assert bench.instance.get_materialized_partitions(SHARDS) == good
 
-    (failure,) = events(house.instance, first.run_id, dg.DagsterEventType.STEP_FAILURE)
+    (failure,) = events(bench.instance, first.run_id, dg.DagsterEventType.STEP_FAILURE)
     told = failure.step_failure_data.user_failure_data
     assert "2 of 60 partitions failed" in told.description
     table = told.metadata["failed_partitions"]
@@ -147,50 +147,50 @@ def test_partial_failure_then_only_the_rest(house: House) -> None:
     begun, ended = stats["polls"][0], stats["polls"][-1]
     assert len(stats["polls"]) - 1 <= (ended - begun) / FAST["poll_seconds"], "more than one poll an interval"
 
-    with house.fleet() as cloud:
-        second = house.run("embedding_shards", keys[0], keys[-1])
+    with bench.fleet() as cloud:
+        second = bench.run("embedding_shards", keys[0], keys[-1])
     assert second.success
     assert set(cloud.stats()["launched"]) == set(bad), "re-execution does only the rest"
-    assert made(house, second.run_id) == dict.fromkeys(good, True) | dict.fromkeys(bad, False)
-    assert passed_checks(house, second.run_id) == {key: set(SHARD_CHECKS) for key in keys}
-    assert house.rows_in_lake() == list(range(3 * 60 + 1)), "a row is lost or doubled"
+    assert made(bench, second.run_id) == dict.fromkeys(good, True) | dict.fromkeys(bad, False)
+    assert passed_checks(bench, second.run_id) == {key: set(SHARD_CHECKS) for key in keys}
+    assert bench.rows_in_lake() == list(range(3 * 60 + 1)), "a row is lost or doubled"
 
 
-@pytest.mark.parametrize("house", [2], indirect=True)
-def test_one_partition_a_run(house: House) -> None:
-    first, second = house.keys()
-    with house.fleet() as cloud:
-        result = house.run("embedding_shards", first)
+@pytest.mark.parametrize("bench", [2], indirect=True)
+def test_one_partition_a_run(bench: FleetBench) -> None:
+    first, second = bench.keys()
+    with bench.fleet() as cloud:
+        result = bench.run("embedding_shards", first)
         assert result.success
         assert list(cloud.stats()["launched"]) == [first]
-    assert made(house, result.run_id) == {first: False}
-    assert passed_checks(house, result.run_id) == {first: set(SHARD_CHECKS)}
-    assert house.instance.get_materialized_partitions(SHARDS) == {first}
-    assert second not in house.instance.get_materialized_partitions(SHARDS)
+    assert made(bench, result.run_id) == {first: False}
+    assert passed_checks(bench, result.run_id) == {first: set(SHARD_CHECKS)}
+    assert bench.instance.get_materialized_partitions(SHARDS) == {first}
+    assert second not in bench.instance.get_materialized_partitions(SHARDS)
 
 
-@pytest.mark.parametrize("house", [10], indirect=True)
-def test_partitions_turn_green_at_their_own_commit(house: House) -> None:
-    keys = house.keys()
-    with house.fleet(slots=2, run_seconds=(0.3, 0.5), preempted=0, failing_once=0):
-        result = house.run("embedding_shards", keys[0], keys[-1])
+@pytest.mark.parametrize("bench", [10], indirect=True)
+def test_partitions_turn_green_at_their_own_commit(bench: FleetBench) -> None:
+    keys = bench.keys()
+    with bench.fleet(slots=2, run_seconds=(0.3, 0.5), preempted=0, failing_once=0):
+        result = bench.run("embedding_shards", keys[0], keys[-1])
     assert result.success
     told = [
         entry.timestamp
-        for entry in house.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        for entry in bench.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     ]
-    committed = sorted(p.stat().st_mtime for p in house.lake.glob("embedding_shards/d/*/*/*/_manifest.json"))
+    committed = sorted(p.stat().st_mtime for p in bench.lake.glob("embedding_shards/d/*/*/*/_manifest.json"))
     assert min(told) < committed[-1], "the first partition is told while the last is still being made"
 
 
-@pytest.mark.parametrize("house", [10], indirect=True)
+@pytest.mark.parametrize("bench", [10], indirect=True)
 @pytest.mark.parametrize(("per_run", "sizes"), [(1, [1] * 10), (4, [4, 4, 2]), (100, [10])])
-def test_backfill_takes_k_partitions_a_run(house: House, per_run: int, sizes: list[int]) -> None:
-    graph = house.definitions(per_run).resolve_asset_graph()
-    keys = house.keys()
+def test_backfill_takes_k_partitions_a_run(bench: FleetBench, per_run: int, sizes: list[int]) -> None:
+    graph = bench.definitions(per_run).resolve_asset_graph()
+    keys = bench.keys()
     wanted = [AssetKeyPartitionKey(SHARDS, key) for key in keys]
     requests = build_run_requests_with_backfill_policies(
-        asset_partitions=wanted, asset_graph=graph, dynamic_partitions_store=house.instance
+        asset_partitions=wanted, asset_graph=graph, dynamic_partitions_store=bench.instance
     )
     found = []
     for request in requests:

@@ -22,8 +22,8 @@ from embed_assets.monitor.app import STATIC, build_app
 from embed_assets.monitor.lake import ReadOnlyLake
 from embed_assets.monitor.watch import Watch
 from tests.kits import ROOT
-from tests.kits.e2e.browser import free_port
 from tests.kits.monitor_lake import FakeLake, large
+from tests.kits.processes import free_port
 
 TOKEN = "correct-horse-battery"
 HOSTILE = "<img src=x onerror=alert(1)>"

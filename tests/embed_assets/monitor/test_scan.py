@@ -18,21 +18,14 @@ from embed_assets.monitor.scan import CENSUS_SECONDS, Scanner
 from embed_assets.monitor.state import run_name
 from embed_assets.monitor.watch import Watch
 from embed_worker.lake.errors import StoreUnavailable
+from tests.kits.clock import Clock
 from tests.kits.monitor_lake import FakeLake, iso, large
-from tests.kits.platform import Prepared
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
+from tests.kits.pipelines import Prepared
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(time.time())
 
 
 def scanner(lake: Path, clock: Clock) -> Scanner:

@@ -18,7 +18,7 @@ from embed_assets.spec.schema import SCHEMA, TABLE, schema_text, table_text
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.steps.template import Template
 from tests.kits import ROOT
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 GOOD: dict[str, Any] = {
     "name": "p",

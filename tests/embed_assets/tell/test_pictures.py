@@ -14,7 +14,7 @@ from embed_assets.tell.pictures import histogram, image, log_bins, sparkline
 from embed_assets.tell.summary import lengths_metadata, shard_summary
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 RECT = "{http://www.w3.org/2000/svg}rect"
 

@@ -24,8 +24,8 @@ from embed_worker.lake.files import FileRef
 from embed_worker.lake.manifests import now
 from embed_worker.lake.seal import sealed, unsealed
 from embed_worker.lake.store import Store
-from tests.kits import platform as kit
-from tests.kits.platform import Prepared
+from tests.kits import pipelines as kit
+from tests.kits.pipelines import Prepared
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from embed_worker.lake import files, layout
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
-from tests.kits.stepping import VERSIONS, Attempt, bucket, fast_folder, stepping
-from tests.kits.watched import Watched
-from tests.kits.worker import input_table, leftovers, make_job, make_spec, prove
+from tests.kits.attempt.jobs import input_table, leftovers, make_job, make_spec, prove
+from tests.kits.attempt.stepping import VERSIONS, SteppedAttempt, bucket, fast_folder, stepping
+from tests.kits.attempt.watched_shard import WatchedShard
 
 pytestmark = pytest.mark.slow
 
@@ -117,9 +117,9 @@ class CommitMachine(RuleBasedStateMachine):
             "spec": job.model_copy(update={"spec": make_spec(pooling="cls")}),
         }
         self.store = Store(lake)
-        self.alive: list[Attempt] = []
-        self.dead: list[Attempt] = []
-        self.shards = {job.shard.folder: Watched(self.store, job) for job in (job, self.jobs["spec"])}
+        self.alive: list[SteppedAttempt] = []
+        self.dead: list[SteppedAttempt] = []
+        self.shards = {job.shard.folder: WatchedShard(self.store, job) for job in (job, self.jobs["spec"])}
         self.main = self.shards[job.shard.folder]
         self.foreign = self.disturbed = False
         self.wins: dict[str, int] = {}
@@ -136,7 +136,7 @@ class CommitMachine(RuleBasedStateMachine):
             kind = KINDS[self.mode][number % len(KINDS[self.mode])]
             self.foreign |= kind == "input"
             version = kind if kind in VERSIONS else "same"
-            self.alive.append(Attempt(self.jobs.get(kind, self.jobs["text"]), version))
+            self.alive.append(SteppedAttempt(self.jobs.get(kind, self.jobs["text"]), version))
         self.go(self.alive[which % len(self.alive)], place, times)
 
     @precondition(lambda self: len(self.alive) > 1)
@@ -170,7 +170,7 @@ class CommitMachine(RuleBasedStateMachine):
         for garbage in list(find_garbage(self.store)):
             self.store.delete(garbage.path)
 
-    def go(self, attempt: Attempt, place: str = END, times: int = 1) -> None:
+    def go(self, attempt: SteppedAttempt, place: str = END, times: int = 1) -> None:
         """To the place, the so-manieth time from here; to the end where it does not get there."""
         if attempt.over:
             return
@@ -184,7 +184,7 @@ class CommitMachine(RuleBasedStateMachine):
         if attempt.over:
             self.settle(attempt)
 
-    def settle(self, attempt: Attempt) -> None:
+    def settle(self, attempt: SteppedAttempt) -> None:
         if attempt in self.alive:
             self.alive.remove(attempt)
         output = attempt.job.shard.folder
@@ -233,7 +233,7 @@ class CommitMachine(RuleBasedStateMachine):
             if shard is self.main:
                 self.repair()
             sound = shard.sound()
-            attempt = Attempt(job)
+            attempt = SteppedAttempt(job)
             if wake:
                 self.go(attempt, wake)
                 if not attempt.over:
@@ -250,7 +250,7 @@ class CommitMachine(RuleBasedStateMachine):
                 self.remove_foreign(shard)
         raise AssertionError("no attempt commits the partition") from attempt.end
 
-    def remove_foreign(self, shard: Watched) -> None:
+    def remove_foreign(self, shard: WatchedShard) -> None:
         """What the error says: the other input's job is stopped, the checkpoints' folder removed."""
         foreign = self.jobs["input"]
         self.dead += [attempt for attempt in self.alive if attempt.job is foreign]

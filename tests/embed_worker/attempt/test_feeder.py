@@ -10,7 +10,7 @@ from embed_worker.attempt.feeder import AHEAD, Feeder
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.engine.hash import byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from tests.kits.worker import input_table, make_spec
+from tests.kits.attempt.jobs import input_table, make_spec
 
 TOKENIZER = TextTokenizer(byte_tokenizer(), make_spec())
 

@@ -21,7 +21,7 @@ from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
-from tests.kits.worker import (
+from tests.kits.attempt.jobs import (
     CountingEngine,
     Text,
     input_table,

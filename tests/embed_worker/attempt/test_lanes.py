@@ -14,7 +14,7 @@ from embed_worker.attempt.lanes import Lane, engine_groups, lanes_of
 from embed_worker.attempt.runner import run_job
 from embed_worker.errors import BadJob
 from embed_worker.lake.store import Store
-from tests.kits.worker import CountingEngine, Text, loaded, make_job, manifest_of, prove, run_lane, text_of
+from tests.kits.attempt.jobs import CountingEngine, Text, loaded, make_job, manifest_of, prove, run_lane, text_of
 
 TEXTS: list[Text] = [f"text {i}" for i in range(40)]
 

@@ -13,7 +13,7 @@ from embed_worker.__main__ import Worker, answer_to
 from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
-from tests.kits.worker import leftovers, loaded, make_job, make_spec, make_texts, manifest_of, prove, write_job
+from tests.kits.attempt.jobs import leftovers, loaded, make_job, make_spec, make_texts, manifest_of, prove, write_job
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from embed_worker.engine.hash import DIMENSION, byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.errors import BadJob
 from embed_worker.lake.table import shard_schema
-from tests.kits.worker import input_table, make_job, make_spec
+from tests.kits.attempt.jobs import input_table, make_job, make_spec
 
 TOKENIZER = TextTokenizer(byte_tokenizer(), make_spec(max_tokens=12, overlap=2))
 

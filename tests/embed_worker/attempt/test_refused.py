@@ -13,8 +13,8 @@ from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.job import load_job
 from embed_worker.lake.store import Store
-from tests.kits.fault_proxy import FaultProxy
-from tests.kits.worker import make_job, make_texts, run, write_job
+from tests.kits.attempt.jobs import make_job, make_texts, run, write_job
+from tests.kits.lake.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.slow
 

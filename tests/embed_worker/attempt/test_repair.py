@@ -11,7 +11,7 @@ from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
 from resources.lake import LakeResource
-from tests.kits.worker import leftovers, make_job, make_texts, manifest_of, prove, run
+from tests.kits.attempt.jobs import leftovers, make_job, make_texts, manifest_of, prove, run
 
 TEXTS = make_texts(9)
 

@@ -1,8 +1,6 @@
 """Whole jobs with the hash engine: complete, resumed, adopted, refused; on a folder and on S3."""
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from embed_worker.lake.layout import heartbeat_file
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import METADATA_KEY
-from tests.kits.worker import (
+from tests.kits.attempt.jobs import (
     CountingEngine,
     Text,
     heartbeats,
@@ -42,6 +40,7 @@ from tests.kits.worker import (
     text_of,
     write_job,
 )
+from tests.kits.processes import wait_until
 
 TEXTS = make_texts(22)
 
@@ -217,19 +216,12 @@ def test_parts_are_written_while_the_engine_is_at_work(
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
             at_work.append(sum(name.startswith("part-") for name in store.list(job.shard.folder)))
             if text_of(ids).startswith("text 20"):  # of the last checkpoint: the earlier ones' parts are about to come
-                wait_for(lambda: store.exists(f"{job.shard.folder}/part-00003.parquet"))
+                wait_until(lambda: store.exists(f"{job.shard.folder}/part-00003.parquet"), "the fourth part")
             return vector
 
     run(job, Watching(job.spec))
     prove(job, TEXTS, tmp_path)
     assert at_work[0] == 0 and len(manifest_of(job).files) == 11
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.01)
 
 
 def test_row_groups_are_cut_too(lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.runner import UNWRITTEN
 from embed_worker.lake.store import Store
-from tests.kits.worker import (
+from tests.kits.attempt.jobs import (
     CountingEngine,
     leftovers,
     make_job,

@@ -7,7 +7,7 @@ from embed_worker.attempt.starts import LIMIT, check_starts
 from embed_worker.errors import BadJob
 from embed_worker.exits import ExitCode
 from embed_worker.lake.store import Store
-from tests.kits.worker import make_job, make_texts
+from tests.kits.attempt.jobs import make_job, make_texts
 
 
 @pytest.fixture

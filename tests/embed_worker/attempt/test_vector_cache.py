@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from embed_worker.attempt.vector_cache import LONGEST, VectorCache
-from tests.kits.worker import CountingEngine, Text, make_job, manifest_of, prove, run
+from tests.kits.attempt.jobs import CountingEngine, Text, make_job, manifest_of, prove, run
 
 
 def test_the_latest_are_kept_within_the_limit() -> None:

@@ -14,7 +14,7 @@ from embed_worker.engine.hash import DIMENSION, HashEngine, byte_tokenizer
 from embed_worker.engine.loading import CANARY_TEXTS, load_model
 from embed_worker.errors import BadJob
 from embed_worker.lake.spec import EmbeddingSpec
-from tests.kits.worker import CountingEngine, make_spec
+from tests.kits.attempt.jobs import CountingEngine, make_spec
 
 
 def test_hash_vectors_are_a_function_of_ids_and_space() -> None:

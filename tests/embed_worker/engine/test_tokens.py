@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from embed_worker.engine.hash import byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer, Window
 from embed_worker.errors import BadJob
-from tests.kits.worker import make_spec
+from tests.kits.attempt.jobs import make_spec
 
 CLS, SEP = 0, 1
 BYTES = TextTokenizer(byte_tokenizer(), make_spec(max_tokens=12, overlap=4))

@@ -19,7 +19,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not python.exists() or not (MINILM / "model.safetensors").exists():
         pytest.fail(f"needs {python} and {MINILM}: run `make setup`")
     work = tmp_path_factory.mktemp("vllm")
-    script = ROOT / "tests/kits/vllm_script.py"
+    script = ROOT / "tests/kits/vllm/against_transformers.py"
     done = subprocess.run(
         [str(python), str(script), str(MINILM), str(work)], capture_output=True, text=True, timeout=550, check=False
     )

@@ -11,7 +11,7 @@ from embed_worker.engine.hash import byte_tokenizer
 from embed_worker.engine.loading import load_tokenizer
 from embed_worker.engine.weights import CACHE, check_weights, model_folder
 from embed_worker.errors import BadJob, WorkerError
-from tests.kits.worker import make_spec
+from tests.kits.attempt.jobs import make_spec
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from embed_worker.lake.files import FileRef, digest_of_files
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import Canaries, InputRef, RawManifest, ShardManifest, read_manifest
 from embed_worker.lake.store import Store
-from tests.kits.worker import make_spec
+from tests.kits.attempt.jobs import make_spec
 
 FILE = FileRef(path="part-00000.parquet", rows=9, bytes=100, sha256="ab" * 32)
 

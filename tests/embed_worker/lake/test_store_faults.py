@@ -18,9 +18,9 @@ from embed_worker.exits import ExitCode
 from embed_worker.lake import store as store_module
 from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.store import Store
-from tests.kits.fault_proxy import STORM, FaultProxy
-from tests.kits.store_suite import race
-from tests.kits.worker import leftovers, make_job, make_texts, manifest_of, prove, run, write_job
+from tests.kits.attempt.jobs import leftovers, make_job, make_texts, manifest_of, prove, run, write_job
+from tests.kits.lake.fault_proxy import STORM, FaultProxy
+from tests.kits.lake.store_suite import race
 
 pytestmark = pytest.mark.slow
 

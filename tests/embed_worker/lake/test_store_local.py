@@ -10,7 +10,7 @@ import pytest
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
-from tests.kits.store_suite import StoreSuite, race
+from tests.kits.lake.store_suite import StoreSuite, race
 
 RACER = """
 import sys, time

@@ -10,8 +10,8 @@ from s3fs.errors import translate_boto_error
 
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
-from tests.kits.store_suite import StoreSuite
-from tests.kits.worker import leftovers, make_job, make_texts, prove, run
+from tests.kits.attempt.jobs import leftovers, make_job, make_texts, prove, run
+from tests.kits.lake.store_suite import StoreSuite
 
 
 class TestS3Store(StoreSuite):

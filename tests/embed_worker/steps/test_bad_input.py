@@ -20,7 +20,7 @@ from embed_worker.steps import records as records_module
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.source import SourceFile
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 GOOD = b'{"key": "a", "text": "good one"}\n'
 

@@ -19,7 +19,7 @@ from embed_worker.lake.manifests import RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps import cut as strides_module
 from embed_worker.steps.cut import content_digest, write_strides
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 
 def raw_snapshot(store: Store, rows: int, parts: int = 1, snapshot: str = "0a1b2c3d4e5f") -> RawManifest:

@@ -20,7 +20,7 @@ from embed_worker.lake import layout
 from embed_worker.lake.store import Store
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.raw import DamagedSnapshot, ingest
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 RECORDS = [{"key": f"k{i}", "text": f"text {i}, with “quotes”, a comma\tand a tab", "n": i} for i in range(30)]
 PACK: dict[str, Callable[[bytes], bytes]] = {

@@ -11,8 +11,8 @@ from embed_worker.exits import ExitCode
 from embed_worker.lake.failpoints import VARIABLE
 from embed_worker.lake.job import EmbedJob
 from resources.compute import Compute, ComputeResource, JobHandle, JobState, JobStatus, tail_of
-from tests.kits.chaos import zygote
-from tests.kits.chaos.zygote import Child
+from tests.kits.chaos import fork_server
+from tests.kits.chaos.fork_server import Child
 
 WORKER = "tests.kits.chaos.platform_process:worker"
 SLOTS = 2
@@ -65,18 +65,18 @@ class DetachedCompute:
         self._address, self._jobs = address, jobs
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
-        zygote.ask(self._address)  # what a driver that died has asked for is there now
+        fork_server.ask(self._address)  # what a driver that died has asked for is there now
         if name in dict(self._jobs.live()):
             self._jobs.note(f"twice {name}")
         id_ = f"{len(list(self._jobs.folder.glob('*/*'))):04d}"
         self._jobs.note(f"{name} {id_}")
         environment = {k: v for k, v in os.environ.items() if k.startswith(("AWS_", "EMBED_CHAOS_"))}
         environment[VARIABLE] = self._jobs.next_failpoint()
-        zygote.spawn(self._address, self._jobs.folder / name / id_, WORKER, environment, url)
+        fork_server.spawn(self._address, self._jobs.folder / name / id_, WORKER, environment, url)
         return JobHandle(name, id_)
 
     def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
-        zygote.ask(self._address)
+        fork_server.ask(self._address)
         return {name: JobHandle(name, id_) for name, id_ in self._jobs.live() if name in names}
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:

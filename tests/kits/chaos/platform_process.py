@@ -26,7 +26,7 @@ from embed_worker.engine.hash import HashEngine
 from embed_worker.lake import failpoints
 from resources.compute import ComputeResource
 from resources.local.compute import LocalComputeResource
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 from tests.kits.chaos.detached_compute import DetachedComputeResource
 
 GRAPH = (RAW_REVIEWS, STRIDE_PARTITIONS, EMBEDDING_SHARDS, VECTOR_INDEX)
@@ -34,7 +34,7 @@ WAIT = "EMBED_CHAOS_SLOW"
 """Environment of a worker: seconds a vector takes, so that kills find something to hit."""
 
 
-class Deployment(BaseModel):
+class StormDeployment(BaseModel):
     """All that a Dagster process needs to know, on its way through JSON."""
 
     home: str
@@ -100,7 +100,7 @@ def dagster(given: dict[str, Any]) -> int:
     """Materializes the graph, asset by asset. 1 where a run fails."""
     warnings.filterwarnings("ignore")
     logging.getLogger("dagster").setLevel(logging.ERROR)
-    deployment = Deployment.model_validate(given)
+    deployment = StormDeployment.model_validate(given)
     os.environ["DAGSTER_HOME"] = deployment.home
     with dg.DagsterInstance.get() as instance:
         for asset in deployment.graph:

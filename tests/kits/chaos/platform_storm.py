@@ -20,11 +20,11 @@ from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.failpoints import VARIABLE
 from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.store import Store
-from tests.kits.chaos import zygote
+from tests.kits.chaos import fork_server
 from tests.kits.chaos.detached_compute import Jobs
-from tests.kits.chaos.platform_process import GRAPH, WAIT, Deployment
-from tests.kits.chaos.record import record
-from tests.kits.chaos.zygote import Child
+from tests.kits.chaos.figures import record
+from tests.kits.chaos.fork_server import Child
+from tests.kits.chaos.platform_process import GRAPH, WAIT, StormDeployment
 
 RUN = "tests.kits.chaos.platform_process:dagster"
 SECONDS = 120.0
@@ -37,7 +37,7 @@ class Storm:
 
     def __init__(self, folder: Path, lake: str, source: Path, address: str, **options: Any) -> None:
         self.folder, self.address = folder, address
-        self.deployment = Deployment(
+        self.deployment = StormDeployment(
             home=str(folder / "home"), lake=lake, sources={"a": str(source)}, strides=3, jobs=str(folder / "jobs"),
             address=address, **options,
         )  # fmt: skip
@@ -51,7 +51,7 @@ class Storm:
         environment |= {WAIT: str(wait), VARIABLE: worker}
         deployment = self.deployment.model_copy(update=changes)
         folder = self.folder / f"run-{len(self.runs):03d}"
-        self.runs.append(zygote.spawn(self.address, folder, RUN, environment, deployment.model_dump()))
+        self.runs.append(fork_server.spawn(self.address, folder, RUN, environment, deployment.model_dump()))
         return self.runs[-1]
 
     def run(self, **changes: Any) -> Child:

@@ -17,7 +17,9 @@ from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.local.compute import LocalCompute, LocalComputeResource
 from resources.local.process import WorkerMissing, WorkerProcess
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
+from tests.kits.compute.worker_python import HANG, shell_python, worker_python
+from tests.kits.processes import alive, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +47,7 @@ class Machine:
             self.seen.update(s.facts["worker_pid"] for s in found if "worker_pid" in s.facts)
             return found if all(status.state in states for status in found) else None
 
-        found: list[JobStatus] = kit.wait_for(poll)
+        found: list[JobStatus] = wait_until(poll, "the job's end")
         return found
 
     def final(self, *handles: JobHandle) -> list[JobStatus]:
@@ -65,7 +67,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
     yield made
     made.compute.close()
-    assert not [pid for pid in made.seen if kit.alive(pid)], "a worker outlives its backend"
+    assert not [pid for pid in made.seen if alive(pid)], "a worker outlives its backend"
 
 
 def test_many_jobs_share_one_process_that_loads_its_engine_once(tmp_path: Path, machine: Machine) -> None:
@@ -78,7 +80,7 @@ def test_many_jobs_share_one_process_that_loads_its_engine_once(tmp_path: Path, 
 
 
 def test_two_workers_work_side_by_side(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", "time.sleep(0.2)"), workers=2)
+    machine = Machine(tmp_path, worker_python(tmp_path / "python", "time.sleep(0.2)"), workers=2)
     handles = [machine.submit(stride) for stride in range(4)]
     running = [status for status in machine.compute.poll(handles).values() if status.state is JobState.RUNNING]
     assert len(running) == 2
@@ -110,13 +112,13 @@ def test_another_spec_gets_a_worker_of_its_own(machine: Machine) -> None:
     handles = [machine.submit(0), machine.submit(1, spec=kit.spec(pooling="cls")), machine.submit(2)]
     assert [s.state for s in machine.final(*handles)] == [JobState.SUCCEEDED] * 3
     assert len(machine.seen) >= 2
-    assert sum(kit.alive(pid) for pid in machine.seen) == 1, "more workers than there is room for"
+    assert sum(alive(pid) for pid in machine.seen) == 1, "more workers than there is room for"
 
 
 def test_a_killed_worker_is_noticed_and_its_job_done_by_another(tmp_path: Path) -> None:
     once = tmp_path / "once"
     body = f"if not os.path.exists({str(once)!r}): open({str(once)!r}, 'w').close(); os.kill(os.getpid(), 9)"
-    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", body))
+    machine = Machine(tmp_path, worker_python(tmp_path / "python", body))
     outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
     committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
     assert sorted(outcome.attempts for outcome in committed) == [1, 1, 1, 2]
@@ -132,7 +134,7 @@ def test_a_broken_engine_fails_no_job_but_its_own(tmp_path: Path) -> None:
         "worker.broken = job.shard.stride == 1 or getattr(worker, 'broken', False)\n"
         "    if worker.broken: raise RuntimeError('CUDA error: an illegal memory access was encountered')"
     )
-    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", body))
+    machine = Machine(tmp_path, worker_python(tmp_path / "python", body))
     outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
     committed = {outcome.key: outcome.attempts for outcome in outcomes if isinstance(outcome, Committed)}
     (failed,) = (outcome for outcome in outcomes if isinstance(outcome, Failed))
@@ -144,11 +146,11 @@ def test_a_broken_engine_fails_no_job_but_its_own(tmp_path: Path) -> None:
 
 
 def test_a_worker_killed_from_outside_in_the_middle_of_a_job(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", kit.HANG))
+    machine = Machine(tmp_path, worker_python(tmp_path / "python", HANG))
     handle, waiting = machine.submit(0), machine.submit(1)
     (status,) = machine.until(JobState.RUNNING, handles=[handle])
     assert machine.compute.poll([waiting])[waiting].state is JobState.QUEUED
-    kit.wait_for(lambda: "working on" in machine.compute.logs(handle))
+    wait_until(lambda: "working on" in machine.compute.logs(handle), "the job's first words")
     os.kill(status.facts["worker_pid"], signal.SIGKILL)
     (status,) = machine.final(handle)
     assert status.state is JobState.FAILED
@@ -159,7 +161,7 @@ def test_a_worker_killed_from_outside_in_the_middle_of_a_job(tmp_path: Path) -> 
 
 
 def test_a_worker_that_cannot_start_fails_its_job_with_its_last_words(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, kit.shell_python(tmp_path / "python", 'echo "no module named vllm" >&2; exit 3'))
+    machine = Machine(tmp_path, shell_python(tmp_path / "python", 'echo "no module named vllm" >&2; exit 3'))
     outcomes = machine.drive(machine.ready.job(0), max_attempts=2)
     (failed,) = (outcome for outcome in outcomes if isinstance(outcome, Failed))
     assert (failed.attempts, failed.error) == (2, "the worker process ended with exit code 3")
@@ -169,7 +171,7 @@ def test_a_worker_that_cannot_start_fails_its_job_with_its_last_words(tmp_path: 
 
 def test_what_a_worker_prints_is_not_taken_for_an_answer(tmp_path: Path) -> None:
     body = 'print(\'{"job": "x", "code": 0}\', flush=True); os.write(1, b\'{}\\n\')'
-    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", body))
+    machine = Machine(tmp_path, worker_python(tmp_path / "python", body))
     handle = machine.submit(0)
     (status,) = machine.final(handle)
     assert status.state is JobState.SUCCEEDED
@@ -178,11 +180,11 @@ def test_what_a_worker_prints_is_not_taken_for_an_answer(tmp_path: Path) -> None
 
 
 def test_cancelling_stops_the_worker_and_clears_the_queue(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, kit.worker_python(tmp_path / "python", kit.HANG))
+    machine = Machine(tmp_path, worker_python(tmp_path / "python", HANG))
     handles = [machine.submit(stride) for stride in range(3)]
     (status,) = machine.until(JobState.RUNNING, handles=handles[:1])
     machine.compute.cancel(handles)
-    assert not kit.alive(status.facts["worker_pid"])
+    assert not alive(status.facts["worker_pid"])
     assert {s.state for s in machine.compute.poll(handles).values()} == {JobState.CANCELLED}
     machine.compute.cancel(handles)  # once more is no fault
     assert machine.compute.find([handle.name for handle in handles]) == {}
@@ -200,23 +202,23 @@ def test_cancelling_one_leaves_the_others(machine: Machine) -> None:
 def test_a_session_leaves_no_process(tmp_path: Path) -> None:
     source = kit.write_jsonl(tmp_path / "s.jsonl", kit.texts(4))
     ready = kit.Prepared(tmp_path / "lake", str(source))
-    resource = LocalComputeResource(worker_python=kit.worker_python(tmp_path / "python", kit.HANG))
+    resource = LocalComputeResource(worker_python=worker_python(tmp_path / "python", HANG))
     with pytest.raises(ZeroDivisionError), resource.session() as compute:
         handle = compute.submit("n", ready.job(0), ready.resource.write_job(ready.job(0)))
         pid = compute.poll([handle])[handle].facts["worker_pid"]
-        assert kit.alive(pid)
+        assert alive(pid)
         raise ZeroDivisionError
-    assert not kit.alive(pid)
+    assert not alive(pid)
 
 
 def test_a_worker_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resources.local.process.STOP_SECONDS", 0.2)
     process = WorkerProcess(
-        kit.shell_python(tmp_path / "python", "trap '' TERM; echo up >&2; while :; do sleep 1; done"), tmp_path / "log"
+        shell_python(tmp_path / "python", "trap '' TERM; echo up >&2; while :; do sleep 1; done"), tmp_path / "log"
     )
-    kit.wait_for(lambda: "up" in process.tail(5))
+    wait_until(lambda: "up" in process.tail(5), "the process is up")
     process.stop()
-    assert not kit.alive(process.pid)
+    assert not alive(process.pid)
     assert process.death() == "the worker process was killed by SIGKILL (out of memory?)"
 
 
@@ -230,8 +232,8 @@ def test_the_worker_inherits_nothing_of_dagster(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("DAGSTER_HOME", "/secret")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("EMBED_SOMETHING", "kept")
-    process = WorkerProcess(kit.shell_python(tmp_path / "python", "env >&2"), tmp_path / "log")
-    kit.wait_for(process.death)
+    process = WorkerProcess(shell_python(tmp_path / "python", "env >&2"), tmp_path / "log")
+    wait_until(process.death, "its end")
     seen = process.tail(200)
     assert "EMBED_SOMETHING=kept" in seen
     assert "DAGSTER_HOME" not in seen
@@ -256,9 +258,9 @@ def test_a_worker_whose_parent_was_killed_ends_by_itself(tmp_path: Path) -> None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
-        assert kit.alive(worker)
+        assert alive(worker)
         parent.kill()
-    kit.wait_for(lambda: not kit.alive(worker))
+    wait_until(lambda: not alive(worker), "the worker's end")
 
 
 def test_queries_are_embedded_with_the_query_prompt(tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_a_query_that_cannot_be_embedded_says_why(tmp_path: Path) -> None:
     resource = LocalComputeResource(worker_python=sys.executable)
     with pytest.raises(RuntimeError, match="no model at /nowhere"):
         resource.embed_queries(kit.spec(model="m/m", location="/nowhere"), ["x"])
-    dead = LocalComputeResource(worker_python=kit.shell_python(tmp_path / "python", 'echo "bad luck" >&2; exit 9'))
+    dead = LocalComputeResource(worker_python=shell_python(tmp_path / "python", 'echo "bad luck" >&2; exit 9'))
     with pytest.raises(RuntimeError, match=r"exit code 9[\s\S]*bad luck"):
         dead.embed_queries(kit.spec(), ["x"])
 

@@ -10,15 +10,15 @@ from resources.compute import BackendBroken, ComputeUnavailable, JobState
 from resources.skypilot.compute import ABSENT_SECONDS, VANISHED_SECONDS
 from resources.skypilot.deadlines import MAX_STUCK, DeadlinePassed, Deadlines
 from resources.skypilot.job import Phase
-from tests.kits.skypilot_fake import ApiServerAuthenticationError, Bench, ClusterNotUpError
+from tests.kits.compute.fake_sky import ApiServerAuthenticationError, ClusterNotUpError, SkyBench
 
 
-def names(bench: Bench) -> list[str]:
+def names(bench: SkyBench) -> list[str]:
     return [row["job_name"] for row in bench.sky.rows]
 
 
 def test_a_job_from_submit_to_success_with_its_facts() -> None:
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("a")
     assert names(bench) == ["embed-a"]
     assert bench.sky.tasks[0]["envs"] == {"A": "b", "EMBED_JOB": "s3://lake/a.json"}
@@ -39,7 +39,7 @@ def test_a_job_from_submit_to_success_with_its_facts() -> None:
 
 
 def test_one_queue_call_serves_all_jobs_and_no_more_than_one_an_interval() -> None:
-    bench = Bench()
+    bench = SkyBench()
     handles = [bench.launch(f"p{i}") for i in range(50)]
     bench.sky.calls.clear()
     bench.poll(*handles)
@@ -50,14 +50,14 @@ def test_one_queue_call_serves_all_jobs_and_no_more_than_one_an_interval() -> No
 
 
 def test_a_round_of_submits_costs_one_queue_call() -> None:
-    bench = Bench()
+    bench = SkyBench()
     for i in range(20):
         bench.launch(f"p{i}")
     assert bench.sky.calls.count("queue") == 1
 
 
 def test_submitting_a_live_name_again_returns_its_job() -> None:
-    bench = Bench()
+    bench = SkyBench()
     assert bench.launch("a") == bench.submit("a")
     again = bench.new_process()
     assert again.submit("a", None, "u").name == "a"  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_submitting_a_live_name_again_returns_its_job() -> None:
 
 
 def test_find_during_an_own_launch_is_that_launch() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.gate.clear()
     handle = bench.submit("a")
     while not bench.sky.rows:
@@ -77,7 +77,7 @@ def test_find_during_an_own_launch_is_that_launch() -> None:
 
 
 def test_find_goes_by_the_exact_name() -> None:
-    bench = Bench()
+    bench = SkyBench()
     for name in ("embed-a-10", "embed-a-1", "other-embed-a-1", "embed-a"):
         bench.sky.add(name, "RUNNING")
     bench.sky.add("embed-done", "SUCCEEDED")
@@ -88,14 +88,14 @@ def test_find_goes_by_the_exact_name() -> None:
 
 
 def test_of_several_live_jobs_of_a_name_the_oldest_is_taken() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.add("embed-a", "RUNNING")
     bench.sky.add("embed-a", "PENDING")
     assert bench.poll(bench.compute.find(["a"])["a"]).facts["id"] == 1
 
 
 def test_find_waits_for_a_launch_that_a_killed_run_left_in_flight() -> None:
-    bench = Bench()
+    bench = SkyBench()
     request = bench.sky.pending_launch("embed-a")
     bench.sky.pending_launch("embed-other")
 
@@ -108,14 +108,14 @@ def test_find_waits_for_a_launch_that_a_killed_run_left_in_flight() -> None:
 
 
 def test_a_launch_that_hangs_in_the_server_is_not_waited_for_for_ever() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.pending_launch("embed-a")
     with pytest.raises(ComputeUnavailable, match="hang in the API server, such as embed-a"):
         bench.compute.find(["a"])
 
 
 def test_hidden_launches_of_other_users_hold_us_up_only_if_they_were_there_first() -> None:
-    bench = Bench()
+    bench = SkyBench()
     request = bench.sky.pending_launch(None)
 
     def sleep(seconds: float) -> None:
@@ -133,7 +133,7 @@ def test_hidden_launches_of_other_users_hold_us_up_only_if_they_were_there_first
 
 @pytest.mark.parametrize("lose", ["post", "answer"])
 def test_a_lost_answer_finds_the_job_instead_of_launching_a_second(lose: str) -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.lose = lose
     handle = bench.launch("a")
     assert len(bench.sky.rows) == 1
@@ -145,7 +145,7 @@ def test_a_lost_answer_finds_the_job_instead_of_launching_a_second(lose: str) ->
 
 
 def test_a_lost_launch_is_looked_for_by_its_name_and_not_among_all_that_ever_ran() -> None:
-    bench = Bench()
+    bench = SkyBench()
     known = bench.launch("books-00001")
     bench.sky.lose = "post"
     lost = [bench.launch(f"books-0000{i}") for i in (2, 3)]
@@ -159,7 +159,7 @@ def test_a_lost_launch_is_looked_for_by_its_name_and_not_among_all_that_ever_ran
 
 
 def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.add("embed-a", "FAILED", submitted_at=bench.clock() - 86_400)
     bench.sky.lose = "post"
     handle = bench.launch("a")
@@ -170,7 +170,7 @@ def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
 
 def test_a_launch_that_may_still_land_is_not_taken_for_a_job_that_an_earlier_run_cancelled() -> None:
     """Terminated, re-executed at once, and the server is slow: the launch would be nobody's."""
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.add("embed-a", "CANCELLED", submitted_at=bench.clock() - 5)
     bench.sky.lose = "request"
     handle = bench.launch("a")
@@ -185,7 +185,7 @@ def test_a_launch_that_may_still_land_is_not_taken_for_a_job_that_an_earlier_run
 
 
 def test_a_request_that_never_arrived_is_sent_again_only_after_a_while() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.lose = "request"
     handle = bench.launch("a")
     bench.sky.lose = ""
@@ -201,7 +201,7 @@ def test_a_request_that_never_arrived_is_sent_again_only_after_a_while() -> None
 
 
 def test_a_request_that_a_crashed_server_forgot_is_sent_again() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.lose = "answer"
     handle = bench.launch("a")
     bench.sky.rows.clear()
@@ -212,7 +212,7 @@ def test_a_request_that_a_crashed_server_forgot_is_sent_again() -> None:
 
 
 def test_an_outage_is_told_and_changes_nothing() -> None:
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("a")
     bench.sky.down = True
     for _ in range(3):
@@ -226,7 +226,7 @@ def test_an_outage_is_told_and_changes_nothing() -> None:
 
 
 def test_a_call_that_hangs_meets_its_deadline() -> None:
-    bench = Bench(call_timeout_seconds=0.05)
+    bench = SkyBench(call_timeout_seconds=0.05)
     bench.sky.gate.clear()
     bench.sky.queue_v2 = lambda **_: bench.sky.gate.wait(5)  # type: ignore[method-assign]
     with pytest.raises(ComputeUnavailable, match=r"no answer within 0\.05 s"):
@@ -235,7 +235,7 @@ def test_a_call_that_hangs_meets_its_deadline() -> None:
 
 
 def test_slow_launches_hold_up_neither_each_other_nor_the_polls() -> None:
-    bench = Bench(launch_parallelism=32)
+    bench = SkyBench(launch_parallelism=32)
     first = bench.launch("first")
     bench.sky.gate.clear()
     for i in range(32):
@@ -250,7 +250,7 @@ def test_slow_launches_hold_up_neither_each_other_nor_the_polls() -> None:
 
 
 def test_launches_that_hang_past_their_deadline_hold_up_no_poll() -> None:
-    bench = Bench(launch_parallelism=MAX_STUCK, call_timeout_seconds=0.3)
+    bench = SkyBench(launch_parallelism=MAX_STUCK, call_timeout_seconds=0.3)
     first = bench.launch("first")
     bench.sky.gate.clear()
     hanging = [bench.compute._jobs[bench.submit(f"p-{i}").name] for i in range(MAX_STUCK)]
@@ -276,7 +276,7 @@ def test_calls_that_hang_are_bounded_and_counted_until_they_return() -> None:
 
 
 def test_a_rejected_token_is_for_a_person_at_first_and_an_outage_later() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.error = ApiServerAuthenticationError("401")
     with pytest.raises(BackendBroken, match="sky api info"):
         bench.compute.find(["a"])
@@ -289,7 +289,7 @@ def test_a_rejected_token_is_for_a_person_at_first_and_an_outage_later() -> None
 
 @pytest.mark.parametrize("status", [None, "STOPPED"])
 def test_no_controller_yet_or_one_that_sleeps_means_that_nothing_is_live(status: str | None) -> None:
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("b")
     error = ClusterNotUpError("No in-progress managed jobs", status)
     bench.sky.queue_v2 = bench.sky.cancel = lambda **_: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
@@ -299,7 +299,7 @@ def test_no_controller_yet_or_one_that_sleeps_means_that_nothing_is_live(status:
 
 @pytest.mark.parametrize("status", ["INIT", "UP", "AUTOSTOPPING"])
 def test_a_controller_that_cannot_be_reached_is_an_outage_and_not_an_empty_queue(status: str) -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.launch("a")
     again = bench.new_process()
     answers = bench.sky.queue_v2, bench.sky.cancel
@@ -317,7 +317,7 @@ def test_a_controller_that_cannot_be_reached_is_an_outage_and_not_an_empty_queue
 
 
 def test_a_launch_that_meets_a_controller_out_of_reach_is_looked_for_before_it_is_sent_again() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.launch_error = ClusterNotUpError("Failed to connect to jobs controller", "INIT")
     handle = bench.launch("a")
     bench.sky.launch_error = None
@@ -327,7 +327,7 @@ def test_a_launch_that_meets_a_controller_out_of_reach_is_looked_for_before_it_i
 
 
 def test_a_refused_launch_is_final_and_a_failed_one_is_not() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.launch_error = ValueError("Invalid accelerator name: L5")
     handle = bench.launch("a")
     status = bench.poll(handle)
@@ -338,7 +338,7 @@ def test_a_refused_launch_is_final_and_a_failed_one_is_not() -> None:
 
 
 def test_another_attempt_is_another_handle_and_another_job() -> None:
-    bench = Bench()
+    bench = SkyBench()
     first = bench.launch("a")
     bench.sky.rows[0] |= {"status": "FAILED", "failure_reason": "Job exited with exit code 1"}
     assert bench.poll(first).state is JobState.FAILED
@@ -348,7 +348,7 @@ def test_another_attempt_is_another_handle_and_another_job() -> None:
 
 
 def test_recoveries_are_told_once_and_counted() -> None:
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("a")
     bench.sky.run(bench.sky.rows[0])
     assert bench.poll(handle).notice == ""
@@ -364,7 +364,7 @@ def test_recoveries_are_told_once_and_counted() -> None:
 
 
 def test_a_job_attached_after_recoveries_has_no_cost_and_says_why() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.run(bench.sky.add("embed-a"), recoveries=2)
     facts = bench.poll(bench.compute.find(["a"])["a"]).facts
     assert facts["cost_dollars"] is None and "2 of its 3 machines" in facts["cost_dollars_reason"]
@@ -373,7 +373,7 @@ def test_a_job_attached_after_recoveries_has_no_cost_and_says_why() -> None:
 
 
 def test_a_late_job_is_reported_once() -> None:
-    bench = Bench(start_deadline_seconds=100)
+    bench = SkyBench(start_deadline_seconds=100)
     handle = bench.launch("a")
     assert bench.poll(handle, after=50).notice == ""
     assert "has not started to run within 100 s" in bench.poll(handle, after=60).notice
@@ -382,7 +382,7 @@ def test_a_late_job_is_reported_once() -> None:
 
 
 def test_a_late_job_is_cancelled_where_the_settings_say_so() -> None:
-    bench = Bench(start_deadline_seconds=100, cancel_when_late=True)
+    bench = SkyBench(start_deadline_seconds=100, cancel_when_late=True)
     late, running = bench.launch("a"), bench.launch("b")
     bench.sky.run(bench.sky.rows[1])
     statuses = bench.poll(late, running, after=200)
@@ -392,7 +392,7 @@ def test_a_late_job_is_cancelled_where_the_settings_say_so() -> None:
 
 
 def test_cancel_takes_exactly_these_jobs() -> None:
-    bench = Bench()
+    bench = SkyBench()
     bench.sky.add("embed-z", "RUNNING")
     handles = [bench.launch(name) for name in ("a", "b", "c")]
     bench.compute.cancel(handles[:2])
@@ -402,7 +402,7 @@ def test_cancel_takes_exactly_these_jobs() -> None:
 
 
 def test_cancel_reaches_a_launch_in_flight_and_stops_one_that_was_not_sent() -> None:
-    bench = Bench(launch_parallelism=1)
+    bench = SkyBench(launch_parallelism=1)
     bench.sky.gate.clear()
     handles = [bench.submit("a"), bench.submit("b")]
     while not bench.sky.rows:
@@ -414,7 +414,7 @@ def test_cancel_reaches_a_launch_in_flight_and_stops_one_that_was_not_sent() -> 
 
 
 def test_cancel_in_an_outage_ends_with_the_command_for_it() -> None:
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("a")
     bench.sky.down = True
     with pytest.raises(ComputeUnavailable, match="`sky jobs cancel 1`"):
@@ -423,7 +423,7 @@ def test_cancel_in_an_outage_ends_with_the_command_for_it() -> None:
 
 def test_logs_are_asked_for_again_while_there_is_only_the_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resources.skypilot.client.LOG_PAUSE", 0)
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("a")
     bench.sky.rows[0]["status"] = "FAILED"
     bench.poll(handle)
@@ -432,7 +432,7 @@ def test_logs_are_asked_for_again_while_there_is_only_the_notice(monkeypatch: py
 
 
 def test_a_job_that_the_server_forgot_fails_at_last() -> None:
-    bench = Bench()
+    bench = SkyBench()
     handle = bench.launch("a")
     bench.sky.rows.clear()
     assert not bench.poll(handle).state.final
@@ -442,13 +442,13 @@ def test_a_job_that_the_server_forgot_fails_at_last() -> None:
 
 
 def test_jobs_go_to_the_pool() -> None:
-    bench = Bench(pool="warm")
+    bench = SkyBench(pool="warm")
     handle = bench.launch("a")
     assert bench.poll(handle).facts["pool"] == "warm"
 
 
 def test_the_end_of_a_session_drops_what_was_not_sent_and_leaves_the_rest() -> None:
-    bench = Bench(launch_parallelism=1)
+    bench = SkyBench(launch_parallelism=1)
     bench.sky.gate.clear()
     bench.submit("a")
     while not bench.sky.rows:

@@ -6,7 +6,7 @@ import pytest
 
 from resources.skypilot.cost import RETRY_SECONDS, Ledger, Machine, PriceList, machine_of
 from resources.skypilot.deadlines import DeadlinePassed
-from tests.kits.skypilot_fake import Clock
+from tests.kits.clock import Clock
 
 RECORD: dict[str, Any] = {
     "cluster_resources_full": "1x[spot](gpus=L4:1, cpus=4, mem=16, g6.xlarge, disk=150)",
@@ -72,7 +72,7 @@ def test_an_unknown_price_is_not_zero(table: dict[str, float], machine: Machine,
 
 def test_a_price_that_could_not_be_had_is_asked_for_again_after_a_while() -> None:
     table: dict[str, float] = {}
-    clock, asked = Clock(), 0
+    clock, asked = Clock(1_000_000.0), 0
 
     def look_up(machine: Machine) -> float:
         nonlocal asked
@@ -93,7 +93,7 @@ def test_a_price_that_could_not_be_had_is_asked_for_again_after_a_while() -> Non
 
 
 def test_a_catalog_that_hangs_is_waited_for_once_and_not_once_a_machine() -> None:
-    clock, asked = Clock(), 0
+    clock, asked = Clock(1_000_000.0), 0
 
     def look_up(machine: Machine) -> float:
         nonlocal asked

@@ -19,7 +19,7 @@ from resources.local.process import WorkerMissing
 from resources.skypilot.resource import SkyPilotResource
 from resources.skypilot.task import Overrides, for_pool, load_task, stage_worker, with_overrides, with_secrets
 from tests.kits import ROOT
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 from tests.kits.slurm_lab.catalogs import seed_catalogs
 
 GPUS = ["L4", "A10G", "L40S", "A100", "A100-80GB", "H100"]

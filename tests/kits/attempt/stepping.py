@@ -29,7 +29,7 @@ from embed_worker.lake import failpoints, table
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
-from tests.kits.worker import CountingEngine
+from tests.kits.attempt.jobs import CountingEngine
 
 READS = ("exists", "read", "open", "list")
 WRITES = ("create", "create_file", "delete", "replace")
@@ -46,7 +46,7 @@ class Killed(BaseException):
     """The attempt's machine is gone."""
 
 
-class Attempt:
+class SteppedAttempt:
     """One run of a job in a thread of its own, which stands still while the test does anything else."""
 
     def __init__(self, job: EmbedJob, version: str = "same") -> None:
@@ -109,7 +109,7 @@ class Attempt:
 _here = threading.local()
 
 
-def _current() -> Attempt | None:
+def _current() -> SteppedAttempt | None:
     return getattr(_here, "attempt", None)
 
 

@@ -20,9 +20,9 @@ from embed_worker.attempt.runner import UNWRITTEN
 from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
 from embed_worker.lake.store import Store
-from tests.kits.chaos.attempt import KILLED, Orders, carry_out, diary_of, state_of
-from tests.kits.chaos.record import record
-from tests.kits.worker import Text, make_job, make_texts, manifest_of, prove, shard_table, write_job
+from tests.kits.attempt.jobs import Text, make_job, make_texts, manifest_of, prove, shard_table, write_job
+from tests.kits.chaos.figures import record
+from tests.kits.chaos.worker_process import KILLED, Orders, carry_out, diary_of, state_of
 
 REJECTED = {173: "null text"}
 
@@ -41,7 +41,7 @@ PATIENCE = 120.0
 SERVER = multiprocessing.get_context("forkserver")
 LATE = ("_strptime", "numpy.ma", "numpy.random", "pandas", "s3fs")
 """What an attempt imports as it goes."""
-SERVER.set_forkserver_preload(["pytest", *LATE, "tests.kits.chaos.attempt"])
+SERVER.set_forkserver_preload(["pytest", *LATE, "tests.kits.chaos.worker_process"])
 
 
 class Partition:

@@ -11,7 +11,7 @@ from embed_worker.lake.store import Store
 from resources.lake import LakeResource
 
 
-class Watched:
+class WatchedShard:
     """One shard's folder. `look` holds it against the protocol and against what it was before."""
 
     def __init__(self, store: Store, job: EmbedJob) -> None:

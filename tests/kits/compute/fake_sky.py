@@ -8,6 +8,7 @@ from typing import Any
 from resources.skypilot.client import SkyClient
 from resources.skypilot.compute import SkyPilotCompute
 from resources.skypilot.settings import SkyPilotFields
+from tests.kits.clock import Clock
 
 TERMINAL = {"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE"}
 MACHINE = "1x[spot](gpus=L4:1, cpus=4, mem=16, g6.xlarge, disk=150)"
@@ -25,17 +26,6 @@ class ClusterNotUpError(Exception):
     def __init__(self, message: str, cluster_status: str | None) -> None:
         super().__init__(message)
         self.cluster_status = cluster_status
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class FakeSky:
@@ -149,11 +139,11 @@ class FakeSky:
             raise self.error
 
 
-class Bench:
+class SkyBench:
     """A backend on a fake server, with a clock that the test moves."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock = Clock()
+        self.clock = Clock(1_000_000.0)
         self.sky = FakeSky(self.clock)
         self.settings = SkyPilotFields(**{"poll_seconds": 10, "call_timeout_seconds": 5, **settings})
         self.compute = self.new_process()

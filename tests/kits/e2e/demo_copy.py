@@ -3,10 +3,9 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -15,8 +14,18 @@ from tests.kits import ROOT
 WORKER_PYTHON = ROOT / ".venv-worker/bin/python"
 
 
+class Deployment(Protocol):
+    """What a deployment of any kind has."""
+
+    folder: Path
+    env: dict[str, str]
+
+    @property
+    def lake(self) -> Path: ...
+
+
 @dataclass
-class Deployment:
+class DemoCopy:
     """A deployment of its own: pipeline file, lake, DAGSTER_HOME."""
 
     folder: Path
@@ -79,11 +88,3 @@ def processes_of(deployment: Deployment, needle: str = "") -> list[int]:
         except (OSError, ValueError):
             continue
     return found
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
-    """A bound, not an expectation: fails only where something never happens."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.2)

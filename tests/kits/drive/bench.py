@@ -20,7 +20,9 @@ from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import Canaries, InputRef, ShardManifest
 from resources.compute import ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
+from tests.kits.clock import Clock
+from tests.kits.lake.away import AwayLake
 
 PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 8)
 LIVE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
@@ -137,22 +139,11 @@ class FakeCompute:
         return f"log of {handle.id}"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now, self.sleeps = 0.0, []  # type: tuple[float, list[float]]
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        self.sleeps.append(seconds)
-        self.now += seconds
-        assert len(self.sleeps) < 3000, "the driver does not come to an end"
-
-
-class Bench:
+class DriverBench:
     """A lake, a backend, some jobs and a driver."""
 
     def __init__(self, folder: Path, strides: int = 1, **options: Any) -> None:
-        self.lake, self.drivers_lake = LakeResource(root=str(folder)), kit.AwayLake(root=str(folder))
+        self.lake, self.drivers_lake = LakeResource(root=str(folder)), AwayLake(root=str(folder))
         self.jobs = [job_of(self.lake, stride) for stride in range(strides)]
         self.notes: list[Note] = []
         self.prove: Prove = self._intact
@@ -168,7 +159,7 @@ class Bench:
     def driver(self, **options: Any) -> Driver:
         options = {
             "tell": self.tell, "prove": lambda *about: self.prove(*about), "provers": AtOnce(),
-            "clock": lambda: self.clock.now, "sleep": self.clock.sleep,
+            "clock": self.clock, "sleep": self.clock.sleep,
         } | options  # fmt: skip
         return Driver(self.drivers_lake, self.compute, self.jobs, **options)
 

@@ -17,8 +17,8 @@ from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.job import EmbedJob
 from resources.compute import Compute, JobHandle, JobState, JobStatus
 from resources.lake import LakeResource
-from tests.kits.driver import AtOnce, job_of
-from tests.kits.platform import AwayLake
+from tests.kits.drive.bench import AtOnce, job_of
+from tests.kits.lake.away import AwayLake
 
 LIMIT = 30.0
 """Seconds of real time that a step may take: for a broken test."""

@@ -1,4 +1,4 @@
-"""Puts the figures of the chaos suites into docs/guarantees.md: `python -m tests.kits.chaos.page RESULTS.json`."""
+"""Puts the figures of the chaos suites into docs/guarantees.md: `python -m tests.kits.chaos.figures_page RESULTS.json`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.control_plane import machine as machine_facts
 from bench.report import write_section
 from tests.kits import ROOT
-from tests.kits.chaos.record import KEYS
+from tests.kits.chaos.figures import KEYS
 
 PAGE = ROOT / "docs" / "guarantees.md"
 WORDS = {

@@ -16,14 +16,15 @@ from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
 from resources.local.compute import LocalComputeResource
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
+from tests.kits.compute.in_process import InProcessCompute
 
 RAW, STRIDES = dg.AssetKey(["p", "raw_reviews"]), dg.AssetKey(["p", "stride_partitions"])
 SHARDS, DIGEST, INDEX = (dg.AssetKey(["p", name]) for name in ("embedding_shards", "embedding_digest", "vector_index"))
 MATERIALIZATION, CHECK = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 
-class House:
+class GraphBench:
     """A pipeline of two datasets, a lake and a Dagster instance."""
 
     def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
@@ -43,7 +44,7 @@ class House:
             for name, path in self.sources.items()
         ]
         pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding))
-        compute: Any = kit.InProcessCompute()
+        compute: Any = InProcessCompute()
         if self.python is not None:
             compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02)
         return build_definitions([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)

@@ -1,6 +1,6 @@
 """A process that has everything imported and forks others from itself: a Dagster run starts in milliseconds.
 
-Its children are nobody else's: they outlive whoever asked for them. `python -m tests.kits.chaos.zygote SOCKET MODULE…`.
+Its children are nobody else's: they outlive whoever asked for them. `python -m tests.kits.chaos.fork_server SOCKET MODULE…`.
 """
 
 import contextlib
@@ -84,11 +84,11 @@ def spawn(address: str, folder: Path, call: str, environment: dict[str, str], *a
 
 
 @contextlib.contextmanager
-def zygote(*modules: str) -> Iterator[str]:
+def fork_server(*modules: str) -> Iterator[str]:
     """Its address. All its children end with it."""
-    with tempfile.TemporaryDirectory(prefix="zygote-") as folder:
+    with tempfile.TemporaryDirectory(prefix="forks-") as folder:
         address, log = f"{folder}/socket", Path(folder, "log")
-        command = [sys.executable, "-m", "tests.kits.chaos.zygote", address, *modules]
+        command = [sys.executable, "-m", "tests.kits.chaos.fork_server", address, *modules]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "DAGSTER_"))}
         paths = os.pathsep.join([str(ROOT), str(ROOT / "sky")])
         with log.open("wb") as sink:
