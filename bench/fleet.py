@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from embed_worker.lake.job import EmbedJob
-from resources.compute import ComputeResource, JobHandle, JobState, JobStatus
+from resources.compute import JobHandle, JobState, JobStatus
+from resources.dagster import ComputeResource
 
 
 def skypilot_installed() -> bool:

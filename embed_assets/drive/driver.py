@@ -23,7 +23,7 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Driver:
 
     def __init__(
         self,
-        lake: LakeResource,
+        lake: Lake,
         compute: Compute,
         jobs: Sequence[EmbedJob],
         *,

@@ -10,11 +10,11 @@ from embed_assets.tell.lineage import shard_lineage, shard_schema
 from embed_assets.tell.summary import shard_summary
 from embed_worker.attempt.starts import begins_a_start
 from embed_worker.lake.manifests import ShardManifest
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 
 def shard_metadata(
-    lake: LakeResource,
+    lake: Lake,
     outcome: Committed,
     stride_key: dg.AssetKey,
     *,

@@ -27,8 +27,9 @@ from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps.raw import ingest
-from resources.compute import Compute, ComputeResource, JobHandle, JobState, JobStatus
-from resources.lake import LakeResource
+from resources.compute import Compute, JobHandle, JobState, JobStatus
+from resources.dagster import ComputeResource
+from resources.lake import Lake
 
 HASH: dict[str, Any] = {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional", "max_tokens": 64}
 
@@ -91,7 +92,7 @@ class Prepared:
     """A dataset in a lake, ingested and cut; shards on demand."""
 
     def __init__(self, lake: Path, source: Any, *, embedding: EmbeddingSpec | None = None, **changes: Any) -> None:
-        self.resource = LakeResource(root=str(lake))
+        self.resource = Lake(root=str(lake))
         self.store = self.resource.store
         self.dataset = dataset(source, **changes)
         self.pipeline = pipeline([self.dataset], embedding=embedding or spec())
@@ -198,7 +199,7 @@ class AwayStore(Store):
         return super()._errors(path)
 
 
-class AwayLake(LakeResource):
+class AwayLake(Lake):
     @cached_property
     def store(self) -> AwayStore:  # type: ignore[override]
         return AwayStore(self.root)

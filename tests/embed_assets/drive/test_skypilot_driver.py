@@ -10,7 +10,7 @@ from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed, Failed, Outcome
 from embed_assets.tell.metadata import _job_facts
 from embed_worker.lake.job import EmbedJob
-from resources.lake import LakeResource
+from resources.lake import Lake
 from tests.kits.driver import AtOnce, commit, job_of
 from tests.kits.skypilot_fake import Bench
 
@@ -19,7 +19,7 @@ class World:
     """Two partitions; the test decides what happens at each poll."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.lake = LakeResource(root=str(folder))
+        self.lake = Lake(root=str(folder))
         self.jobs: list[EmbedJob] = [job_of(self.lake, stride) for stride in range(2)]
         self.bench = Bench(**settings)
         self.turn = 0

@@ -15,8 +15,9 @@ from embed_assets.checks.proof import Proof
 from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome
 from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
-from resources.local.compute import LocalCompute, LocalComputeResource
+from resources.local.compute import LocalCompute
 from resources.local.process import WorkerMissing, WorkerProcess
+from resources.local.resource import LocalComputeResource
 from tests.kits import platform as kit
 
 pytestmark = pytest.mark.slow
