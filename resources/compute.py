@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from embed_worker.lake.job import EmbedJob
+from resources.facts import JobFacts
 
 
 class JobState(StrEnum):
@@ -42,8 +43,7 @@ class JobStatus:
     state: JobState
     detail: str = ""
     """For people: why it failed and what to do."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """For the materialization's metadata: region, cost, recoveries … A None has its reason in `<name>_reason`."""
+    facts: JobFacts = field(default_factory=JobFacts)
     notice: str = ""
     """Something that happened while the job goes on; each is told once."""
 

@@ -76,14 +76,14 @@ class RunBudget:
         if limit is None:
             return None
         self._read()
-        mine = {(job.shard.key, str(status.facts.get("id"))) for job, status in running}
+        mine = {(job.shard.key, str(status.facts.id)) for job, status in running}
         counted = [cost for key, cost in self._costs.items() if key not in mine]  # mine are counted as they run
         spent = total_of(counted)
         going = waits = 0.0
         source = ""
         for job, status in running:
             rate, source = self._per_row(job)
-            so_far = status.facts.get("cost_dollars") or 0.0
+            so_far = status.facts.cost_dollars or 0.0
             going += max(so_far, (rate or 0.0) * job.input.rows)
         for job in waiting:
             rate, source = self._per_row(job)

@@ -10,6 +10,7 @@ from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.compute import JobHandle, JobState, JobStatus
+from resources.facts import JobFacts
 from resources.local.process import WorkerProcess
 
 STATES = {ExitCode.DONE: JobState.SUCCEEDED, ExitCode.BAD_JOB: JobState.REFUSED}
@@ -103,7 +104,7 @@ class LocalCompute:
         while self._queue and (free := self._free_seat(self._queue[0].spec)) is not None:
             job = self._queue.popleft()
             free.job = job
-            job.status = JobStatus(JobState.RUNNING, facts={"worker_pid": free.process.pid})
+            job.status = JobStatus(JobState.RUNNING, facts=JobFacts(worker_pid=free.process.pid))
             try:
                 free.process.send({"job": job.url})
             except OSError:

@@ -27,6 +27,7 @@ from embed_worker.lake.integrity import restore_space
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.seal import sealed
 from resources.compute import JobHandle, JobState, JobStatus
+from resources.lake import Lake
 from tests.kits import platform as kit
 from tests.kits.house import CHECK, DIGEST, INDEX, RAW, SHARDS, STRIDES, House
 
@@ -72,7 +73,7 @@ def test_the_whole_path(house: House) -> None:
         index = house.run(INDEX, name)
         assert house.made(index)[name]["dagster/row_count"] == 20
         assert house.checks(index) == {name: {"complete": True}}
-    table = open_table(house.definitions().resources["lake"], kit.spec().spec_id, "a")
+    table = open_table(Lake(str(house.lake)), kit.spec().spec_id, "a")
     found = table.to_arrow().to_pylist()
     assert {row["text"] for row in found} == {record["text"] for record in kit.texts(20)}
     assert "_dagster" not in json.dumps([str(path) for path in house.lake.rglob("*")])
@@ -623,7 +624,7 @@ def test_an_incomplete_dataset_has_no_index(house: House) -> None:
 @pytest.mark.e2e
 def test_a_damaged_shard_leaves_the_old_index_in_place(house: House) -> None:
     house.all()
-    resource = house.definitions().resources["lake"]
+    resource = Lake(str(house.lake))
     before = open_table(resource, kit.spec().spec_id, "a").to_arrow()
     kit.write_jsonl(house.sources["a"], kit.texts(30))
     house.prepare()
@@ -643,7 +644,7 @@ def test_a_damaged_shard_leaves_the_old_index_in_place(house: House) -> None:
 @pytest.mark.e2e
 def test_a_table_that_lost_rows_is_built_anew(house: House) -> None:
     house.all()
-    resource = house.definitions().resources["lake"]
+    resource = Lake(str(house.lake))
     open_table(resource, kit.spec().spec_id, "a").delete("row_id = 3")
     index = house.run(INDEX, "a")
     assert house.made(index)["a"] | {"dagster/row_count": 20, "adopted": False} == house.made(index)["a"]

@@ -43,7 +43,7 @@ class Machine:
 
         def poll() -> list[JobStatus] | None:
             found = list(self.compute.poll(handles).values())
-            self.seen.update(s.facts["worker_pid"] for s in found if "worker_pid" in s.facts)
+            self.seen.update(s.facts.worker_pid for s in found if s.facts.worker_pid is not None)
             return found if all(status.state in states for status in found) else None
 
         found: list[JobStatus] = kit.wait_for(poll)
@@ -150,7 +150,7 @@ def test_a_worker_killed_from_outside_in_the_middle_of_a_job(tmp_path: Path) -> 
     (status,) = machine.until(JobState.RUNNING, handles=[handle])
     assert machine.compute.poll([waiting])[waiting].state is JobState.QUEUED
     kit.wait_for(lambda: "working on" in machine.compute.logs(handle))
-    os.kill(status.facts["worker_pid"], signal.SIGKILL)
+    os.kill(status.facts.worker_pid, signal.SIGKILL)
     (status,) = machine.final(handle)
     assert status.state is JobState.FAILED
     assert "SIGKILL" in status.detail
@@ -183,7 +183,7 @@ def test_cancelling_stops_the_worker_and_clears_the_queue(tmp_path: Path) -> Non
     handles = [machine.submit(stride) for stride in range(3)]
     (status,) = machine.until(JobState.RUNNING, handles=handles[:1])
     machine.compute.cancel(handles)
-    assert not kit.alive(status.facts["worker_pid"])
+    assert not kit.alive(status.facts.worker_pid)
     assert {s.state for s in machine.compute.poll(handles).values()} == {JobState.CANCELLED}
     machine.compute.cancel(handles)  # once more is no fault
     assert machine.compute.find([handle.name for handle in handles]) == {}
@@ -204,7 +204,7 @@ def test_a_session_leaves_no_process(tmp_path: Path) -> None:
     resource = LocalComputeResource(worker_python=kit.worker_python(tmp_path / "python", kit.HANG))
     with pytest.raises(ZeroDivisionError), resource.session() as compute:
         handle = compute.submit("n", ready.job(0), ready.resource.write_job(ready.job(0)))
-        pid = compute.poll([handle])[handle].facts["worker_pid"]
+        pid = compute.poll([handle])[handle].facts.worker_pid
         assert kit.alive(pid)
         raise ZeroDivisionError
     assert not kit.alive(pid)
