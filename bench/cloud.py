@@ -155,9 +155,9 @@ class Cloud:
         end = "refused" if partition in weather.refused else "failed" if fails else "commit"
         timeline.append((at, end))
         facts = {
-            "job_id": id_, "region": dice.choice(["us-east-1", "eu-west-4", "ap-south-1"]), "infra": "simulated",
-            "accelerator": "L4:1", "spot": True, "recoveries": 0, "hourly_price": 0.2345, "cost": 0.1234,
-            "dashboard": f"http://127.0.0.1:46580/dashboard/jobs/{id_}", "queued_seconds": 3.0, "launch_seconds": 60.0,
+            "id": id_, "region": dice.choice(["us-east-1", "eu-west-4", "ap-south-1"]), "infra": "simulated",
+            "accelerators": "L4:1", "spot": True, "recoveries": 0, "dollars_per_hour": 0.2345, "cost_dollars": 0.1234,
+            "dashboard": f"http://127.0.0.1:46580/dashboard/jobs/{id_}", "seconds_queued": 3.0, "seconds_launch": 60.0,
         }  # fmt: skip
         return Job(id_, name, url, timeline, end, facts=facts)
 

@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import Field
 
 from embed_worker.lake.job import EmbedJob
-from resources.compute import ComputeResource, JobHandle, JobState, JobStatus
+from resources.compute import JobHandle, JobState, JobStatus
+from resources.dagster import ComputeResource
+from resources.facts import JobFacts
 
 
 def skypilot_installed() -> bool:
@@ -55,7 +57,7 @@ class SimulatedFleet:
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
         found = self._line.call("poll", [handle.id for handle in handles])
         return {
-            handle: JobStatus(JobState(state), detail, facts)
+            handle: JobStatus(JobState(state), detail, JobFacts(**facts))
             for handle in handles
             if handle.id in found
             for state, detail, facts in [found[handle.id]]

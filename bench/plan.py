@@ -18,7 +18,7 @@ from embed_assets.estimate.figures import Figure
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, load_pipeline
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import ShardManifest
-from resources.lake import LakeResource
+from resources.lake import Lake
 from resources.skypilot.settings import SkyPilotSettings
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ SAMPLE_ROWS = 1000
 
 def main() -> None:
     os.chdir(ROOT)  # the demo's paths are relative to it
-    pipeline, lake = load_pipeline(Path("pipelines/demo.yaml")), LakeResource(root=".demo/lake")
+    pipeline, lake = load_pipeline(Path("pipelines/demo.yaml")), Lake(root=".demo/lake")
     datasets = {dataset.name: held(lake, pipeline, dataset) for dataset in pipeline.datasets}
     result = {
         "datasets": datasets,
@@ -41,7 +41,7 @@ def main() -> None:
     print(section(result))
 
 
-def held(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> dict[str, Any]:
+def held(lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> dict[str, Any]:
     """By figure: what was planned (low, expected, high), what came, and planned over came."""
     shards = committed(lake, pipeline, dataset)
     plan = make_plan(
@@ -60,7 +60,7 @@ def held(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) 
     }
 
 
-def committed(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> list[ShardManifest]:
+def committed(lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> list[ShardManifest]:
     raw = lake.latest_snapshot(dataset.name)
     if raw is None:
         sys.exit("the demo's lake is not there: run `make demo` first")

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embed_assets.spec import EmbeddingPipeline, load_pipelines
 from embed_worker.lake.secrets import check_address
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 SHIPPED = Path(__file__).parent
 """The wheel carries the example pipelines in here, for those without a clone."""
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         return list(dict.fromkeys(files))
 
 
-def deployment() -> tuple[Settings, list[EmbeddingPipeline], LakeResource]:
+def deployment() -> tuple[Settings, list[EmbeddingPipeline], Lake]:
     """Settings, pipelines and lake, as Dagster sees them."""
     settings = Settings()
-    return settings, load_pipelines(settings.pipeline_files()), LakeResource(root=settings.lake)
+    return settings, load_pipelines(settings.pipeline_files()), Lake(root=settings.lake)

@@ -1,15 +1,12 @@
 """The compute protocol: what the driver asks of a backend, whichever it is."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
-
-import dagster as dg
+from typing import Protocol
 
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.spec import EmbeddingSpec
+from resources.facts import JobFacts
 
 
 class JobState(StrEnum):
@@ -46,8 +43,7 @@ class JobStatus:
     state: JobState
     detail: str = ""
     """For people: why it failed and what to do."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """For the materialization's metadata: region, cost, recoveries … A None has its reason in `<name>_reason`."""
+    facts: JobFacts = field(default_factory=JobFacts)
     notice: str = ""
     """Something that happened while the job goes on; each is told once."""
 
@@ -84,17 +80,6 @@ class Compute(Protocol):
 
     def logs(self, handle: JobHandle, lines: int = 100) -> str:
         """The last lines of a job's log; an explanation where there are none."""
-
-
-class ComputeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """What a deployment configures; `session` gives a run its backend."""
-
-    def session(self) -> AbstractContextManager[Compute]:
-        raise NotImplementedError
-
-    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
-        """Vectors of a few search texts, made with the spec's query prompt."""
-        raise NotImplementedError
 
 
 def tail_of(text: str, lines: int) -> str:

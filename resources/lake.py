@@ -1,10 +1,7 @@
-"""The lake as a Dagster resource."""
+"""The lake as the platform asks it."""
 
 import uuid
 from functools import cached_property
-
-import dagster as dg
-from pydantic import Field
 
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
@@ -14,10 +11,11 @@ from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, Stri
 from embed_worker.lake.store import Store, to_json
 
 
-class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Lake:
     """Where snapshots, strides and shards live. Knows what is committed; the manifests decide."""
 
-    root: str = Field(description="Folder or object-store URL (s3://, gs://, az://) of the lake.")
+    def __init__(self, root: str) -> None:
+        self.root = root
 
     @cached_property
     def store(self) -> Store:

@@ -169,7 +169,10 @@ print("loaded")
             "embed_worker.__main__",
             {"dagster", "polars", "lancedb", "vllm", "torch", "sky", "embed_assets", "resources", "s3fs"},
         ),
-        ("resources.local.compute", {"embed_assets", "vllm", "torch", "sky", "polars", "lancedb", "s3fs"}),
+        ("resources.local.compute", {"dagster", "embed_assets", "vllm", "torch", "sky", "polars", "lancedb", "s3fs"}),
+        ("resources.skypilot.compute", {"dagster", "embed_assets", "vllm", "torch", "sky", "polars", "lancedb"}),
+        ("embed_assets.drive.driver", {"dagster", "vllm", "torch", "sky", "polars", "lancedb", "s3fs"}),
+        ("embed_assets.upkeep.status", {"dagster", "vllm", "torch", "sky", "polars", "lancedb", "s3fs"}),
         ("embed_assets", {"dagster", "vllm", "torch", "sky"}),
         (
             "embed_assets.definitions",

@@ -33,9 +33,9 @@ from embed_assets.index.search import find_table, search_table
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
 from embed_assets.tell.terminal import CommandError, console
-from resources.lake import LakeResource
-from resources.local.compute import LocalComputeResource
+from resources.lake import Lake
 from resources.local.process import check_python
+from resources.local.resource import LocalComputeResource
 
 FOLDER = Path(".demo")
 QUERY = "gorgeous to look at, but far too long"
@@ -90,16 +90,14 @@ def run_demo() -> None:
     console.print("Prove the lake:    [bold].venv/bin/embed-assets verify[/]")
 
 
-def _looks_committed(lake: LakeResource, pipeline: EmbeddingPipeline) -> bool:
+def _looks_committed(lake: Lake, pipeline: EmbeddingPipeline) -> bool:
     from embed_assets.upkeep.status import PartitionState, pipeline_status
 
     statuses = pipeline_status(lake, pipeline)
     return all(set(status.partitions.values()) == {PartitionState.COMMITTED} for status in statuses)
 
 
-def _materialize(
-    definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake: LakeResource
-) -> dict[str, AssetSummary]:
+def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake: Lake) -> dict[str, AssetSummary]:
     partitions = PipelinePartitions(pipeline)
     datasets = list(partitions.strides_of)
     strides = [key for keys in partitions.strides_of.values() for key in keys]

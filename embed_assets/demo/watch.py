@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from embed_assets.spec import EmbeddingPipeline
 from embed_assets.upkeep.status import pipeline_status
 from embed_worker.lake import census
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 INTERVAL = 0.7
 
@@ -26,7 +26,7 @@ def progress_bars(console: Console) -> Iterator[Progress]:
 
 
 @contextmanager
-def watch_embedding(progress: Progress, lake: LakeResource, pipeline: EmbeddingPipeline) -> Iterator[None]:
+def watch_embedding(progress: Progress, lake: Lake, pipeline: EmbeddingPipeline) -> Iterator[None]:
     """Shows embedded rows of each dataset while the body runs."""
     done = threading.Event()
     tasks = {d.name: progress.add_task(f"embedding_shards {d.name}", total=None, note="") for d in pipeline.datasets}

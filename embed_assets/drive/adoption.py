@@ -7,7 +7,7 @@ from embed_worker.lake import failpoints
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Found:
 class Adoption:
     """Judges shards that have a manifest, whatever it is worth."""
 
-    def __init__(self, lake: LakeResource, prove: Prove) -> None:
+    def __init__(self, lake: Lake, prove: Prove) -> None:
         self._lake, self._prove = lake, prove
 
     def has_manifest(self, job: EmbedJob) -> bool:

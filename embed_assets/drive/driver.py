@@ -20,7 +20,7 @@ from embed_worker.lake.errors import BadManifest, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 NOTICES_TOLD = 5
 """Of those that come with one poll."""
@@ -41,7 +41,7 @@ class Driver:
 
     def __init__(
         self,
-        lake: LakeResource,
+        lake: Lake,
         compute: Compute,
         jobs: Sequence[EmbedJob],
         *,

@@ -15,7 +15,7 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Seen:
 class Proving:
     """True while a shard waits for its verdict."""
 
-    def __init__(self, lake: LakeResource, prove: Prove, outages: Outages, pool: Executor | None = None) -> None:
+    def __init__(self, lake: Lake, prove: Prove, outages: Outages, pool: Executor | None = None) -> None:
         self._lake, self._prove, self._outages = lake, prove, outages
         self._adoption = Adoption(lake, prove)
         self._pool = pool or ThreadPoolExecutor(THREADS, thread_name_prefix="prover")

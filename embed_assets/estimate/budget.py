@@ -9,7 +9,7 @@ from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import JobHandle, JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class RunBudget:
     that other runs have open are in it with what they have cost so far.
     """
 
-    def __init__(self, lake: LakeResource, pipeline: str, limit: float | None, prior: Prior) -> None:
+    def __init__(self, lake: Lake, pipeline: str, limit: float | None, prior: Prior) -> None:
         self._lake, self._pipeline, self._limit, self._prior = lake, pipeline, limit, prior
         self._costs: dict[tuple[str, str], JobCost] = {}
         self._priors: dict[str, tuple[float | None, str]] = {}
@@ -76,14 +76,14 @@ class RunBudget:
         if limit is None:
             return None
         self._read()
-        mine = {(job.shard.key, str(status.facts.get("id"))) for job, status in running}
+        mine = {(job.shard.key, str(status.facts.id)) for job, status in running}
         counted = [cost for key, cost in self._costs.items() if key not in mine]  # mine are counted as they run
         spent = total_of(counted)
         going = waits = 0.0
         source = ""
         for job, status in running:
             rate, source = self._per_row(job)
-            so_far = status.facts.get("cost_dollars") or 0.0
+            so_far = status.facts.cost_dollars or 0.0
             going += max(so_far, (rate or 0.0) * job.input.rows)
         for job in waiting:
             rate, source = self._per_row(job)

@@ -15,7 +15,7 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import RawManifest, ShardManifest
-from resources.lake import LakeResource
+from resources.lake import Lake
 from resources.skypilot.prices import Quote, catalog_quotes, wanted
 from resources.skypilot.settings import SkyPilotFields
 
@@ -92,7 +92,7 @@ def accelerators_of(pipeline: EmbeddingPipeline, settings: SkyPilotFields, compu
 
 
 def make_plan(
-    lake: LakeResource,
+    lake: Lake,
     pipeline: EmbeddingPipeline,
     dataset: DatasetSpec,
     accelerators: Iterable[str],
@@ -140,7 +140,7 @@ def make_plan(
 
 
 def _counts(
-    lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec, raw: RawManifest | None, size: int
+    lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec, raw: RawManifest | None, size: int
 ) -> tuple[Figure, Counts, list[str]]:
     given, spec = pipeline.plan, pipeline.embedding
     if given.tokens_per_row is not None and (raw is not None or given.rows is not None):
@@ -163,7 +163,7 @@ def _counts(
 
 
 def _shards(
-    lake: LakeResource, pipeline: EmbeddingPipeline, dataset: DatasetSpec, raw: RawManifest | None
+    lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec, raw: RawManifest | None
 ) -> Iterable[ShardManifest]:
     """The committed shards of this very spec and snapshot."""
     if raw is None:

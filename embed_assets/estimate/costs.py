@@ -40,24 +40,24 @@ class JobCost(BaseModel):
 def cost_of(job: EmbedJob, status: JobStatus, *, committed: bool, over: bool = True) -> JobCost | None:
     """None where the backend has no prices at all: jobs on this machine."""
     facts = status.facts
-    if "cost_dollars" not in facts:
+    if not facts.priced:
         return None
     return JobCost(
         pipeline=job.pipeline,
         dataset=job.shard.dataset,
         partition=job.shard.key,
         spec_id=job.shard.spec_id,
-        job=str(facts.get("id")),
+        job=str(facts.id),
         rows=job.input.rows,
         committed=committed,
-        usd=facts["cost_dollars"],
-        on_demand_usd=facts.get("on_demand_dollars"),
-        reason=str(facts.get("cost_dollars_reason") or facts.get("on_demand_dollars_reason") or ""),
-        spot=facts.get("spot"),
-        accelerators=facts.get("accelerators"),
-        region=facts.get("region"),
+        usd=facts.cost_dollars,
+        on_demand_usd=facts.on_demand_dollars,
+        reason=facts.unknown.get("cost_dollars") or facts.unknown.get("on_demand_dollars", ""),
+        spot=facts.spot,
+        accelerators=facts.accelerators,
+        region=facts.region,
         over=over,
-        dollars_per_hour=facts.get("dollars_per_hour"),
+        dollars_per_hour=facts.dollars_per_hour,
     )
 
 

@@ -6,14 +6,14 @@ from embed_assets.estimate.budget import Prior, RunBudget
 from embed_assets.estimate.build import make_plan, quotes_for
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
-from resources.lake import LakeResource
+from resources.lake import Lake
 from resources.skypilot.prices import Wanted, wanted
 from resources.skypilot.settings import SkyPilotFields, SkyPilotSettings
 
 SAMPLE_ROWS = 1024
 
 
-def prior_of(lake: LakeResource, pipeline: EmbeddingPipeline, settings: SkyPilotFields) -> Prior:
+def prior_of(lake: Lake, pipeline: EmbeddingPipeline, settings: SkyPilotFields) -> Prior:
     """Samples a dataset and asks for prices when it is called, not before."""
 
     def ask(dataset: str) -> tuple[float | None, str]:
@@ -36,9 +36,7 @@ def prior_of(lake: LakeResource, pipeline: EmbeddingPipeline, settings: SkyPilot
     return ask
 
 
-def run_budget(
-    lake: LakeResource, pipeline: EmbeddingPipeline, settings: Settings, say: Callable[[str], object]
-) -> RunBudget:
+def run_budget(lake: Lake, pipeline: EmbeddingPipeline, settings: Settings, say: Callable[[str], object]) -> RunBudget:
     """What one run of the pipeline may spend."""
     limit = pipeline.budget_usd
     if limit is not None and settings.compute == "local":

@@ -8,7 +8,7 @@ import dagster as dg
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake.errors import NotReady
 from embed_worker.lake.manifests import RawManifest, StridesManifest
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 RAW_REVIEWS, STRIDE_PARTITIONS = "raw_reviews", "stride_partitions"
 EMBEDDING_SHARDS, EMBEDDING_DIGEST, VECTOR_INDEX = "embedding_shards", "embedding_digest", "vector_index"
@@ -37,14 +37,14 @@ def check_specs(
     ]
 
 
-def current_snapshot(lake: LakeResource, dataset: DatasetSpec) -> RawManifest:
+def current_snapshot(lake: Lake, dataset: DatasetSpec) -> RawManifest:
     raw = lake.latest_snapshot(dataset.name)
     if raw is None:
         raise NotReady(f"raw_reviews of {dataset.name} is not in {lake.root}; materialize it first")
     return raw
 
 
-def current_strides(lake: LakeResource, dataset: DatasetSpec, raw: RawManifest) -> StridesManifest:
+def current_strides(lake: Lake, dataset: DatasetSpec, raw: RawManifest) -> StridesManifest:
     partitioning = dataset.partitioning_of(raw.snapshot)
     strides = lake.strides(dataset.name, partitioning)
     if strides is None:

@@ -28,8 +28,9 @@ from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
-from resources.compute import BackendBroken, Compute, ComputeResource, ComputeUnavailable
-from resources.lake import LakeResource
+from resources.compute import BackendBroken, Compute, ComputeUnavailable
+from resources.dagster import ComputeResource
+from resources.lake import Lake
 
 INTERRUPTS_BORNE = 5
 
@@ -63,7 +64,7 @@ def build_embedding_shards(
         check_specs=check_specs(key, SHARD_CHECKS, partitions.strides),
     )
     def embedding_shards(
-        context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], compute: ComputeResource
     ) -> Iterator[Any]:
         run = PartitionRun(context, key, {stride_key: lambda partition: partition})
         shard_jobs = ShardJobs(pipeline, lake, context.log.warning)
@@ -112,7 +113,7 @@ def build_embedding_shards(
     return [embedding_shards, digest]
 
 
-def _check(lake: LakeResource, shard_jobs: ShardJobs, job: EmbedJob, checks: list[str]) -> Checked:
+def _check(lake: Lake, shard_jobs: ShardJobs, job: EmbedJob, checks: list[str]) -> Checked:
     try:
         manifest = lake.shard(job.shard)
     except BadManifest as error:

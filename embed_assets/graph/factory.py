@@ -13,9 +13,8 @@ from embed_assets.graph.stride_partitions import build_stride_partitions
 from embed_assets.graph.vector_index import build_vector_index
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
-from resources.compute import ComputeResource
-from resources.lake import LakeResource
-from resources.local.compute import LocalComputeResource
+from resources.dagster import ComputeResource, LakeResource
+from resources.local.resource import LocalComputeResource
 from resources.skypilot.resource import SkyPilotResource
 from resources.skypilot.settings import SkyPilotSettings
 

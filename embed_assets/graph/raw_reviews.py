@@ -21,7 +21,7 @@ from embed_worker.lake.integrity import file_faults
 from embed_worker.lake.manifests import RawManifest
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import DamagedSnapshot, Ingested, ingest
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 DESCRIPTION = """The texts as they came, one snapshot a dataset.
 
@@ -50,7 +50,7 @@ def build_raw_reviews(
         ],
         check_specs=check_specs(key, ROW_CHECKS, partitions.datasets),
     )
-    def raw_reviews(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+    def raw_reviews(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         run = PartitionRun(context, key, {})
         names = run.partitions()
         for name in names:
@@ -77,7 +77,7 @@ def build_raw_reviews(
     return raw_reviews
 
 
-def _check(lake: LakeResource, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
+def _check(lake: Lake, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
     try:
         raw = lake.latest_snapshot(name)
     except BadManifest as error:
@@ -87,7 +87,7 @@ def _check(lake: LakeResource, name: str, checks: list[str]) -> dict[str, CheckO
     return run_checks(ROW_CHECKS, checks, _view(lake, raw))
 
 
-def _make(context: dg.AssetExecutionContext, lake: LakeResource, dataset: DatasetSpec) -> Ingested:
+def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -> Ingested:
     reported = time.monotonic()
 
     def progress(records: int) -> None:
@@ -115,11 +115,11 @@ def _folder(raw: RawManifest) -> str:
     return layout.raw_folder(raw.dataset, raw.snapshot)
 
 
-def _view(lake: LakeResource, raw: RawManifest) -> RowsView:
+def _view(lake: Lake, raw: RawManifest) -> RowsView:
     return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects)
 
 
-def _metadata(lake: LakeResource, made: Ingested) -> dict[str, Any]:
+def _metadata(lake: Lake, made: Ingested) -> dict[str, Any]:
     raw = made.manifest
     with lake.store.open(f"{_folder(raw)}/{raw.files[0].path}") as source:
         schema = column_schema(source)
@@ -142,7 +142,7 @@ def _metadata(lake: LakeResource, made: Ingested) -> dict[str, Any]:
     }
 
 
-def _lengths(lake: LakeResource, raw: RawManifest) -> dict[str, Any]:
+def _lengths(lake: Lake, raw: RawManifest) -> dict[str, Any]:
     """A picture is never worth a snapshot."""
     try:
         found = lengths_metadata(lake.store, raw)

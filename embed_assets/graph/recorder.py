@@ -14,7 +14,7 @@ from embed_assets.tell.pictures import POINTS
 from embed_assets.tell.summary import tokens_per_second
 from embed_worker.lake import failpoints
 from embed_worker.lake.job import EmbedJob
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 
 class Recorder:
@@ -23,7 +23,7 @@ class Recorder:
     def __init__(
         self,
         run: PartitionRun,
-        lake: LakeResource,
+        lake: Lake,
         jobs: Iterable[EmbedJob],
         inputs: Mapping[str, Inputs],
         stride_key: dg.AssetKey,

@@ -14,7 +14,7 @@ from embed_worker.lake.errors import NotReady, StoreAway
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 PATIENCE = 300.0
 """Seconds that a run waits for a lake that is away when the run begins. Once jobs are planned it waits for ever."""
@@ -25,7 +25,7 @@ _Inputs = tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning]
 class ShardJobs:
     """Turns partition keys into jobs; reads each dataset's manifests once a run."""
 
-    def __init__(self, pipeline: EmbeddingPipeline, lake: LakeResource, warn: Callable[[str], None]) -> None:
+    def __init__(self, pipeline: EmbeddingPipeline, lake: Lake, warn: Callable[[str], None]) -> None:
         self._pipeline, self._lake, self._warn = pipeline, lake, warn
         self._known: dict[str, _Inputs | str] = {}
         deadline = time.monotonic() + PATIENCE

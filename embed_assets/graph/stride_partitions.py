@@ -30,7 +30,7 @@ from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.integrity import file_faults
 from embed_worker.lake.manifests import RawManifest, StridesManifest
 from embed_worker.steps.cut import write_strides
-from resources.lake import LakeResource
+from resources.lake import Lake
 from resources.skypilot.settings import SkyPilotSettings
 
 PLAN_SAMPLE = 2048
@@ -64,7 +64,7 @@ def build_stride_partitions(
         ],
         check_specs=check_specs(key, ROW_CHECKS, partitions.strides),
     )
-    def stride_partitions(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
+    def stride_partitions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         run = PartitionRun(context, key, {raw_key: lambda k: layout.split_partition_key(k)[0]})
         keys = run.partitions()
         # Taken before the work begins: what it really reads. Strides of a dataset have one input.
@@ -105,7 +105,7 @@ def build_stride_partitions(
 
 def _plan(
     context: dg.AssetExecutionContext,
-    lake: LakeResource,
+    lake: Lake,
     pipeline: EmbeddingPipeline,
     dataset: DatasetSpec,
     settings: Settings,
@@ -135,12 +135,12 @@ class _Made:
         """With the snapshot: its shards lie in a folder of their own, so they are due even where no row changed."""
         return f"{self.partitioning.name}-{self.strides.strides[stride].digest}"
 
-    def view(self, lake: LakeResource, stride: int) -> RowsView:
+    def view(self, lake: Lake, stride: int) -> RowsView:
         expected = self.partitioning.row_ids(stride, self.raw.rows)
         assert isinstance(expected, range)
         return RowsView(lake.store, self.folder, self.strides.strides[stride].files, expected)
 
-    def metadata(self, lake: LakeResource, stride: int, raw_key: dg.AssetKey) -> dict[str, Any]:
+    def metadata(self, lake: Lake, stride: int, raw_key: dg.AssetKey) -> dict[str, Any]:
         entry = self.strides.strides[stride]
         return {
             "dagster/row_count": entry.rows,
@@ -156,9 +156,7 @@ class _Made:
         }
 
 
-def _make(
-    context: dg.AssetExecutionContext, lake: LakeResource, dataset: DatasetSpec, *, adopt_only: bool
-) -> "_Made | str":
+def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec, *, adopt_only: bool) -> "_Made | str":
     """The dataset's strides, or why there are none."""
     reported = time.monotonic()
 

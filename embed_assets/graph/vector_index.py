@@ -21,7 +21,7 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import LakeError, NotReady
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.parallel import in_parallel
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 DESCRIPTION = """The vectors of a dataset in a LanceDB table, ready to search.
 
@@ -57,7 +57,7 @@ def build_vector_index(
             )
         ],
     )
-    def vector_index(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def vector_index(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         name = context.partition_key
         try:
             inputs = _shards(lake, pipeline, name)
@@ -97,7 +97,7 @@ def build_vector_index(
     return vector_index
 
 
-def _cost(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: str) -> dict[str, Any]:
+def _cost(lake: Lake, pipeline: EmbeddingPipeline, dataset: str) -> dict[str, Any]:
     """Of all jobs that worked on the dataset with this spec; nothing where the backend has no prices."""
     spec_id = pipeline.embedding.spec_id
     costs = [c for c in read_costs(lake.store, pipeline.name) if (c.dataset, c.spec_id) == (dataset, spec_id)]
@@ -112,7 +112,7 @@ def _cost(lake: LakeResource, pipeline: EmbeddingPipeline, dataset: str) -> dict
     return found
 
 
-def _shards(lake: LakeResource, pipeline: EmbeddingPipeline, name: str) -> list[ShardInput]:
+def _shards(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> list[ShardInput]:
     """Every shard of the dataset, in order. Raises NotReady with the missing partitions."""
     dataset = pipeline.dataset(name)
     raw = current_snapshot(lake, dataset)

@@ -7,7 +7,7 @@ from typing import Any
 from embed_assets.index.table import open_table
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.spec import EmbeddingSpec
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Hit:
     passage: str
 
 
-def find_table(lake: LakeResource, pipelines: Sequence[EmbeddingPipeline], dataset: str | None) -> SearchTable:
+def find_table(lake: Lake, pipelines: Sequence[EmbeddingPipeline], dataset: str | None) -> SearchTable:
     """The table of a dataset; without a name the only one there is. Raises ValueError saying what there is."""
     known = {d.name: p for p in pipelines for d in p.datasets}
     if dataset is not None and dataset not in known:

@@ -14,7 +14,7 @@ from embed_worker.lake import failpoints, files
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.spec import digest_of
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 DIGEST_KEY = b"embed_assets.shards"
 ANN_ROWS = 100_000
@@ -42,11 +42,11 @@ class BuiltTable:
     seconds: float
 
 
-def database_uri(lake: LakeResource, spec_id: str) -> str:
+def database_uri(lake: Lake, spec_id: str) -> str:
     return lake.url(f"vector_index/{spec_id}")
 
 
-def open_table(lake: LakeResource, spec_id: str, dataset: str) -> Any:
+def open_table(lake: Lake, spec_id: str, dataset: str) -> Any:
     """The dataset's table, or None where there is none."""
     import lancedb
 
@@ -59,12 +59,12 @@ def open_table(lake: LakeResource, spec_id: str, dataset: str) -> Any:
         return None
 
 
-def table_rows(lake: LakeResource, spec_id: str, dataset: str) -> int:
+def table_rows(lake: Lake, spec_id: str, dataset: str) -> int:
     table = open_table(lake, spec_id, dataset)
     return int(table.count_rows()) if table is not None else 0
 
 
-def build_table(lake: LakeResource, spec_id: str, dataset: str, shards: list[ShardInput]) -> BuiltTable:
+def build_table(lake: Lake, spec_id: str, dataset: str, shards: list[ShardInput]) -> BuiltTable:
     """Streams the shards into a new version of the table; readers see it when it is whole."""
     import lancedb
 
@@ -124,7 +124,7 @@ def _schema(shards: list[ShardInput], digest: str) -> pa.Schema:
 class _Batches:
     """The shards as record batches of the table; keeps the fault that ended it."""
 
-    def __init__(self, lake: LakeResource, shards: list[ShardInput], schema: pa.Schema) -> None:
+    def __init__(self, lake: Lake, shards: list[ShardInput], schema: pa.Schema) -> None:
         self._lake, self._shards, self._schema = lake, shards, schema
         self.failure: Exception | None = None
 

@@ -1,6 +1,6 @@
 """What a committed shard tells in the Dagster UI."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,11 +10,12 @@ from embed_assets.tell.lineage import shard_lineage, shard_schema
 from embed_assets.tell.summary import shard_summary
 from embed_worker.attempt.starts import begins_a_start
 from embed_worker.lake.manifests import ShardManifest
-from resources.lake import LakeResource
+from resources.facts import JobFacts
+from resources.lake import Lake
 
 
 def shard_metadata(
-    lake: LakeResource,
+    lake: Lake,
     outcome: Committed,
     stride_key: dg.AssetKey,
     *,
@@ -26,8 +27,8 @@ def shard_metadata(
     `rates`: tokens a second of the run's partitions so far, this one last.
     """
     manifest, shard = outcome.manifest, outcome.job.shard
-    facts = outcome.status.facts if outcome.status else {}
-    links = {"job": str(facts.get("dashboard") or ""), "page": monitor_url or "", "files": lake.url(shard.folder)}
+    facts = outcome.status.facts if outcome.status else JobFacts()
+    links = {"job": facts.dashboard or "", "page": monitor_url or "", "files": lake.url(shard.folder)}
     metadata: dict[str, Any] = {
         "summary": dg.MetadataValue.md(
             shard_summary(manifest, facts, {name: to for name, to in links.items() if to}, rates)
@@ -80,8 +81,8 @@ def _rates(manifest: ShardManifest) -> dict[str, float]:
     }
 
 
-def _cost_rates(manifest: ShardManifest, facts: Mapping[str, Any]) -> dict[str, float]:
-    cost, on_demand = facts.get("cost_dollars"), facts.get("on_demand_dollars")
+def _cost_rates(manifest: ShardManifest, facts: JobFacts) -> dict[str, float]:
+    cost, on_demand = facts.cost_dollars, facts.on_demand_dollars
     if cost is None:
         return {}
     found = {} if on_demand is None else {"job_saved_dollars": round(on_demand - cost, 4)}
@@ -90,15 +91,6 @@ def _cost_rates(manifest: ShardManifest, facts: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _job_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not known says so, with its reason; it is never a 0 or an empty field."""
-    told = {}
-    for name, value in facts.items():
-        if name.endswith("_reason"):
-            continue
-        if value is None:
-            value = f"unknown: {facts.get(f'{name}_reason') or 'the backend does not say'}"
-        elif name == "dashboard":
-            value = dg.MetadataValue.url(value)
-        told[f"job_{name}"] = value
-    return told
+def _job_facts(facts: JobFacts) -> dict[str, Any]:
+    told = {f"job_{name}": value for name, value in facts.told().items()}
+    return told | ({"job_dashboard": dg.MetadataValue.url(facts.dashboard)} if facts.dashboard else {})

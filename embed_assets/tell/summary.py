@@ -9,6 +9,7 @@ from embed_assets.estimate.sample import Sample, sample_snapshot
 from embed_assets.tell.pictures import histogram, image, log_bins, sparkline
 from embed_worker.lake.manifests import RawManifest, ShardManifest
 from embed_worker.lake.store import Store
+from resources.facts import JobFacts
 
 LENGTHS_SAMPLE = 20_000
 
@@ -19,23 +20,21 @@ def tokens_per_second(manifest: ShardManifest) -> float:
     return manifest.tokens / seconds if seconds > 0 else 0.0
 
 
-def shard_summary(
-    manifest: ShardManifest, facts: Mapping[str, Any], links: Mapping[str, str], rates: Sequence[float]
-) -> str:
+def shard_summary(manifest: ShardManifest, facts: JobFacts, links: Mapping[str, str], rates: Sequence[float]) -> str:
     """`facts`: of the job; `links`: name → address; `rates`: tokens a second of the run's partitions, this one last."""
     machine = ", ".join(str(gpu) for gpu in manifest.hardware.get("gpus") or []) or manifest.hardware.get("cpu", "")
     attempts = f"{len(manifest.attempts)}"
-    if recoveries := facts.get("recoveries"):
+    if recoveries := facts.recoveries:
         attempts += f" ({recoveries} recoveries)"
     rows = {
         "rows": f"{manifest.rows_embedded:,} embedded, {manifest.rows_rejected:,} rejected",
         "vectors": f"{manifest.windows:,} × {manifest.dimension or 0} {manifest.dtype}",
         "tokens": f"{manifest.tokens:,}",
         "speed": f"{tokens_per_second(manifest):,.0f} tokens/s",
-        "machine": " · ".join(str(part) for part in (machine, facts.get("infra"), _market(facts)) if part),
+        "machine": " · ".join(str(part) for part in (machine, facts.infra, _market(facts)) if part),
         "attempts": attempts,
     }
-    if "cost_dollars" in facts:
+    if facts.priced:
         rows["cost"] = _cost(facts)
     lines = ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows.items()), ""]
     if any(rates):
@@ -66,14 +65,14 @@ def _histogram(sample: Sample, lengths: np.ndarray) -> str:
     return f"{picture}\n\n{sample.origin}"
 
 
-def _market(facts: Mapping[str, Any]) -> str:
-    return {True: "spot", False: "on demand"}.get(facts.get("spot"), "")  # type: ignore[arg-type]
+def _market(facts: JobFacts) -> str:
+    return "" if facts.spot is None else "spot" if facts.spot else "on demand"
 
 
-def _cost(facts: Mapping[str, Any]) -> str:
-    cost, on_demand = facts.get("cost_dollars"), facts.get("on_demand_dollars")
+def _cost(facts: JobFacts) -> str:
+    cost, on_demand = facts.cost_dollars, facts.on_demand_dollars
     if cost is None:
-        return f"unknown: {facts.get('cost_dollars_reason') or 'the backend does not say'}"
+        return f"unknown: {facts.unknown['cost_dollars']}"
     text = f"${cost:,.4f}"
     return f"{text} (on demand ${on_demand:,.4f})" if on_demand is not None else f"{text} (on demand unknown)"
 

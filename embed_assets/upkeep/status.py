@@ -7,7 +7,7 @@ from enum import StrEnum
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake import census, layout
 from embed_worker.lake.parallel import in_parallel
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 SILENT_SECONDS = 60.0
 """A heartbeat older than this does not count as running."""
@@ -44,7 +44,7 @@ class DatasetStatus:
         return Counter(self.partitions.values())
 
 
-def pipeline_status(lake: LakeResource, pipeline: EmbeddingPipeline) -> list[DatasetStatus]:
+def pipeline_status(lake: Lake, pipeline: EmbeddingPipeline) -> list[DatasetStatus]:
     """The state of each dataset's newest snapshot."""
     beats: dict[str, float] = {}
     spec_id = pipeline.embedding.spec_id

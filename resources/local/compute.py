@@ -1,19 +1,16 @@
 """The embedded backend: worker processes on this machine, each with its engine loaded once."""
 
-import contextlib
-import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field
-
 from embed_worker.exits import ExitCode
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
-from resources.compute import ComputeResource, JobHandle, JobState, JobStatus
+from resources.compute import JobHandle, JobState, JobStatus
+from resources.facts import JobFacts
 from resources.local.process import WorkerProcess
 
 STATES = {ExitCode.DONE: JobState.SUCCEEDED, ExitCode.BAD_JOB: JobState.REFUSED}
@@ -107,7 +104,7 @@ class LocalCompute:
         while self._queue and (free := self._free_seat(self._queue[0].spec)) is not None:
             job = self._queue.popleft()
             free.job = job
-            job.status = JobStatus(JobState.RUNNING, facts={"worker_pid": free.process.pid})
+            job.status = JobStatus(JobState.RUNNING, facts=JobFacts(worker_pid=free.process.pid))
             try:
                 free.process.send({"job": job.url})
             except OSError:
@@ -143,39 +140,3 @@ class LocalCompute:
         seat = _Seat(process, spec)
         self._seats.append(seat)
         return seat
-
-
-class LocalComputeResource(ComputeResource):
-    """Embeds on this machine with the worker's own environment. No cloud, no GPU needed."""
-
-    worker_python: str = Field(description="Python of the environment that has vLLM and embed_worker.")
-    workers: int = Field(default=1, ge=1, description="Worker processes; each loads the model.")
-    poll_seconds: float = Field(default=0.5, gt=0)
-
-    @contextlib.contextmanager
-    def session(self) -> Iterator[LocalCompute]:
-        """A backend that lives as long as the run; its workers end with it, whatever happens."""
-        with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
-            compute = LocalCompute(self.worker_python, self.workers, self.poll_seconds, Path(folder))
-            try:
-                yield compute
-            finally:
-                compute.close()
-
-    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
-        """Raises RuntimeError with the worker's reason where it cannot."""
-        with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
-            process = WorkerProcess(self.worker_python, Path(folder) / "query.log")
-            try:
-                with contextlib.suppress(OSError):  # dead already: its death says how
-                    process.send({"query": {"spec": spec.model_dump(mode="json"), "texts": texts}})
-                answer = None
-                while answer is None and process.death() is None:
-                    answer = process.answer(timeout=0.5)
-                answer = answer or process.answer() or {"error": f"{process.death()}\n{process.tail(20)}"}
-            finally:
-                process.stop()
-        if "vectors" not in answer:
-            raise RuntimeError(answer.get("error") or "the worker gave no answer")
-        vectors: list[list[float]] = answer["vectors"]
-        return vectors

@@ -8,12 +8,15 @@ from enum import Enum, auto
 from typing import Any
 
 from resources.compute import JobHandle, JobState, JobStatus
+from resources.facts import JobFacts
 from resources.skypilot.client import Record, RequestId
 from resources.skypilot.cost import EMPTY, Ledger, Machine, machine_of
 from resources.skypilot.states import explain, is_live, job_state
 
 CLOCK_SKEW = 120.0
 """Between this machine's clock and the server's."""
+PLACE = ("infra", "cloud", "region", "zone")
+UNSEEN = "no poll saw its machine"
 
 
 class Phase(Enum):
@@ -90,42 +93,46 @@ class ManagedJob:
     def started(self, record: Record) -> bool:
         return _time(record, "start_at") is not None
 
-    def _facts(self, record: Record, now: float) -> dict[str, Any]:
-        """For the materialization; None has its reason beside it."""
+    def _facts(self, record: Record, now: float) -> JobFacts:
         submitted, start, end = (_time(record, key) for key in ("submitted_at", "start_at", "end_at"))
         machine = self.ledger.latest
-        price, price_reason = self.ledger.hourly()
-        cost, cost_reason = self.ledger.cost(self.recoveries)
-        on_demand, on_demand_reason = self.ledger.cost(self.recoveries, on_demand=True)
-        attached = "this run attached to a job that was there already"
-        return {
-            "id": self.job_id,
-            "name": self.name,
-            "dashboard": self.dashboard,
-            **{key: _text(record, key) for key in ("infra", "cloud", "region", "zone")},
-            "pool": _text(record, "pool") or "none",
-            "zone_reason": "SkyPilot names no zone",
+        price, no_price = self.ledger.hourly()
+        cost, no_cost = self.ledger.cost(self.recoveries)
+        on_demand, no_on_demand = self.ledger.cost(self.recoveries, on_demand=True)
+        values = {
             "accelerators": _accelerators(record, machine),
-            "accelerators_reason": "no poll saw its machine",
             "spot": machine.spot if machine else None,
-            "spot_reason": "no poll saw its machine",
             "machine": machine.instance_type if machine else None,
-            "machine_reason": "no instance type here" if machine else "no poll saw its machine",
-            "recoveries": self.recoveries,
-            "attached": self.attached,
             "seconds_queued": None if self.attached else _between(self.asked_at, submitted),
-            "seconds_queued_reason": attached if self.attached else "still queued",
             "seconds_launch": _between(submitted, start),
-            "seconds_launch_reason": "not started",
             "seconds_run": _between(start, end or now),
-            "seconds_run_reason": "not started",
             "dollars_per_hour": None if price is None else round(price, 4),
-            "dollars_per_hour_reason": price_reason,
             "cost_dollars": None if cost is None else round(cost, 4),
-            "cost_dollars_reason": cost_reason,
             "on_demand_dollars": None if on_demand is None else round(on_demand, 4),
-            "on_demand_dollars_reason": on_demand_reason,
+            **{key: _text(record, key) for key in PLACE},
         }
+        reasons = {
+            "accelerators": UNSEEN,
+            "spot": UNSEEN,
+            "machine": "no instance type here" if machine else UNSEEN,
+            "seconds_queued": "this run attached to a job that was there already" if self.attached else "still queued",
+            "seconds_launch": "not started",
+            "seconds_run": "not started",
+            "dollars_per_hour": no_price,
+            "cost_dollars": no_cost,
+            "on_demand_dollars": no_on_demand,
+            **{key: f"SkyPilot names no {key}" for key in PLACE},
+        }
+        return JobFacts(
+            id=self.job_id,
+            name=self.name,
+            dashboard=self.dashboard,
+            pool=_text(record, "pool") or "none",
+            recoveries=self.recoveries,
+            attached=self.attached,
+            unknown={key: reasons[key] for key, value in values.items() if value is None},
+            **values,
+        )
 
 
 def _time(record: Record, key: str) -> float | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import Field
 
 from embed_worker.lake.spec import EmbeddingSpec
-from resources.compute import ComputeResource
-from resources.local.compute import LocalComputeResource
+from resources.dagster import ComputeResource
 from resources.local.process import WorkerMissing
+from resources.local.resource import LocalComputeResource
 from resources.skypilot.client import SkyClient
 from resources.skypilot.compute import SkyPilotCompute
 from resources.skypilot.settings import SkyPilotFields

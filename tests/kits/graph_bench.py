@@ -15,7 +15,7 @@ from dagster._core.storage.tags import (
 from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
-from resources.local.compute import LocalComputeResource
+from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.compute.in_process import InProcessCompute
 

@@ -20,7 +20,7 @@ from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps.raw import ingest
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 HASH: dict[str, Any] = {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional", "max_tokens": 64}
 
@@ -83,7 +83,7 @@ class Prepared:
     """A dataset in a lake, ingested and cut; shards on demand."""
 
     def __init__(self, lake: Path, source: Any, *, embedding: EmbeddingSpec | None = None, **changes: Any) -> None:
-        self.resource = LakeResource(root=str(lake))
+        self.resource = Lake(root=str(lake))
         self.store = self.resource.store
         self.dataset = dataset(source, **changes)
         self.pipeline = pipeline([self.dataset], embedding=embedding or spec())

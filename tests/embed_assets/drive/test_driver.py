@@ -19,7 +19,7 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.spec import Prompts
 from resources.compute import JobHandle, JobState, JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 from tests.kits import pipelines as kit
 from tests.kits.drive.bench import DriverBench, commit, job_of
 from tests.kits.processes import wait_until
@@ -456,10 +456,10 @@ def test_a_live_job_is_attached_to_whatever_changed_that_changes_no_shard(tmp_pa
 
 
 def test_names_say_the_work(tmp_path: Path) -> None:
-    lake = LakeResource(root=str(tmp_path))
+    lake = Lake(root=str(tmp_path))
     same, other = job_of(lake, 1), job_of(lake, 1, digest="changed")
     assert same.name == job_of(lake, 1).name != other.name
-    elsewhere = job_of(LakeResource(root=str(tmp_path / "other")), 1)
+    elsewhere = job_of(Lake(root=str(tmp_path / "other")), 1)
     spec = {"spec": kit.spec(revision="another")}
     assert len({p.name for p in (same, other, elsewhere, changed(same, spec), job_of(lake, 2))}) == 5
     assert re.fullmatch(r"p-d-00001-[0-9a-f]{10}", same.name)

@@ -10,7 +10,7 @@ from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed, Failed, Outcome
 from embed_assets.tell.metadata import _job_facts
 from embed_worker.lake.job import EmbedJob
-from resources.lake import LakeResource
+from resources.lake import Lake
 from tests.kits.compute.fake_sky import SkyBench
 from tests.kits.drive.bench import AtOnce, commit, job_of
 
@@ -19,7 +19,7 @@ class ScriptedRun:
     """Two partitions; the test decides what happens at each poll."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.lake = LakeResource(root=str(folder))
+        self.lake = Lake(root=str(folder))
         self.jobs: list[EmbedJob] = [job_of(self.lake, stride) for stride in range(2)]
         self.bench = SkyBench(**settings)
         self.turn = 0
@@ -70,7 +70,7 @@ def test_a_recovery_is_told_once_and_ends_in_the_metadata(tmp_path: Path) -> Non
     facts = _job_facts(status.facts)
     assert facts["job_recoveries"] == 1 and facts["job_region"] == "eu-west-1" and facts["job_cost_dollars"] > 0
     assert facts["job_pool"] == "none" and facts["job_accelerators"] == "L4:1"
-    assert not any(name.endswith("_reason") for name in facts)
+    assert facts["job_dashboard"].url.endswith("/jobs/1") and "job_unknown" not in facts
 
 
 def test_an_outage_is_said_once_and_nothing_is_relaunched(tmp_path: Path) -> None:

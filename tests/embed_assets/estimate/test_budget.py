@@ -13,6 +13,7 @@ from embed_assets.estimate.costs import JobCost, read_costs, total_of, write_cos
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
+from resources.facts import JobFacts
 from tests.kits.drive.bench import DriverBench, job_of
 
 ROWS = 100
@@ -38,8 +39,10 @@ def paid(made: DriverBench, dollars: float | None, on_demand: float | None = Non
         found = real(handles)
         for handle, status in found.items():
             cost = dollars if status.state is JobState.SUCCEEDED else each_poll
-            status.facts = {"id": handle.id, "cost_dollars": cost, "on_demand_dollars": on_demand, "spot": True}
-            status.facts["cost_dollars_reason"] = "" if cost is not None else "no price list"
+            unknown = {} if cost is not None else {"cost_dollars": "no price list"}
+            status.facts = JobFacts(
+                id=handle.id, cost_dollars=cost, on_demand_dollars=on_demand, spot=True, unknown=unknown
+            )
         return found
 
     made.compute.poll = poll  # type: ignore[method-assign]
@@ -116,11 +119,11 @@ def test_jobs_that_run_count_with_what_they_are_expected_to_cost(tmp_path: Path)
     made = bench(tmp_path, 3)
     of = allowed(made, 10.0, per_row=0.01)
     (first, second, third) = made.jobs
-    running = [(first, JobStatus(JobState.RUNNING, facts={"cost_dollars": 7.5}))]
+    running = [(first, JobStatus(JobState.RUNNING, facts=JobFacts(cost_dollars=7.5)))]
     assert of.refusal([second, third], running) is None  # 7.5 + 2
-    running.append((second, JobStatus(JobState.RUNNING, facts={"cost_dollars": None})))
+    running.append((second, JobStatus(JobState.RUNNING, facts=JobFacts(unknown={"cost_dollars": "no price list"}))))
     assert of.refusal([third], running) is None
-    running[0][1].facts["cost_dollars"] = 8.5
+    running[0][1].facts = JobFacts(cost_dollars=8.5)
     assert of.refusal([third], running) is not None  # 8.5 + 1 + 1
 
 
@@ -148,17 +151,17 @@ def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
     monkeypatch.setattr("embed_assets.estimate.budget.KEEP_SECONDS", 0.0)
     made = bench(tmp_path, 2)
     of, (first, second) = allowed(made, 10.0, per_row=0.01), made.jobs
-    facts = {"id": 7, "cost_dollars": 3.0, "dollars_per_hour": 0.4, "spot": True}
-    running = JobStatus(JobState.RUNNING, facts=facts)
-    unknown = JobStatus(JobState.RUNNING, facts={"id": 8, "cost_dollars": None})
+    facts = JobFacts(id=7, cost_dollars=8.5, dollars_per_hour=0.4, spot=True)
+    running = JobStatus(JobState.RUNNING, facts=facts.model_copy(update={"cost_dollars": 3.0}))
+    unknown = JobStatus(JobState.RUNNING, facts=JobFacts(id=8, unknown={"cost_dollars": "no price list"}))
     of.running([(first, running), (second, unknown)])
-    facts["cost_dollars"] = 8.5
+    running.facts = facts
     of.running([(first, running)])
     (kept,) = read_costs(made.lake.store, "p")
     assert (kept.usd, kept.over, kept.committed, kept.dollars_per_hour, kept.spot) == (8.5, False, False, 0.4, True)
     assert of.refusal([second], [(first, running)]) is None  # 8.5 + 1: its note is not counted beside it
     assert allowed(made, 9.0, per_row=0.01).refusal([second], []) is not None  # another run's job: 8.5 + 1
-    of.running([(first, JobStatus(JobState.SUCCEEDED, facts={**facts, "cost_dollars": 99.0}))])
+    of.running([(first, JobStatus(JobState.SUCCEEDED, facts=facts.model_copy(update={"cost_dollars": 99.0})))])
     assert [cost.usd for cost in read_costs(made.lake.store, "p")] == [8.5]
     of.ended(first, JobHandle("7", first.name), JobStatus(JobState.SUCCEEDED, facts=facts), committed=True)
     assert [(cost.usd, cost.over) for cost in read_costs(made.lake.store, "p")] == [(8.5, True)]
@@ -168,7 +171,7 @@ def test_running_jobs_are_noted_now_and_then(tmp_path: Path, monkeypatch: pytest
     made, written = bench(tmp_path, 1), list[JobCost]()
     monkeypatch.setattr("embed_assets.estimate.budget.write_cost", lambda _, cost: written.append(cost))
     of = allowed(made, None)
-    status = JobStatus(JobState.RUNNING, facts={"id": 7, "cost_dollars": 3.0})
+    status = JobStatus(JobState.RUNNING, facts=JobFacts(id=7, cost_dollars=3.0))
     for _ in range(5):
         of.running([(made.jobs[0], status)])
     assert len(written) == 1
@@ -192,7 +195,7 @@ def test_a_failed_attempt_was_paid_for_too(tmp_path: Path) -> None:
     def poll(handles: Any) -> dict[JobHandle, JobStatus]:
         found = real(handles)
         for handle, status in found.items():
-            status.facts = {"id": handle.id, "cost_dollars": 1.5, "on_demand_dollars": None}
+            status.facts = JobFacts(id=handle.id, cost_dollars=1.5)
         return found
 
     made.compute.poll = poll  # type: ignore[method-assign]

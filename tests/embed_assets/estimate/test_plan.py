@@ -25,7 +25,7 @@ from embed_worker.engine.hash import byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
-from resources.lake import LakeResource
+from resources.lake import Lake
 from resources.skypilot.prices import Quote, wanted
 from resources.skypilot.settings import SkyPilotFields
 from tests.kits import pipelines as kit
@@ -41,7 +41,7 @@ def free(names: Sequence[str]) -> dict[str, Quote]:
 def plan_of(lake: Path, source: Path, **changes: Any) -> Any:
     assumptions = PlanAssumptions(**{"tokens_per_second": {"L4": 10.0}, **changes})
     pipeline = kit.pipeline([kit.dataset(str(source))], plan=assumptions)
-    return make_plan(LakeResource(root=str(lake)), pipeline, pipeline.datasets[0], ["L4"], free)
+    return make_plan(Lake(root=str(lake)), pipeline, pipeline.datasets[0], ["L4"], free)
 
 
 def test_before_and_after_ingest_the_plan_counts_the_same_tokens(lake: Path, source: Path, store: Store) -> None:

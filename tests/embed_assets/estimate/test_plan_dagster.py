@@ -11,6 +11,7 @@ from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
 from embed_assets.spec.pipeline import HourlyPrice, PlanAssumptions
 from resources.compute import JobHandle, JobStatus
+from resources.facts import JobFacts
 from tests.kits import pipelines as kit
 from tests.kits.compute.in_process import InProcess, InProcessCompute
 
@@ -33,7 +34,7 @@ class Priced(InProcess):
     def poll(self, handles: Any) -> dict[JobHandle, JobStatus]:
         found = super().poll(handles)
         for handle, status in found.items():
-            status.facts = {"id": handle.id, "cost_dollars": self.dollars, "on_demand_dollars": 2.5, "spot": True}
+            status.facts = JobFacts(id=handle.id, cost_dollars=self.dollars, on_demand_dollars=2.5, spot=True)
         return found
 
 

@@ -27,6 +27,7 @@ from embed_worker.lake.integrity import restore_space
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.seal import sealed
 from resources.compute import JobHandle, JobState, JobStatus
+from resources.lake import Lake
 from tests.kits import pipelines as kit
 from tests.kits.compute.in_process import InProcess, InProcessCompute
 from tests.kits.compute.worker_python import HANG, worker_python
@@ -75,7 +76,7 @@ def test_the_whole_path(bench: GraphBench) -> None:
         index = bench.run(INDEX, name)
         assert bench.made(index)[name]["dagster/row_count"] == 20
         assert bench.checks(index) == {name: {"complete": True}}
-    table = open_table(bench.definitions().resources["lake"], kit.spec().spec_id, "a")
+    table = open_table(Lake(str(bench.lake)), kit.spec().spec_id, "a")
     found = table.to_arrow().to_pylist()
     assert {row["text"] for row in found} == {record["text"] for record in kit.texts(20)}
     assert "_dagster" not in json.dumps([str(path) for path in bench.lake.rglob("*")])
@@ -630,7 +631,7 @@ def test_an_incomplete_dataset_has_no_index(bench: GraphBench) -> None:
 @pytest.mark.e2e
 def test_a_damaged_shard_leaves_the_old_index_in_place(bench: GraphBench) -> None:
     bench.all()
-    resource = bench.definitions().resources["lake"]
+    resource = Lake(str(bench.lake))
     before = open_table(resource, kit.spec().spec_id, "a").to_arrow()
     kit.write_jsonl(bench.sources["a"], kit.texts(30))
     bench.prepare()
@@ -650,7 +651,7 @@ def test_a_damaged_shard_leaves_the_old_index_in_place(bench: GraphBench) -> Non
 @pytest.mark.e2e
 def test_a_table_that_lost_rows_is_built_anew(bench: GraphBench) -> None:
     bench.all()
-    resource = bench.definitions().resources["lake"]
+    resource = Lake(str(bench.lake))
     open_table(resource, kit.spec().spec_id, "a").delete("row_id = 3")
     index = bench.run(INDEX, "a")
     assert bench.made(index)["a"] | {"dagster/row_count": 20, "adopted": False} == bench.made(index)["a"]

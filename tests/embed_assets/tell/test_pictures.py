@@ -14,6 +14,7 @@ from embed_assets.tell.pictures import histogram, image, log_bins, sparkline
 from embed_assets.tell.summary import lengths_metadata, shard_summary
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
+from resources.facts import JobFacts
 from tests.kits import pipelines as kit
 
 RECT = "{http://www.w3.org/2000/svg}rect"
@@ -59,16 +60,17 @@ def test_the_lengths_of_a_snapshot(store: Store, source: Path) -> None:
 
 def test_a_summary_tells_cost_recoveries_and_links(lake: Path, source: Path) -> None:
     manifest = kit.Prepared(lake, str(source)).embed(0)
-    facts = {"cost_dollars": 0.5, "on_demand_dollars": 1.25, "spot": True, "infra": "AWS (us-east-1)", "recoveries": 2}
+    facts = JobFacts(cost_dollars=0.5, on_demand_dollars=1.25, spot=True, infra="AWS (us-east-1)", recoveries=2)
     links = {"job": "https://sky/dashboard/jobs/7", "files": "s3://bucket/lake/x"}
     text = shard_summary(manifest, facts, links, [100.0, 200.0])
     assert "| cost | $0.5000 (on demand $1.2500) |" in text
     assert "(2 recoveries)" in text and "spot" in text
     assert "[job](https://sky/dashboard/jobs/7)" in text and "files: `s3://bucket/lake/x`" in text
     assert len(drawn(text).findall(RECT)) == 2
-    unknown = shard_summary(manifest, {"cost_dollars": None, "cost_dollars_reason": "Slurm has no price list"}, {}, [])
+    no_price = JobFacts(unknown={"cost_dollars": "Slurm has no price list"})
+    unknown = shard_summary(manifest, no_price, {}, [])
     assert "| cost | unknown: Slurm has no price list |" in unknown and "data:image" not in unknown
-    assert "cost" not in shard_summary(manifest, {}, {}, [])
+    assert "cost" not in shard_summary(manifest, JobFacts(), {}, [])
 
 
 def test_a_progress_line_comes_when_something_changed_and_not_too_often() -> None:

@@ -10,14 +10,14 @@ from embed_worker.lake import failpoints
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
-from resources.lake import LakeResource
+from resources.lake import Lake
 from tests.kits.attempt.jobs import leftovers, make_job, make_texts, manifest_of, prove, run
 
 TEXTS = make_texts(9)
 
 
 def retire(job: EmbedJob) -> None:
-    lake = LakeResource(root=job.lake)
+    lake = Lake(root=job.lake)
     assert lake.retire(job.shard, lake.shard(job.shard))
 
 

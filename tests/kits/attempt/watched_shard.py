@@ -8,7 +8,7 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.seal import unsealed
 from embed_worker.lake.store import Store
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 
 class WatchedShard:
@@ -96,7 +96,7 @@ class WatchedShard:
 
     def repair(self) -> bool:
         """What the driver does before it launches a job."""
-        lake = LakeResource(root=self.store.root)
+        lake = Lake(root=self.store.root)
         manifest = None
         try:
             manifest = lake.shard(self.job.shard)

@@ -10,7 +10,8 @@ from pathlib import Path
 from embed_worker.exits import ExitCode
 from embed_worker.lake.failpoints import VARIABLE
 from embed_worker.lake.job import EmbedJob
-from resources.compute import Compute, ComputeResource, JobHandle, JobState, JobStatus, tail_of
+from resources.compute import Compute, JobHandle, JobState, JobStatus, tail_of
+from resources.dagster import ComputeResource
 from tests.kits.chaos import fork_server
 from tests.kits.chaos.fork_server import Child
 

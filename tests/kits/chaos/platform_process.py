@@ -24,8 +24,8 @@ from embed_worker.engine import loading as models
 from embed_worker.engine.base import RequestSource, Result
 from embed_worker.engine.hash import HashEngine
 from embed_worker.lake import failpoints
-from resources.compute import ComputeResource
-from resources.local.compute import LocalComputeResource
+from resources.dagster import ComputeResource
+from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.chaos.detached_compute import DetachedComputeResource
 

@@ -19,7 +19,7 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import Canaries, InputRef, ShardManifest
 from resources.compute import ComputeUnavailable, JobHandle, JobState, JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 from tests.kits import pipelines as kit
 from tests.kits.clock import Clock
 from tests.kits.lake.away import AwayLake
@@ -28,7 +28,7 @@ PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 8)
 LIVE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
 
-def job_of(lake: LakeResource, stride: int, digest: str = "", rows: int = 0) -> EmbedJob:
+def job_of(lake: Lake, stride: int, digest: str = "", rows: int = 0) -> EmbedJob:
     spec = kit.spec()
     return EmbedJob(
         pipeline="p", shard=ShardId.of("d", spec.spec_id, PARTITIONING, stride), lake=lake.store.root, spec=spec,
@@ -38,7 +38,7 @@ def job_of(lake: LakeResource, stride: int, digest: str = "", rows: int = 0) -> 
     )  # fmt: skip
 
 
-def commit(lake: LakeResource, job: EmbedJob, digest: str | None = None, **changes: Any) -> None:
+def commit(lake: Lake, job: EmbedJob, digest: str | None = None, **changes: Any) -> None:
     """What a worker does at the end."""
     manifest = ShardManifest(
         pipeline="p", shard=job.shard, spec=job.spec,
@@ -73,7 +73,7 @@ class Note:
 class FakeCompute:
     """A backend whose every answer is chosen by the test."""
 
-    def __init__(self, lake: LakeResource, *, slots: int = 3, outlives: bool = True) -> None:
+    def __init__(self, lake: Lake, *, slots: int = 3, outlives: bool = True) -> None:
         self.lake, self.slots, self.outlives_driver = lake, slots, outlives
         self.poll_seconds = 1.0
         self.jobs: dict[JobHandle, JobStatus] = {}
@@ -143,7 +143,7 @@ class DriverBench:
     """A lake, a backend, some jobs and a driver."""
 
     def __init__(self, folder: Path, strides: int = 1, **options: Any) -> None:
-        self.lake, self.drivers_lake = LakeResource(root=str(folder)), AwayLake(root=str(folder))
+        self.lake, self.drivers_lake = Lake(root=str(folder)), AwayLake(root=str(folder))
         self.jobs = [job_of(self.lake, stride) for stride in range(strides)]
         self.notes: list[Note] = []
         self.prove: Prove = self._intact

@@ -16,7 +16,7 @@ from embed_assets.drive.outages import Stopped
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.job import EmbedJob
 from resources.compute import Compute, JobHandle, JobState, JobStatus
-from resources.lake import LakeResource
+from resources.lake import Lake
 from tests.kits.drive.bench import AtOnce, job_of
 from tests.kits.lake.away import AwayLake
 
@@ -125,7 +125,7 @@ class World:
     success: str
 
     def __init__(self, folder: Path, strides: int, slots: int) -> None:
-        self.lake = LakeResource(root=str(folder))
+        self.lake = Lake(root=str(folder))
         self.drivers_lake = AwayLake(root=str(folder))
         self.jobs: list[EmbedJob] = [job_of(self.lake, stride) for stride in range(strides)]
         self.crash_at = ""

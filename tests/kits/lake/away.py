@@ -5,7 +5,7 @@ from typing import Any
 
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
-from resources.lake import LakeResource
+from resources.lake import Lake
 
 
 class AwayStore(Store):
@@ -23,7 +23,7 @@ class AwayStore(Store):
         return super()._errors(path)
 
 
-class AwayLake(LakeResource):
+class AwayLake(Lake):
     @cached_property
     def store(self) -> AwayStore:  # type: ignore[override]
         return AwayStore(self.root)

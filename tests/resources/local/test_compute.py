@@ -15,8 +15,9 @@ from embed_assets.checks.proof import Proof
 from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome
 from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
-from resources.local.compute import LocalCompute, LocalComputeResource
+from resources.local.compute import LocalCompute
 from resources.local.process import WorkerMissing, WorkerProcess
+from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.compute.worker_python import HANG, shell_python, worker_python
 from tests.kits.processes import alive, wait_until
@@ -44,7 +45,7 @@ class Machine:
 
         def poll() -> list[JobStatus] | None:
             found = list(self.compute.poll(handles).values())
-            self.seen.update(s.facts["worker_pid"] for s in found if "worker_pid" in s.facts)
+            self.seen.update(s.facts.worker_pid for s in found if s.facts.worker_pid is not None)
             return found if all(status.state in states for status in found) else None
 
         found: list[JobStatus] = wait_until(poll, "the job's end")

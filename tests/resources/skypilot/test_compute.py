@@ -29,11 +29,11 @@ def test_a_job_from_submit_to_success_with_its_facts() -> None:
     bench.sky.run(row)
     bench.poll(handle)
     facts = bench.poll(handle, after=90).facts
-    assert facts["id"] == 1 and facts["name"] == "embed-a" and facts["region"] == "us-east-1"
-    assert facts["accelerators"] == "L4:1" and facts["spot"] is True and facts["machine"] == "g6.xlarge"
-    assert facts["seconds_queued"] == 0 and facts["seconds_launch"] == 20 and facts["seconds_run"] == 100
-    assert facts["dollars_per_hour"] == 0.3 and facts["cost_dollars"] == round(0.3 * 100 / 3600, 4)
-    assert facts["dashboard"] == "http://host:1/sky/dashboard/jobs/1"  # no password
+    assert facts.id == 1 and facts.name == "embed-a" and facts.region == "us-east-1"
+    assert facts.accelerators == "L4:1" and facts.spot is True and facts.machine == "g6.xlarge"
+    assert facts.seconds_queued == 0 and facts.seconds_launch == 20 and facts.seconds_run == 100
+    assert facts.dollars_per_hour == 0.3 and facts.cost_dollars == round(0.3 * 100 / 3600, 4)
+    assert facts.dashboard == "http://host:1/sky/dashboard/jobs/1"  # no password
     row["status"] = "SUCCEEDED"
     assert bench.poll(handle).state is JobState.SUCCEEDED
 
@@ -73,7 +73,7 @@ def test_find_during_an_own_launch_is_that_launch() -> None:
         pass
     assert bench.compute.find(["a"]) == {"a": handle}
     bench.sky.gate.set()
-    assert bench.poll(handle) and bench.poll(handle).facts["attached"] is False
+    assert bench.poll(handle) and bench.poll(handle).facts.attached is False
 
 
 def test_find_goes_by_the_exact_name() -> None:
@@ -84,14 +84,14 @@ def test_find_goes_by_the_exact_name() -> None:
     bench.sky.add("embed-going", "CANCELLING")
     found = bench.compute.find(["a-1", "b", "done", "going"])
     assert list(found) == ["a-1"]
-    assert bench.poll(found["a-1"]).facts["id"] == 2
+    assert bench.poll(found["a-1"]).facts.id == 2
 
 
 def test_of_several_live_jobs_of_a_name_the_oldest_is_taken() -> None:
     bench = SkyBench()
     bench.sky.add("embed-a", "RUNNING")
     bench.sky.add("embed-a", "PENDING")
-    assert bench.poll(bench.compute.find(["a"])["a"]).facts["id"] == 1
+    assert bench.poll(bench.compute.find(["a"])["a"]).facts.id == 1
 
 
 def test_find_waits_for_a_launch_that_a_killed_run_left_in_flight() -> None:
@@ -140,7 +140,7 @@ def test_a_lost_answer_finds_the_job_instead_of_launching_a_second(lose: str) ->
     assert bench.compute._jobs["a"].status.detail.startswith("the launch's answer got lost")
     bench.sky.lose = ""
     bench.poll(handle)
-    assert bench.poll(handle).facts["id"] == 1
+    assert bench.poll(handle).facts.id == 1
     assert len(bench.sky.rows) == 1
 
 
@@ -155,7 +155,7 @@ def test_a_lost_launch_is_looked_for_by_its_name_and_not_among_all_that_ever_ran
     bench.sky.queue_v2 = lambda **how: asked.append((how["name_match"], how["job_ids"])) or queue(**how)  # type: ignore
     statuses = bench.poll(known, *lost)
     assert asked == [("embed-books-0000", None), (None, [1, 2, 3])]
-    assert {status.facts["id"] for status in statuses.values()} == {1, 2, 3}
+    assert {status.facts.id for status in statuses.values()} == {1, 2, 3}
 
 
 def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
@@ -165,7 +165,7 @@ def test_a_lost_launch_is_not_taken_for_an_earlier_job_of_that_name() -> None:
     handle = bench.launch("a")
     bench.sky.lose = ""
     bench.poll(handle)
-    assert bench.poll(handle).facts["id"] == 2
+    assert bench.poll(handle).facts.id == 2
 
 
 def test_a_launch_that_may_still_land_is_not_taken_for_a_job_that_an_earlier_run_cancelled() -> None:
@@ -181,7 +181,7 @@ def test_a_launch_that_may_still_land_is_not_taken_for_a_job_that_an_earlier_run
     bench.sky.in_flight.remove(waiting)
     bench.sky.add("embed-a")
     bench.poll(handle)
-    assert bench.poll(handle).facts["id"] == 2
+    assert bench.poll(handle).facts.id == 2
 
 
 def test_a_request_that_never_arrived_is_sent_again_only_after_a_while() -> None:
@@ -208,7 +208,7 @@ def test_a_request_that_a_crashed_server_forgot_is_sent_again() -> None:
     for _ in range(8):
         bench.poll(handle, after=ABSENT_SECONDS / 3)
     assert names(bench) == ["embed-a"] and bench.sky.calls.count("launch") == 2
-    assert bench.poll(handle).facts["id"] == 1
+    assert bench.poll(handle).facts.id == 1
 
 
 def test_an_outage_is_told_and_changes_nothing() -> None:
@@ -323,7 +323,7 @@ def test_a_launch_that_meets_a_controller_out_of_reach_is_looked_for_before_it_i
     bench.sky.launch_error = None
     bench.sky.add("embed-a")
     bench.poll(handle)
-    assert bench.poll(handle).facts["id"] == 1 and len(bench.sky.rows) == 1
+    assert bench.poll(handle).facts.id == 1 and len(bench.sky.rows) == 1
 
 
 def test_a_refused_launch_is_final_and_a_failed_one_is_not() -> None:
@@ -344,7 +344,7 @@ def test_another_attempt_is_another_handle_and_another_job() -> None:
     assert bench.poll(first).state is JobState.FAILED
     second = bench.launch("a")
     assert second != first
-    assert bench.poll(second).facts["id"] == 2
+    assert bench.poll(second).facts.id == 2
 
 
 def test_recoveries_are_told_once_and_counted() -> None:
@@ -359,17 +359,17 @@ def test_recoveries_are_told_once_and_counted() -> None:
     notice = bench.poll(handle).notice
     assert "was started again (recovery 1)" in notice and "or its worker asked for another start" in notice
     status = bench.poll(handle)
-    assert status.notice == "" and status.facts["recoveries"] == 1 and status.facts["region"] == "us-west-2"
-    assert status.facts["cost_dollars"] > 0
+    assert status.notice == "" and status.facts.recoveries == 1 and status.facts.region == "us-west-2"
+    assert status.facts.cost_dollars > 0
 
 
 def test_a_job_attached_after_recoveries_has_no_cost_and_says_why() -> None:
     bench = SkyBench()
     bench.sky.run(bench.sky.add("embed-a"), recoveries=2)
     facts = bench.poll(bench.compute.find(["a"])["a"]).facts
-    assert facts["cost_dollars"] is None and "2 of its 3 machines" in facts["cost_dollars_reason"]
-    assert facts["seconds_queued"] is None and "attached" in facts["seconds_queued_reason"]
-    assert facts["attached"] is True
+    assert facts.cost_dollars is None and "2 of its 3 machines" in facts.unknown["cost_dollars"]
+    assert facts.seconds_queued is None and "attached" in facts.unknown["seconds_queued"]
+    assert facts.attached is True
 
 
 def test_a_late_job_is_reported_once() -> None:
@@ -444,7 +444,7 @@ def test_a_job_that_the_server_forgot_fails_at_last() -> None:
 def test_jobs_go_to_the_pool() -> None:
     bench = SkyBench(pool="warm")
     handle = bench.launch("a")
-    assert bench.poll(handle).facts["pool"] == "warm"
+    assert bench.poll(handle).facts.pool == "warm"
 
 
 def test_the_end_of_a_session_drops_what_was_not_sent_and_leaves_the_rest() -> None:

@@ -14,8 +14,8 @@ import yaml
 from embed_assets.graph.factory import compute_resource
 from embed_assets.settings import Settings
 from resources.compute import BackendBroken
-from resources.local.compute import LocalComputeResource
 from resources.local.process import WorkerMissing
+from resources.local.resource import LocalComputeResource
 from resources.skypilot.resource import SkyPilotResource
 from resources.skypilot.task import Overrides, for_pool, load_task, stage_worker, with_overrides, with_secrets
 from tests.kits import ROOT

@@ -1,0 +1,49 @@
+"""The embedded backend as a Dagster resource."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from embed_worker.lake.spec import EmbeddingSpec
+from resources.dagster import ComputeResource
+from resources.local.compute import LocalCompute
+from resources.local.process import WorkerProcess
+
+
+class LocalComputeResource(ComputeResource):
+    """Embeds on this machine with the worker's own environment. No cloud, no GPU needed."""
+
+    worker_python: str = Field(description="Python of the environment that has vLLM and embed_worker.")
+    workers: int = Field(default=1, ge=1, description="Worker processes; each loads the model.")
+    poll_seconds: float = Field(default=0.5, gt=0)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[LocalCompute]:
+        """A backend that lives as long as the run; its workers end with it, whatever happens."""
+        with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
+            compute = LocalCompute(self.worker_python, self.workers, self.poll_seconds, Path(folder))
+            try:
+                yield compute
+            finally:
+                compute.close()
+
+    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
+        """Raises RuntimeError with the worker's reason where it cannot."""
+        with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
+            process = WorkerProcess(self.worker_python, Path(folder) / "query.log")
+            try:
+                with contextlib.suppress(OSError):  # dead already: its death says how
+                    process.send({"query": {"spec": spec.model_dump(mode="json"), "texts": texts}})
+                answer = None
+                while answer is None and process.death() is None:
+                    answer = process.answer(timeout=0.5)
+                answer = answer or process.answer() or {"error": f"{process.death()}\n{process.tail(20)}"}
+            finally:
+                process.stop()
+        if "vectors" not in answer:
+            raise RuntimeError(answer.get("error") or "the worker gave no answer")
+        vectors: list[list[float]] = answer["vectors"]
+        return vectors
