@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from embed_assets.settings import Settings
 from embed_assets.spec import SpecError, load_pipeline
 from embed_assets.upkeep.verify import verify_lake
-from embed_worker.errors import BadJob
-from embed_worker.lake.errors import BadManifest, StoreUnavailable
+from embed_worker.lake.errors import BadJobFile, BadManifest, StoreUnavailable
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob, load_job
 from embed_worker.lake.manifests import Latest, read_manifest
@@ -102,12 +101,19 @@ def test_ids_never_become_paths(tmp_path: Path) -> None:
     assert not any("passwd" in path or ".." in path for path, _ in made.store.walk(""))
 
 
-@pytest.mark.parametrize("partition", ["../../../tmp/x", "/etc/x", "d-1", "e/d-00000", "d-00001"])
-def test_path_tricks_in_jobs_are_refused(tmp_path: Path, lake_source: Path, partition: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "trick"),
+    [
+        ("dataset", "../../../tmp/x"), ("dataset", "/etc/x"), ("dataset", "e/d"), ("spec_id", "../x"), ("spec_id", "other"),
+        ("snapshot", ".."), ("method", "../x"), ("stride", -1), ("stride", "../1"), ("count", 0),
+    ],
+)  # fmt: skip
+def test_path_tricks_in_jobs_are_refused(tmp_path: Path, lake_source: Path, key: str, trick: object) -> None:
     made = Prepared(tmp_path / "lake", str(lake_source))
-    value = {**made.job(0).model_dump(mode="json"), "partition": partition}
+    value = made.job(0).model_dump(mode="json")
+    value["shard"][key] = trick
     (tmp_path / "job.json").write_text(json.dumps(value))
-    with pytest.raises(BadJob, match="partition"):
+    with pytest.raises(BadJobFile, match="shard"):
         load_job(str(tmp_path / "job.json"))
 
 

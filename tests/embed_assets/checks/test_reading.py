@@ -12,7 +12,7 @@ from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_worker.lake import layout
 from embed_worker.lake.store import Store
-from tests.kits import platform as kit
+from tests.kits import pipelines as kit
 
 
 class CountingStore(Store):

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from embed_assets.graph.dagster_events import RunLife
 from embed_assets.graph.embedding_shards import _leave
 
 CANCELING, STARTED = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.STARTED
@@ -25,9 +26,10 @@ def leave(statuses: list[Any], outlives_driver: bool) -> list[list[str]]:
     cancelled: list[list[str]] = []
     log = SimpleNamespace(info=lambda _: None, warning=lambda _: None, error=lambda _: None)
     context: Any = SimpleNamespace(run_id="r", log=log, instance=SimpleNamespace(get_run_by_id=get_run_by_id))
+    run: Any = SimpleNamespace(context=context, tell=lambda text, *, warning=False: None)
     driver: Any = SimpleNamespace(open_handles=["job"], cancel=lambda: cancelled.append(["job"]))
     compute: Any = SimpleNamespace(outlives_driver=outlives_driver)
-    _leave(context, driver, compute)
+    _leave(run, RunLife(context), driver, compute)
     return cancelled
 
 

@@ -186,13 +186,15 @@ def test_gc_keeps_the_job_file_of_a_job_that_waits_for_a_machine(prepared: Prepa
 def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_dataset(prepared: Prepared) -> None:
     """The monitor tells from it that the partition failed, and why."""
     beats = {"committed": prepared.job(0), "failed": prepared.job(2)}
-    beats["gone"] = beats["failed"].model_copy(update={"dataset": "gone", "partition": "gone-00002"})
+    beats["gone"] = beats["failed"].model_copy(
+        update={"shard": beats["failed"].shard.model_copy(update={"dataset": "gone"})}
+    )
     for name, job in beats.items():
         state = {"spec_id": job.spec.spec_id, "partitioning": job.shard.partitioning.name, "partition": job.shard.key}
         prepared.store.create_json(f"progress/{job.shard.key}/{name}.json", state | {"at": "2026-01-01T00:00:00+00:00"})
     prepared.resource.write_job(beats["gone"])
     found = {item.path for item in find_garbage(prepared.store)}
-    assert {f"progress/{beats['committed'].partition}/committed.json", "progress/gone-00002/gone.json"} <= found
+    assert {f"progress/{beats['committed'].shard.key}/committed.json", "progress/gone-00002/gone.json"} <= found
     assert beats["gone"].path in found
     assert not any("failed" in path for path in found)
 

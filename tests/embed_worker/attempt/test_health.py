@@ -16,7 +16,7 @@ from embed_worker.attempt.runner import run_job
 from embed_worker.engine.base import RequestSource, Result
 from embed_worker.engine.hash import HashEngine
 from embed_worker.engine.loading import CANARY_TEXTS
-from embed_worker.errors import SickEngine
+from embed_worker.errors import SickEngine, exit_code_of
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.job import EmbedJob
@@ -64,7 +64,7 @@ def test_a_gpu_that_gives_no_vectors_any_more_loses_no_row(
     job = make_job(lake, TEXTS)
     with pytest.raises(SickEngine, match=r"GPU|plain text") as caught:
         run(job, GoingBad(job, after, spoilt))
-    assert caught.value.exit_code is ExitCode.RETRY
+    assert exit_code_of(caught.value) is ExitCode.RETRY
     checkpoints = Checkpoints(Store(lake), job)
     assert all(not checkpoints.record(index).rejects for index in checkpoints.committed())
     assert (len(checkpoints.committed()) > 0) == (after > 0), "what was made before is kept"

@@ -15,10 +15,10 @@ from embed_worker.attempt.place import place
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.hash import HashEngine
 from embed_worker.engine.loading import CANARY_TEXTS
-from embed_worker.errors import BadJob, Preempted
+from embed_worker.errors import BadJob, Preempted, exit_code_of
 from embed_worker.exits import ExitCode
 from embed_worker.lake import files
-from embed_worker.lake.errors import DamagedData, StoreUnavailable
+from embed_worker.lake.errors import BadJobFile, DamagedData, StoreUnavailable
 from embed_worker.lake.job import EmbedJob, load_job
 from embed_worker.lake.layout import heartbeat_file
 from embed_worker.lake.spec import digest_of
@@ -445,7 +445,7 @@ def test_another_checkpoint_size_starts_anew_and_is_right(lake: str, tmp_path: P
 def refused(job: EmbedJob) -> str:
     with pytest.raises(BadJob) as caught:
         run_job(job, no_model, threading.Event())
-    assert caught.value.exit_code == ExitCode.BAD_JOB
+    assert exit_code_of(caught.value) == ExitCode.BAD_JOB
     return str(caught.value)
 
 
@@ -500,7 +500,7 @@ def test_job_files(lake: str, tmp_path: Path) -> None:
         "missing.json": (None, "does not exist"),
         "broken.json": (b"{", "is not JSON"),
         "key.json": (orjson.dumps({**job.model_dump(mode="json"), "datset": "x"}), "datset"),
-        "value.json": (orjson.dumps({**job.model_dump(mode="json"), "partitioning": "0a-mod-5"}), "partitioning"),
+        "value.json": (orjson.dumps({**job.model_dump(mode="json"), "shard": {"method": "mod"}}), "shard"),
         "deep.json": (orjson.dumps({**job.model_dump(mode="json"), "spec": {"model": "x"}}), "spec.pooling"),
         "future.json": (orjson.dumps({**job.model_dump(mode="json"), "format": 2}), "format"),
     }
@@ -508,10 +508,10 @@ def test_job_files(lake: str, tmp_path: Path) -> None:
         path = tmp_path / name
         if text is not None:
             path.write_bytes(text)
-        with pytest.raises(BadJob, match=complaint) as caught:
+        with pytest.raises(BadJobFile, match=complaint) as caught:
             load_job(str(path))
         assert str(path) in str(caught.value)
-    with pytest.raises(BadJob, match="nonsense"):
+    with pytest.raises(BadJobFile, match="nonsense"):
         load_job("nonsense://x/job.json")
 
 
@@ -546,7 +546,7 @@ def test_damaged_checkpoint_data_is_made_anew_by_the_retry(lake: str, tmp_path: 
         store.create(path, bytes([before[0] ^ 1]) + before[1:])
     with pytest.raises(Exception, match=r"missing|bytes|sha256") as caught:
         run(job)
-    assert getattr(caught.value, "exit_code", None) == ExitCode.RETRY
+    assert exit_code_of(caught.value) == ExitCode.RETRY
     assert not store.exists(job.shard.manifest_path)
     assert run(job)
     prove(job, TEXTS, tmp_path)

@@ -4,7 +4,7 @@ import pytest
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.starts import LIMIT, check_starts
-from embed_worker.errors import BadJob
+from embed_worker.errors import BadJob, exit_code_of
 from embed_worker.exits import ExitCode
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import make_job, make_texts
@@ -26,7 +26,7 @@ def test_the_start_after_the_last_allowed_one_is_refused(checkpoints: Checkpoint
         start(checkpoints, number)
     with pytest.raises(BadJob, match="managed job 7 started 3 times in a row and committed nothing") as error:
         start(checkpoints, 3)
-    assert error.value.exit_code is ExitCode.BAD_JOB
+    assert exit_code_of(error.value) is ExitCode.BAD_JOB
     start(checkpoints, 4, job="8")  # a new job counts from 0
     start(checkpoints, 5, job=None)  # not a managed job: nobody recovers it for ever
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embed_worker.errors import exit_code_of
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
@@ -94,7 +95,7 @@ def _all_writes(store: Store, source: Path) -> list[str]:
     ):
         with pytest.raises(StoreUnavailable) as caught:
             act()
-        assert caught.value.exit_code == ExitCode.RETRY
+        assert exit_code_of(caught.value) == ExitCode.RETRY
         messages.append(str(caught.value))
     return messages
 

@@ -7,9 +7,12 @@ from typing import ClassVar
 
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.loading import load_model
-from embed_worker.lake.errors import ExitCode, WorkerError
+from embed_worker.errors import WorkerError, exit_code_of
+from embed_worker.exits import ExitCode
+from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import EmbedJob, load_job
-from resources.compute import Compute, ComputeResource, JobHandle, JobState, JobStatus
+from resources.compute import Compute, JobHandle, JobState, JobStatus
+from resources.dagster import ComputeResource
 
 
 class InProcess:
@@ -25,8 +28,8 @@ class InProcess:
         try:
             run_job(load_job(url), lambda: load_model(job.spec), threading.Event())
             self._ended[handle] = JobStatus(JobState.SUCCEEDED)
-        except WorkerError as error:
-            bad = error.exit_code is ExitCode.BAD_JOB
+        except (WorkerError, LakeError) as error:
+            bad = exit_code_of(error) is ExitCode.BAD_JOB
             self._ended[handle] = JobStatus(JobState.REFUSED if bad else JobState.FAILED, str(error))
         return handle
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from embed_assets.checks.proof import Proof
-from embed_assets.drive.driver import Committed, Driver, Failed, Note, Outcome
+from embed_assets.drive.driver import Driver
+from embed_assets.drive.events import Committed, Failed, Outcome
 from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.local.compute import LocalCompute
@@ -123,9 +124,7 @@ def test_a_killed_worker_is_noticed_and_its_job_done_by_another(tmp_path: Path) 
     outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
     committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
     assert sorted(outcome.attempts for outcome in committed) == [1, 1, 1, 2]
-    said = [outcome.text for outcome in outcomes if isinstance(outcome, Note) and outcome.warning]
-    assert len(said) == 1
-    assert "killed by SIGKILL (out of memory?)" in said[0]
+    assert sum("killed by SIGKILL (out of memory?)" in text for text in machine.told) == 1
     machine.compute.close()
 
 
@@ -137,7 +136,7 @@ def test_a_broken_engine_fails_no_job_but_its_own(tmp_path: Path) -> None:
     )
     machine = Machine(tmp_path, worker_python(tmp_path / "python", body))
     outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
-    committed = {outcome.key: outcome.attempts for outcome in outcomes if isinstance(outcome, Committed)}
+    committed = {outcome.job.shard.key: outcome.attempts for outcome in outcomes if isinstance(outcome, Committed)}
     (failed,) = (outcome for outcome in outcomes if isinstance(outcome, Failed))
     assert failed.attempts == 3 and "RuntimeError: CUDA error" in failed.error
     assert committed == dict.fromkeys((f"d-{stride:05d}" for stride in (0, 2, 3)), 1)
