@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     """Python of the environment that has vLLM and embed_worker; only for `local`."""
     local_workers: int = Field(default=1, ge=1)
     """Worker processes on this machine; each loads the model."""
+    local_start_seconds: float = Field(default=300.0, gt=0)
+    """A worker on this machine that has not begun to work by then is killed and tried again."""
+    local_load_seconds: float = Field(default=3600.0, gt=0)
+    """So is one that has not fetched and loaded its model by then."""
     max_attempts: int = Field(default=3, ge=1)
     """Times a partition is tried in one run before it fails."""
     partitions_per_run: int = Field(default=100, ge=1)

@@ -67,10 +67,10 @@ class Compute(Protocol):
     """True where jobs go on when the Dagster process dies, so that a re-executed run can attach to them."""
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
-        """Starts a job, or finds the live one of that name. `url` is its job file."""
+        """Starts a job, or finds the live one of that name, and returns at once. `url` is its job file."""
 
     def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
-        """The live jobs among some names."""
+        """The live jobs among some names. Raises ComputeUnavailable as long as that is not to be known."""
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
         """The status of all handles in one call, whatever their number."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
+
 from embed_assets.checks.proof import Prove
 from embed_assets.drive.adoption import Found
 from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Tell
@@ -79,7 +81,11 @@ class Driver:
         """
         handles = self.open_handles
         if self._unsure:
-            handles += self._compute.find(sorted(self._unsure)).values()
+            patient = Retrying(
+                retry=retry_if_exception_type(ComputeUnavailable), stop=stop_after_attempt(70) | stop_after_delay(150),
+                wait=wait_fixed(2), sleep=self._sleep, reraise=True,
+            )  # fmt: skip
+            handles += patient(self._compute.find, sorted(self._unsure)).values()
         self._compute.cancel(handles)
         return len(handles)
 

@@ -48,7 +48,12 @@ def compute_resource(settings: Settings) -> ComputeResource:
     if settings.compute == "skypilot":
         chosen = SkyPilotSettings().model_dump()
         return SkyPilotResource(**chosen, worker_python=settings.worker_python)
-    return LocalComputeResource(worker_python=settings.worker_python, workers=settings.local_workers)
+    return LocalComputeResource(
+        worker_python=settings.worker_python,
+        workers=settings.local_workers,
+        start_seconds=settings.local_start_seconds,
+        load_seconds=settings.local_load_seconds,
+    )
 
 
 def build_definitions(

@@ -1,7 +1,8 @@
 """The embedded backend: worker processes on this machine, each with its engine loaded once."""
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,13 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.facts import JobFacts
-from resources.local.process import WorkerProcess
+from resources.local.process import LIMITS, Limits, WorkerProcess
 
 STATES = {ExitCode.DONE: JobState.SUCCEEDED, ExitCode.BAD_JOB: JobState.REFUSED}
+
+MAX_PAUSE = 60.0
+LAKE_PATIENCE = 1200.0
+"""Seconds of pauses that a job may take, in all its attempts, for a lake that its worker cannot read or write."""
 
 
 @dataclass(eq=False)
@@ -23,6 +28,7 @@ class _Job:
     spec: EmbeddingSpec
     status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
     log: str = ""
+    not_before: float = 0.0
 
 
 @dataclass(eq=False)
@@ -39,14 +45,23 @@ class LocalCompute:
 
     outlives_driver = False
 
-    def __init__(self, python: str, workers: int, poll_seconds: float, log_folder: Path) -> None:
-        self._python = python
+    def __init__(
+        self,
+        python: str,
+        workers: int,
+        poll_seconds: float,
+        log_folder: Path,
+        limits: Limits = LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._python, self._limits, self._clock = python, limits, clock
         self._workers = workers
         self._log_folder = log_folder
         self._jobs: dict[JobHandle, _Job] = {}
         self._queue: deque[_Job] = deque()
         self._seats: list[_Seat] = []
         self._started = 0
+        self._paused: dict[str, float] = {}  # job name → seconds, also of its earlier attempts
         self.poll_seconds = poll_seconds
         self.slots = 2 * workers  # one in hand, one waiting, so that a worker never idles for a poll
 
@@ -101,8 +116,10 @@ class LocalCompute:
             if leaving or death is not None:  # one that leaves takes no other job, though it still lives
                 seat.process.stop()
                 self._seats.remove(seat)
-        while self._queue and (free := self._free_seat(self._queue[0].spec)) is not None:
-            job = self._queue.popleft()
+        due = [job for job in self._queue if job.not_before <= self._clock()]
+        while due and (free := self._free_seat(due[0].spec)) is not None:
+            job = due.pop(0)
+            self._queue.remove(job)
             free.job = job
             job.status = JobStatus(JobState.RUNNING, facts=JobFacts(worker_pid=free.process.pid))
             try:
@@ -114,16 +131,28 @@ class LocalCompute:
         """True where the process has said that it is leaving."""
         leaving = False
         while (answer := seat.process.answer()) is not None:
-            self._settle(seat, STATES.get(answer["code"], JobState.FAILED), answer["error"] or "")
+            if not (answer.get("lake_away") and self._pause(seat, answer["error"])):
+                self._settle(seat, STATES.get(answer["code"], JobState.FAILED), answer["error"] or "")
             leaving = leaving or bool(answer.get("leaving"))
         return leaving
 
-    def _settle(self, seat: _Seat, state: JobState, detail: str) -> None:
+    def _pause(self, seat: _Seat, error: str) -> bool:
+        """Puts the job back: a lake that is away says nothing of it. False where its patience is used up."""
+        if (job := seat.job) is None or (paused := self._paused.get(job.handle.name, 0.0)) >= LAKE_PATIENCE:
+            return False
+        pause = min(max(1.0, paused), MAX_PAUSE)  # about doubles
+        self._paused[job.handle.name], job.not_before = paused + pause, self._clock() + pause
+        notice = f"the worker cannot read or write the lake ({error}); it goes on when it can"
+        self._settle(seat, JobState.RECOVERING, error, notice)
+        self._queue.append(job)
+        return True
+
+    def _settle(self, seat: _Seat, state: JobState, detail: str, notice: str = "") -> None:
         if seat.job is None:
             return
         job, seat.job = seat.job, None
         job.log = seat.process.tail(100)
-        job.status = JobStatus(state, detail, job.status.facts)
+        job.status = JobStatus(state, detail, job.status.facts, notice)
 
     def _free_seat(self, spec: EmbeddingSpec) -> _Seat | None:
         free = [seat for seat in self._seats if seat.job is None]
@@ -136,7 +165,7 @@ class LocalCompute:
             self._seats.remove(free[0])  # it has another model loaded
             free[0].process.stop()
         self._started += 1
-        process = WorkerProcess(self._python, self._log_folder / f"worker-{self._started}.log")
+        process = WorkerProcess(self._python, self._log_folder / f"worker-{self._started}.log", self._limits)
         seat = _Seat(process, spec)
         self._seats.append(seat)
         return seat

@@ -1,16 +1,15 @@
 """The embedded backend as a Dagster resource."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import Field
 
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.dagster import ComputeResource
+from resources.folders import run_folder
 from resources.local.compute import LocalCompute
-from resources.local.process import WorkerProcess
+from resources.local.process import Limits, WorkerProcess
 
 
 class LocalComputeResource(ComputeResource):
@@ -19,12 +18,23 @@ class LocalComputeResource(ComputeResource):
     worker_python: str = Field(description="Python of the environment that has vLLM and embed_worker.")
     workers: int = Field(default=1, ge=1, description="Worker processes; each loads the model.")
     poll_seconds: float = Field(default=0.5, gt=0)
+    start_seconds: float = Field(
+        default=Limits.start,
+        gt=0,
+        description="A worker that has not begun to work by then is killed.",
+    )
+    load_seconds: float = Field(
+        default=Limits.load, gt=0, description="So is one that has not fetched and loaded its model by then."
+    )
+
+    def _limits(self) -> Limits:
+        return Limits(self.start_seconds, self.load_seconds)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[LocalCompute]:
         """A backend that lives as long as the run; its workers end with it, whatever happens."""
-        with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
-            compute = LocalCompute(self.worker_python, self.workers, self.poll_seconds, Path(folder))
+        with run_folder("logs") as folder:
+            compute = LocalCompute(self.worker_python, self.workers, self.poll_seconds, folder, self._limits())
             try:
                 yield compute
             finally:
@@ -32,8 +42,8 @@ class LocalComputeResource(ComputeResource):
 
     def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
         """Raises RuntimeError with the worker's reason where it cannot."""
-        with tempfile.TemporaryDirectory(prefix="embed-worker-logs-") as folder:
-            process = WorkerProcess(self.worker_python, Path(folder) / "query.log")
+        with run_folder("query") as folder:
+            process = WorkerProcess(self.worker_python, folder / "query.log", self._limits())
             try:
                 with contextlib.suppress(OSError):  # dead already: its death says how
                     process.send({"query": {"spec": spec.model_dump(mode="json"), "texts": texts}})

@@ -11,17 +11,17 @@ from resources.compute import BackendBroken, ComputeUnavailable, JobHandle, JobS
 from resources.skypilot.client import Record, SkyClient
 from resources.skypilot.cost import Ledger, PriceList
 from resources.skypilot.deadlines import Threads
-from resources.skypilot.errors import LaunchFailed, LaunchRefused
+from resources.skypilot.errors import LaunchFailed, LaunchRejected
 from resources.skypilot.job import ManagedJob, Phase
+from resources.skypilot.lookout import SETTLE_SECONDS, Lookout
 from resources.skypilot.settings import SkyPilotFields
-from resources.skypilot.states import CONTROLLER_LOG, is_live, logs_command
+from resources.skypilot.states import CONTROLLER_LOG, logs_command
 
 ABSENT_SECONDS = 60.0
 """A lost launch that is neither in flight nor in the queue for so long did not happen."""
 VANISHED_SECONDS = 600.0
 """A server that answers, yet has not known a job for so long, has lost it."""
-CANCEL_SECONDS = 90.0
-SETTLE_SECONDS, SETTLE_PAUSE = 120.0, 2.0
+CANCEL_SECONDS = SETTLE_SECONDS + 10.0
 
 
 class SkyPilotCompute:
@@ -44,8 +44,9 @@ class SkyPilotCompute:
         self._threads = Threads(settings.launch_parallelism, "sky-launch")
         self._jobs: dict[str, ManagedJob] = {}  # the latest of each name
         self._ended: set[int] = set()  # ids that are not to be found again
-        self._live: dict[str, Record] = {}
-        self._looked_at = self._polled_at = float("-inf")
+        self._lookout = Lookout(client, settings.name_prefix, clock)
+        self._awaited: frozenset[str] | None = None  # launches that `find` waits for
+        self._polled_at = float("-inf")
         self._broken: BackendBroken | None = None
         self._closed = False
         self.poll_seconds = settings.poll_seconds
@@ -54,25 +55,33 @@ class SkyPilotCompute:
     # -- the protocol ----------------------------------------------------------------------------
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
-        """Returns at once: the launch goes on in a thread, its outcome comes with the polls."""
+        """Returns at once: the launch goes on in a thread, its outcome comes with the polls.
+
+        It waits, also with the polls, for launches in flight that may be an earlier run's of the same job. A run that
+        was killed can only have sent what is there at the first look.
+        """
         known = self._jobs.get(name)
         if known is not None and not known.status.state.final:
             return known.handle
-        if self._clock() - self._looked_at > self.poll_seconds:
-            self._look([name])
-        record = self._live.get(self._full(name))
-        if record is not None and int(record["job_id"]) not in self._ended:
-            return self._attach(name, record).handle
-        config = {**self._config, "envs": {**self._config["envs"], "EMBED_JOB": url}}
-        entry = self._new(name, config)
-        entry.asked_at = self._clock()
-        self._start(entry)
+        if self._clock() - self._lookout.at > self.poll_seconds:
+            self._lookout.launches(self._launching())
+            self._lookout.jobs(self._ended)
+        entry = self._new(name, {**self._config, "envs": {**self._config["envs"], "EMBED_JOB": url}})
+        entry.asked_at, entry.behind = self._clock(), self._lookout.maybe([entry.name])
+        self._decide([entry])
         return entry.handle
 
     def find(self, names: Sequence[str]) -> dict[str, JobHandle]:
-        """Waits for launches that an earlier run left in flight: their jobs are about to be in the queue."""
-        self._look(names)
-        found = {name: self._live[full] for name in names if (full := self._full(name)) in self._live}
+        """Raises ComputeUnavailable while launches that an earlier run left may be in flight: ask again."""
+        self._lookout.launches(self._launching())
+        if self._awaited is None:
+            self._awaited = frozenset(self._lookout.in_flight)
+        if doubt := self._lookout.doubt(self._awaited & self._lookout.maybe({self._full(name) for name in names})):
+            raise ComputeUnavailable(doubt)
+        self._awaited = None
+        self._lookout.jobs(self._ended)
+        live = self._lookout.live
+        found = {name: live[full] for name in names if (full := self._full(name)) in live}
         return {name: self._attach(name, record).handle for name, record in found.items()}
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[JobHandle, JobStatus]:
@@ -81,6 +90,8 @@ class SkyPilotCompute:
         jobs = {handle: self._jobs[handle.name] for handle in handles}
         open_jobs = [job for job in jobs.values() if not job.status.state.final]
         if any(job.phase is not Phase.LAUNCHING for job in open_jobs) and self._due():
+            if waiting := [job for job in open_jobs if job.phase is Phase.WAITING]:
+                self._settle(waiting)
             self._refresh(open_jobs)
         for job in open_jobs:
             if job.status.state.final and job.job_id is not None:
@@ -97,12 +108,14 @@ class SkyPilotCompute:
         while left:
             trouble = "the API server has not answered their launch"
             try:
+                if waiting := [job for job in left if job.phase is Phase.WAITING]:
+                    self._settle(waiting)
                 if any(job.phase is Phase.LOST for job in left):
                     self._find_lost(left)
                 if ids := self._ids(left):
                     self._client.cancel(ids)
                 for job in left:
-                    if job.job_id is not None or not job.sent:
+                    if job.job_id is not None or not (job.sent or job.phase is Phase.WAITING):
                         job.end(JobState.CANCELLED, "cancelled by this run")
                 left = [job for job in left if not job.status.state.final]
             except ComputeUnavailable as error:
@@ -142,8 +155,8 @@ class SkyPilotCompute:
         except ComputeUnavailable as error:
             job.lost_at, job.phase = job.lost_at or self._clock(), Phase.LOST
             job.status = JobStatus(JobState.STARTING, f"the launch's answer got lost ({error}); looking for the job")
-        except LaunchRefused as error:
-            job.end(JobState.REFUSED, f"SkyPilot refuses to launch {job.name}: {error}")
+        except LaunchRejected as error:
+            job.end(JobState.REFUSED, f"SkyPilot rejects the launch of {job.name}: {error}")
         except LaunchFailed as error:
             job.end(JobState.FAILED, f"SkyPilot could not launch {job.name}: {error}")
         except BackendBroken as error:
@@ -193,31 +206,29 @@ class SkyPilotCompute:
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def _look(self, names: Sequence[str]) -> None:
-        """Learns which of our jobs are live; waits first for launches of these names that are in flight elsewhere.
+    def _settle(self, waiting: Sequence[ManagedJob]) -> None:
+        """Looks again for what these wait for; never waits itself."""
+        self._lookout.launches(self._launching())
+        if not all(self._lookout.doubt(job.behind) for job in waiting):
+            self._lookout.jobs(self._ended)
+        self._decide(waiting)
 
-        A run that was killed can only have sent what is there at the first look.
-        """
-        full = {self._full(name) for name in names}
-        ours = {job.name for job in self._jobs.values() if job.phase is Phase.LAUNCHING}
-        first = {
-            id: name for id, name in self._client.launches_in_flight().items() if name is None or name in full - ours
-        }
-        deadline = self._clock() + SETTLE_SECONDS
-        while first and (left := first.keys() & self._client.launches_in_flight().keys()):
-            if self._clock() >= deadline:
-                if named := sorted(name for id in left if (name := first[id]) is not None):
-                    raise ComputeUnavailable(
-                        f"launches of {len(named)} jobs hang in the API server, such as {named[0]}"
-                    )
-                break  # of another user, and not ours as it seems
-            self._sleep(SETTLE_PAUSE)
-        records = self._client.queue(name_match=self._settings.name_prefix, live_only=True)
-        live: dict[str, Record] = {}
-        for record in sorted(records, key=lambda record: int(record["job_id"]), reverse=True):
-            if is_live(record["status"]) and int(record["job_id"]) not in self._ended:
-                live[record["job_name"]] = record  # the oldest, should there be several
-        self._live, self._looked_at = live, self._clock()
+    def _decide(self, waiting: Sequence[ManagedJob]) -> None:
+        """Attaches to the live job of the name, or launches one where there surely is none."""
+        for job in waiting:
+            record = self._lookout.live.get(job.name)
+            if doubt := self._lookout.doubt(job.behind):
+                hangs = self._clock() - job.asked_at > SETTLE_SECONDS
+                job.status = JobStatus(JobState.QUEUED, doubt, notice=f"{job.name} waits: {doubt}" if hangs else "")
+            elif record is not None and int(record["job_id"]) not in self._ended:
+                job.attach(record, self._client.dashboard(int(record["job_id"])), self._clock())
+            elif job.cancelled:
+                job.end(JobState.CANCELLED, "cancelled by this run; it was not launched")
+            else:
+                self._start(job)
+
+    def _launching(self) -> set[str]:
+        return {job.name for job in self._jobs.values() if job.phase is Phase.LAUNCHING}
 
     def _due(self) -> bool:
         """A queue call costs the server seconds of a core: never more than one an interval."""
@@ -282,9 +293,5 @@ class SkyPilotCompute:
         if known is not None and not known.status.state.final:
             return known  # this one, or one whose launch is about to say so
         job = self._new(name, self._config)
-        job.resolve(int(record["job_id"]))
-        job.attached = True
-        job.asked_at = float(record.get("submitted_at") or self._clock())
-        job.dashboard = self._client.dashboard(int(record["job_id"]))
-        job.read(record, self._clock())
+        job.attach(record, self._client.dashboard(int(record["job_id"])), self._clock())
         return job

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 MAX_STUCK = 16
-"""Calls past their deadline that may hang at the same time; further ones are refused, threads would pile up."""
+"""Calls past their deadline that may hang at the same time; further ones are turned away, threads would pile up."""
 
 
 class DeadlinePassed(Exception):

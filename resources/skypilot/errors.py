@@ -14,7 +14,7 @@ UNAVAILABLE = frozenset(
 )
 BROKEN = frozenset(("ApiServerAuthenticationError", "APIVersionMismatchError", "APINotSupportedError"))
 """For a person to mend; once a server has answered, they may pass (a token is being rotated, a server updated)."""
-REFUSED = frozenset(
+REJECTED = frozenset(
     (
         *("ValueError", "TypeError", "KeyError", "FileNotFoundError", "UsageError", "NotSupportedError"),
         *("ResourcesUnavailableError", "ResourcesMismatchError", "NoCloudAccessError", "CloudUserIdentityError"),
@@ -31,7 +31,7 @@ LOGIN = re.compile(r"(?<=://)[^/?#\s]+@")
 """Name and password in a URL: SkyPilot quotes its endpoint in every failure to reach it."""
 
 
-class LaunchRefused(Exception):
+class LaunchRejected(Exception):
     """SkyPilot will not launch this, however often it is asked."""
 
 
@@ -95,6 +95,6 @@ def launch_error(error: Unanswered) -> Exception:
     """A launch that the server answered with an error has made no job; one without an answer may have."""
     if error.kinds & (UNAVAILABLE | BROKEN) or LOST_REQUEST in str(error):
         return error
-    if error.kinds & REFUSED:
-        return LaunchRefused(str(error))
+    if error.kinds & REJECTED:
+        return LaunchRejected(str(error))
     return error if "OSError" in error.kinds else LaunchFailed(str(error))

@@ -20,6 +20,8 @@ UNSEEN = "no poll saw its machine"
 
 
 class Phase(Enum):
+    WAITING = auto()
+    """Launches in flight may be an earlier run's of it: it is not known yet whether it is to be launched."""
     LAUNCHING = auto()
     """A thread is at it; nothing is in the queue yet, or its answer is not here yet."""
     LOST = auto()
@@ -38,7 +40,9 @@ class ManagedJob:
     ledger: Ledger
     dashboard: str = ""
     attached: bool = False
-    phase: Phase = Phase.LAUNCHING
+    phase: Phase = Phase.WAITING
+    behind: frozenset[str] = frozenset()
+    """The launch requests that it waits for."""
     job_id: int | None = None
     request: RequestId | None = None
     future: "Future[None] | None" = None
@@ -56,6 +60,13 @@ class ManagedJob:
 
     def resolve(self, job_id: int) -> None:
         self.job_id, self.phase = job_id, Phase.KNOWN
+
+    def attach(self, record: Record, dashboard: str, now: float) -> None:
+        """It was there already."""
+        self.resolve(int(record["job_id"]))
+        self.attached, self.dashboard = True, dashboard
+        self.asked_at = float(record.get("submitted_at") or now)
+        self.read(record, now)
 
     def made_as(self, records: Iterable[Record], ended: Container[int], gone: bool) -> int | None:
         """The id in the queue of a job whose launch was not answered, if it is there.

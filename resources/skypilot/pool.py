@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from resources.compute import BackendBroken
+from resources.folders import run_folder
 from resources.skypilot.client import SkyClient
 from resources.skypilot.settings import SkyPilotFields
-from resources.skypilot.task import Overrides, load_task, stage_worker, staging_folder, with_overrides, with_secrets
+from resources.skypilot.task import Overrides, load_task, stage_worker, with_overrides, with_secrets
 
 POOL_FILE = "pool.yaml"
 DEFAULT_NAME = "embed"
@@ -55,8 +55,8 @@ class Pool:
 
     def up(self, file: str | None = None, workers: int | None = None) -> None:
         """Makes the pool, or changes it to what is asked; jobs in it go on."""
-        with staging_folder() as folder:
-            self._client.pool_up(stage_worker(self.config(file, workers), Path(folder)), self.name)
+        with run_folder("staged") as folder:
+            self._client.pool_up(stage_worker(self.config(file, workers), folder), self.name)
 
     def status(self) -> PoolStatus | None:
         """None where there is no such pool."""

@@ -2,18 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import Field
 
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.dagster import ComputeResource
+from resources.folders import run_folder
 from resources.local.process import WorkerMissing
 from resources.local.resource import LocalComputeResource
 from resources.skypilot.client import SkyClient
 from resources.skypilot.compute import SkyPilotCompute
 from resources.skypilot.settings import SkyPilotFields
-from resources.skypilot.task import for_pool, load_task, stage_worker, staging_folder, with_overrides, with_secrets
+from resources.skypilot.task import for_pool, load_task, stage_worker, with_overrides, with_secrets
 
 TASK_FILE = "embed_partition.yaml"
 
@@ -34,8 +34,8 @@ class SkyPilotResource(SkyPilotFields, ComputeResource):
         """A backend for one run. Its end leaves the jobs alone."""
         config = with_overrides(load_task(self.task_file, TASK_FILE), self.overrides())
         config = with_secrets(for_pool(config) if self.pool else config, self.secret_names())
-        with staging_folder() as folder:
-            compute = SkyPilotCompute(self.client(), stage_worker(config, Path(folder)), self)
+        with run_folder("staged") as folder:
+            compute = SkyPilotCompute(self.client(), stage_worker(config, folder), self)
             try:
                 yield compute
             finally:

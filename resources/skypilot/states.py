@@ -29,7 +29,7 @@ ADVICE: Mapping[str, str] = {
     "FAILED": "The worker ended badly; its log is below. What it has committed is kept for the next attempt.",
     "FAILED_SETUP": "The node could not be prepared: its log is below. Where every attempt ends so, correct "
     "sky/setup_node.sh or the pins beside it, or name a ready environment with EMBED_WORKER_PYTHON in EMBED_SKY_ENVS.",
-    "FAILED_PRECHECKS": "SkyPilot refuses the request before launching: a cloud that is not enabled, an unknown "
+    "FAILED_PRECHECKS": "SkyPilot rejects the request before launching: a cloud that is not enabled, an unknown "
     "region or accelerator, or spot where there is none (Slurm, Kubernetes: EMBED_SKY_USE_SPOT=false). Run "
     "`sky check`, then correct the EMBED_SKY_* overrides or the task file.",
     "FAILED_NO_RESOURCE": "Nothing that fits could be had anywhere. Allow more accelerators, regions or clouds "

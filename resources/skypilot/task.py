@@ -3,7 +3,6 @@
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +116,3 @@ def stage_worker(config: Config, folder: Path) -> Config:
         for name in WORKER_FILES:
             shutil.copy2(shipped(name), folder / name)
     return {**config, "workdir": str(folder)}
-
-
-def staging_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="embed-worker-staged-")

@@ -3,7 +3,9 @@
 `python -m embed_worker --serve` takes requests as JSON lines on stdin and answers on stdout, the engine loaded
 once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...]}} →
 {"vectors": [[…]]}. It ends when stdin closes. Logs go to stderr. An answer with "leaving": true is its last one: after
-an error that nobody foresaw, as CUDA's, the engine may be broken for all that come later.
+an error that nobody foresaw, as CUDA's, the engine may be broken for all that come later. One with "lake_away": true
+says nothing of the job: the lake could not be read or written. Between the answers come signs of life: {"sign":
+"ready"} once Python is up, "begun" when a request is understood, "loading" and "loaded" around the model.
 """
 
 import argparse
@@ -13,7 +15,8 @@ import queue
 import signal
 import sys
 import threading
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 
@@ -22,7 +25,7 @@ from embed_worker.attempt.runner import run_job
 from embed_worker.attempt.starts import beginning
 from embed_worker.engine.loading import LoadedModel, load_model, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.errors import Preempted, SickEngine, WorkerError, exit_code_of
+from embed_worker.errors import Preempted, SickEngine, WorkerError, exit_code_of, lake_away
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import load_job
@@ -37,37 +40,43 @@ GRACE_SECONDS = 8.0
 class Worker:
     """Runs jobs one after another; the engine stays loaded while the spec stays the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, sign: Callable[[str], None] = lambda _: None) -> None:
         os.environ["RUST_BACKTRACE"] = "0"  # to print one, a Rust library that is out of memory would wait for ever
         self.stop = threading.Event()
-        self.leaving = False
+        self.leaving = self.lake_away = False
+        self._sign = sign
         self._model: LoadedModel | None = None
         self._tokenizer: tuple[EmbeddingSpec, TextTokenizer] | None = None
 
     def tokenizer(self, spec: EmbeddingSpec) -> TextTokenizer:
         if self._tokenizer is None or self._tokenizer[0] != spec:
+            self._sign("loading")
             self._tokenizer = (spec, load_tokenizer(spec))
         return self._tokenizer[1]
 
     def model(self, spec: EmbeddingSpec) -> LoadedModel:
         if self._model is None:
+            self._sign("loading")
             self._model = load_model(spec)
         elif _without_query(self._model.spec) != _without_query(spec):
             raise WorkerError("this worker process has another model loaded; start one for this spec")
+        self._sign("loaded")
         return self._model
 
     def run(self, url: str, lane: Lane = SINGLE) -> tuple[ExitCode, str | None]:
         """Exit code and error of one job; never raises."""
+        self.lake_away = False
         try:
             with beginning():
                 job = load_job(url)
+            self._sign("begun")
             run_job(job, lambda: self.model(job.spec), self.stop, self.tokenizer, lane)
         except Preempted as error:
             log.warning("%s: %s", url, error)
             return ExitCode.RETRY, str(error)
         except (WorkerError, LakeError) as error:
             log.error("%s: %s", url, error)
-            self.leaving = isinstance(error, SickEngine)
+            self.leaving, self.lake_away = isinstance(error, SickEngine), lake_away(error)
             return exit_code_of(error), str(error)
         except BaseException as error:  # also a panic in a Rust library, which is no Exception
             log.exception("%s: failed", url)
@@ -81,6 +90,7 @@ class Worker:
         """Vectors of a few search texts, with the spec's query prompt."""
         try:
             spec = EmbeddingSpec.model_validate(query["spec"])
+            self._sign("begun")
             vectors = self.model(spec).embed_texts(query["texts"], spec.prompts.query)
         except (WorkerError, LakeError) as error:
             return {"error": str(error)}
@@ -94,8 +104,9 @@ def _without_query(spec: EmbeddingSpec) -> EmbeddingSpec:
     return spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"query": ""})})
 
 
-def serve(worker: Worker, answers: TextIO) -> None:
+def serve(worker: Worker, tell: Callable[[dict[str, Any]], None]) -> None:
     """Takes requests until stdin closes; that also stops the job in hand, since nobody waits for it."""
+    tell({"sign": "ready"})
     requests: queue.Queue[bytes | None] = queue.Queue()
 
     def read() -> None:
@@ -114,8 +125,7 @@ def serve(worker: Worker, answers: TextIO) -> None:
             continue
         if line is None:
             return
-        answers.write(orjson.dumps(answer_to(worker, line)).decode() + "\n")
-        answers.flush()
+        tell(answer_to(worker, line))
         if worker.leaving:
             return
 
@@ -129,8 +139,8 @@ def answer_to(worker: Worker, line: bytes) -> dict[str, Any]:
     match request:
         case {"job": str(url)}:
             code, fault = worker.run(url)
-            answer = {"job": url, "code": int(code), "error": fault}
-            return answer | {"leaving": True} if worker.leaving else answer
+            flags = {name: True for name in ("leaving", "lake_away") if getattr(worker, name)}
+            return {"job": url, "code": int(code), "error": fault, **flags}
         case {"query": dict(query)}:
             return worker.query(query)
     return {"error": 'a request is {"job": URL} or {"query": {"spec": {…}, "texts": […]}}'}
@@ -158,7 +168,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if arguments.jobs and LANE not in os.environ and len(groups := engine_groups(_gpus_of(arguments.jobs[0]))) > 1:
         return run_lanes(groups, arguments.jobs)
-    worker = Worker()
+
+    def tell(line: dict[str, Any]) -> None:
+        answers.write(orjson.dumps(line).decode() + "\n")
+        answers.flush()
+
+    worker = Worker(lambda sign: tell({"sign": sign})) if arguments.serve else Worker()
     signalled = threading.Event()
 
     def on_signal(*_: object) -> None:
@@ -171,7 +186,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     if arguments.serve:
-        serve(worker, answers)
+        serve(worker, tell)
         return ExitCode.RETRY if signalled.is_set() or worker.leaving else ExitCode.DONE
     codes = []
     for url, lane in zip(arguments.jobs, lanes_of(len(arguments.jobs)), strict=True):

@@ -10,7 +10,7 @@ The lake's own errors (`embed_worker.lake.errors`) end an attempt too; they know
 """
 
 from embed_worker.exits import ExitCode
-from embed_worker.lake.errors import BadJobFile, NoPermission
+from embed_worker.lake.errors import BadJobFile, NoPermission, StoreUnavailable
 
 
 class WorkerError(Exception):
@@ -42,3 +42,8 @@ def exit_code_of(error: Exception) -> ExitCode:
             return ExitCode.UNAVAILABLE
         case _:
             return ExitCode.RETRY
+
+
+def lake_away(error: Exception) -> bool:
+    """Whether the lake ended the attempt: it says nothing of the job then, and a later attempt may find it there."""
+    return isinstance(error, StoreUnavailable) or isinstance(error.__cause__, StoreUnavailable)

@@ -7,61 +7,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from embed_assets.checks.proof import Proof
-from embed_assets.drive.driver import Driver
-from embed_assets.drive.events import Committed, Failed, Outcome
-from embed_worker.lake.job import EmbedJob
-from resources.compute import JobHandle, JobState, JobStatus
-from resources.local.compute import LocalCompute
+from embed_assets.drive.events import Committed, Failed
+from resources.compute import JobState
 from resources.local.process import WorkerMissing, WorkerProcess
 from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
+from tests.kits.compute.machine import Machine
 from tests.kits.compute.worker_python import HANG, shell_python, worker_python
 from tests.kits.processes import alive, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-class Machine:
-    """A prepared dataset and a LocalCompute."""
-
-    def __init__(
-        self, folder: Path, python: str = sys.executable, workers: int = 1, rows: int = 20, strides: int = 4
-    ) -> None:
-        source = kit.write_jsonl(folder / "source.jsonl", kit.texts(rows))
-        self.ready = kit.Prepared(folder / "lake", str(source), strides=strides)
-        self.compute = LocalCompute(python, workers, 0.02, folder / "logs")
-        self.seen: set[int] = set()
-
-    def submit(self, stride: int, **changes: Any) -> JobHandle:
-        job = self.ready.job(stride, **changes)
-        return self.compute.submit(f"job-{stride}-{job.fingerprint}", job, self.ready.resource.write_job(job))
-
-    def until(self, *states: JobState, handles: list[JobHandle]) -> list[JobStatus]:
-        """Polls until every job is in one of the states."""
-
-        def poll() -> list[JobStatus] | None:
-            found = list(self.compute.poll(handles).values())
-            self.seen.update(s.facts.worker_pid for s in found if s.facts.worker_pid is not None)
-            return found if all(status.state in states for status in found) else None
-
-        found: list[JobStatus] = wait_until(poll, "the job's end")
-        return found
-
-    def final(self, *handles: JobHandle) -> list[JobStatus]:
-        final = [state for state in JobState if state.final]
-        return self.until(*final, handles=list(handles))
-
-    def drive(self, *jobs: EmbedJob, **options: Any) -> list[Outcome]:
-        driver = Driver(
-            self.ready.resource, self.compute, jobs,
-            prove=lambda job, manifest: Proof(), tell=lambda text, *, warning=False: self.told.append(text), **options,
-        )  # fmt: skip
-        return list(driver.run())
 
 
 @pytest.fixture
@@ -124,7 +82,8 @@ def test_a_killed_worker_is_noticed_and_its_job_done_by_another(tmp_path: Path) 
     outcomes = machine.drive(*(machine.ready.job(stride) for stride in range(4)))
     committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
     assert sorted(outcome.attempts for outcome in committed) == [1, 1, 1, 2]
-    assert sum("killed by SIGKILL (out of memory?)" in text for text in machine.told) == 1
+    (told,) = machine.warnings
+    assert "killed by SIGKILL (out of memory?)" in told
     machine.compute.close()
 
 
