@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-gpu chaos docs clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-gpu chaos docs locks test-dagster clean
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -76,5 +76,11 @@ bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where 
 docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema
 
+locks: ## write the lock files anew: the newest releases that pyproject.toml allows
+	@scripts/lock.sh
+
+test-dagster: ## the graph's tests on the lowest and the newest Dagster that pyproject.toml allows
+	@scripts/test_dagster.sh
+
 clean: ## remove environments and the demo's data
-	rm -rf .venv .venv-worker .venv-bench .venv-bench-ray .demo build dist
+	rm -rf .venv .venv-worker .venv-bench .venv-bench-ray .venv-uv .venv-dagster .demo build dist

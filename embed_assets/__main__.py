@@ -1,5 +1,5 @@
 """`python -m embed_assets`: the command line, where its script is not on the path."""
 
-from embed_assets.cli import app
+from embed_assets.cli import main
 
-app(prog_name="embed-assets")
+main()

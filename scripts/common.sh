@@ -17,7 +17,15 @@ pip_in() { # pip_in VENV ARGUMENT...
   PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/pip" -q "$@" 2> >(grep -v 'WARNING: Location' >&2)
 }
 
-covers() { # covers HAVE WANT: every extra of WANT is in HAVE
-  local one; for one in ${2//,/ }; do case ",$1," in *",$one,"*) ;; *) return 1;; esac; done
+from_lock() { # from_lock VENV LOCK PROJECT: the releases of the lock, each with its hash, then the project itself
+  pip_in "$1" install --no-deps --require-hashes -r "$2" ||
+    fail "$2 cannot be installed; the message above is pip's. Where a release has gone or changed: make locks"
+  pip_in "$1" install --no-deps --no-build-isolation -e "$3" || fail "$3 cannot be installed; the message above is pip's"
 }
-union() { echo "$1,$2" | tr ',' '\n' | awk '!seen[$0]++' | paste -sd,; }
+
+uv_here() { # sets $uv to a uv of this tree's own, which resolves for other machines than this one
+  local release=0.13.9
+  uv=.venv-uv/bin/uv
+  venv .venv-uv
+  pip_in .venv-uv install "uv==$release" || fail "uv $release cannot be installed; the message above is pip's"
+}

@@ -1,17 +1,15 @@
 #!/usr/bin/env bash
-# Builds or updates .venv, the platform's environment: Dagster, the UI, the CLI. Arguments: extras to add.
+# Builds or updates .venv, the platform's environment: Dagster, the UI, the CLI. With `dev`, what the tests need too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
-extras="ui,s3,http,monitor${1:+,$1}"
+lock=locks/platform.txt
 venv .venv
 stamp=.venv/.installed
-want="$(cat pyproject.toml scripts/setup_platform.sh | checksum) $extras"
-# A narrower set is satisfied by a wider one that is there already.
-if [ -f "$stamp" ] && [ "$(cut -d' ' -f1 "$stamp")" = "${want% *}" ] && covers "$(cut -d' ' -f2 "$stamp")" "$extras"; then
-  exit 0
-fi
-if [ -f "$stamp" ]; then extras="$(union "$(cut -d' ' -f2 "$stamp")" "$extras")"; fi
-say "platform environment (.venv): $extras"
-pip_in .venv install -e ".[$extras]"
-echo "${want% *} $extras" > "$stamp"
+# One that has what the tests need keeps it.
+if [ "${1:-}" = dev ] || grep -qs ' dev$' "$stamp"; then lock=locks/platform-dev.txt; fi
+want="$(cat pyproject.toml "$lock" scripts/setup_platform.sh | checksum)$([ "$lock" = locks/platform.txt ] || echo " dev")"
+[ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
+say "platform environment (.venv): $lock"
+from_lock .venv "$lock" .
+echo "$want" > "$stamp"

@@ -4,18 +4,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
 TORCH=2.13.0
+lock=locks/worker-cpu.txt
 venv .venv-worker
 stamp=.venv-worker/.installed
-want="$(cat sky/pyproject.toml sky/requirements-cpu.txt scripts/setup_worker.sh | checksum)"
+want="$(cat sky/pyproject.toml "$lock" scripts/setup_worker.sh | checksum)"
 [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
 say "worker environment (.venv-worker): PyTorch $TORCH for the CPU, vLLM; about 3.5 GB"
 
-torch() { # the CPU build first: the default build brings gigabytes of CUDA that a CPU never uses
+torch() { # the CPU build, whose needs are in the lock: the default build brings gigabytes of CUDA that a CPU never uses
   if .venv-worker/bin/python -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '$TORCH')" 2>/dev/null; then return; fi
-  pip_in .venv-worker install "torch==$TORCH+cpu" 2>/dev/null && return
+  pip_in .venv-worker install --no-deps "torch==$TORCH+cpu" 2>/dev/null && return
   if [ -n "${TORCH_CPU_INDEX:-}" ]; then
     say "pip's own index has no CPU build of torch $TORCH; trying TORCH_CPU_INDEX"
-    pip_in .venv-worker install "torch==$TORCH" --index-url "$TORCH_CPU_INDEX" && return
+    pip_in .venv-worker install --no-deps "torch==$TORCH" --index-url "$TORCH_CPU_INDEX" && return
     say "TORCH_CPU_INDEX has no torch $TORCH either; taking the default build"
   else
     say "pip's own index has no CPU build of torch $TORCH; taking the default build, which is large." \
@@ -25,8 +26,5 @@ torch() { # the CPU build first: the default build brings gigabytes of CUDA that
 }
 
 torch || fail "torch $TORCH cannot be installed; the message above is pip's"
-pip_in .venv-worker install -r sky/requirements-cpu.txt
-# They come as CUDA builds and break `import vllm` on a machine without CUDA; text models need none of them.
-.venv-worker/bin/pip uninstall -q -y torchvision torchaudio torchcodec 2>/dev/null || true
-pip_in .venv-worker install -e "sky[s3]"
+from_lock .venv-worker "$lock" sky
 echo "$want" > "$stamp"

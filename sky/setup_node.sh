@@ -9,7 +9,7 @@ if [ -n "${EMBED_WORKER_PYTHON:-}" ]; then
   exit 0
 fi
 if ! command -v nvidia-smi >/dev/null; then
-  echo "this node has no GPU driver (nvidia-smi). On a CPU node, point EMBED_WORKER_PYTHON to an environment made from requirements-cpu.txt and this folder ('.[s3]')" >&2
+  echo "this node has no GPU driver (nvidia-smi). On a CPU node, point EMBED_WORKER_PYTHON to an environment made from locks/worker-cpu.txt, torch for the CPU and this folder" >&2
   exit 1
 fi
 retried() { # three tries: a package index that is away for a minute is no reason to lose the machine
@@ -24,4 +24,9 @@ retried() { # three tries: a package index that is away for a minute is no reaso
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv >/dev/null || retried python3 -m pip install --quiet --user uv
 [ -x "$HOME/.embed-worker/bin/python" ] || uv venv --quiet --python 3.12 "$HOME/.embed-worker"
-retried uv pip install --quiet --python "$HOME/.embed-worker/bin/python" -r requirements-gpu.txt ".[s3,gcs,azure]"
+python="$HOME/.embed-worker/bin/python"
+retried uv pip install --quiet --python "$python" --no-deps --require-hashes -r locks/worker-gpu.txt || {
+  echo "locks/worker-gpu.txt cannot be installed; the message above is uv's. Where a release has gone or changed: \`make locks\` in a clone" >&2
+  exit 1
+}
+uv pip install --quiet --python "$python" --no-deps --no-build-isolation .

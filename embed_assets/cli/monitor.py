@@ -1,19 +1,15 @@
 """`embed-assets monitor`."""
 
-import importlib.util
 import os
 
 from embed_assets.monitor.access import TOKEN, check_binding
 from embed_assets.settings import Settings
-from embed_assets.tell.terminal import CommandError, console
-
-NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+from embed_assets.tell.terminal import console
+from embed_worker.extras import need
 
 
 def monitor(lake: str | None, host: str, port: int, interval: float) -> None:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CommandError(f"{', '.join(missing)} not installed: in a clone: pip install -e '.[monitor]'")
+    need("monitor")
     token = os.environ.get(TOKEN) or None
     check_binding(host, token)
     from embed_assets.monitor.app import serve

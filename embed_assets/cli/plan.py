@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from embed_assets.cli.common import chosen
+from embed_assets.cli.plan_tables import print_plans
 from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for
-from embed_assets.estimate.show import as_json, print_plans
+from embed_assets.estimate.show import as_json
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
 from embed_assets.tell.terminal import CommandError, console

@@ -33,6 +33,7 @@ from embed_assets.index.search import find_table, search_table
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
 from embed_assets.tell.terminal import CommandError, console
+from embed_worker.extras import need
 from resources.lake import Lake
 from resources.local.process import check_python
 from resources.local.resource import LocalComputeResource
@@ -59,6 +60,7 @@ class AssetSummary:
 
 def run_demo() -> None:
     """Raises CommandError where a step fails; whatever was committed stays, and the next call goes on from there."""
+    need("index")
     warnings.filterwarnings("ignore")
     os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a table it is told to make does not exist
     logging.getLogger("dagster").setLevel(logging.CRITICAL)

@@ -5,17 +5,20 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from embed_assets.estimate.figures import Figure, How
 from embed_assets.estimate.sample import Sample
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.engine.hash import MODEL as HASH_MODEL
 from embed_worker.engine.hash import byte_tokenizer
-from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.extras import MissingExtra, need
 from embed_worker.lake.spec import EmbeddingSpec
+
+if TYPE_CHECKING:
+    from embed_worker.engine.tokens import TextTokenizer
 
 CONFIDENCE = 1.96
 """Standard errors of a 95 % interval."""
@@ -40,8 +43,18 @@ class Counts:
     how: str
 
 
-def find_tokenizer(pipeline: EmbeddingPipeline) -> tuple[TextTokenizer | None, str]:
+def find_tokenizer(pipeline: EmbeddingPipeline) -> "tuple[TextTokenizer | None, str]":
     """The model's tokenizer as far as it is on this machine, and where it is or why there is none."""
+    try:
+        need("plan")
+    except MissingExtra as error:
+        if pipeline.plan.tokenizer is not None:
+            raise
+        return None, str(error)
+    from tokenizers import Tokenizer
+
+    from embed_worker.engine.tokens import TextTokenizer
+
     spec = pipeline.embedding
     if spec.model == HASH_MODEL:
         return TextTokenizer(byte_tokenizer(), spec), "the hash engine's bytes"
@@ -80,7 +93,7 @@ def stated(tokens_per_row: float, spec: EmbeddingSpec) -> Counts:
     )  # fmt: skip
 
 
-def count(sample: Sample, tokenizer: TextTokenizer, spec: EmbeddingSpec, checkpoint_rows: int) -> Counts:
+def count(sample: Sample, tokenizer: "TextTokenizer", spec: EmbeddingSpec, checkpoint_rows: int) -> Counts:
     """Tokenises the sample as the worker does. Raises ValueError where it is empty."""
     if not sample.texts:
         raise ValueError("the sample has no text")

@@ -17,6 +17,7 @@ from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.table import ShardInput, build_table, table_rows
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
+from embed_worker.extras import MissingExtra
 from embed_worker.lake import layout
 from embed_worker.lake.errors import LakeError, NotReady
 from embed_worker.lake.layout import ShardId
@@ -63,7 +64,7 @@ def build_vector_index(
             inputs = _shards(lake, pipeline, name)
             made = build_table(lake, pipeline.embedding.spec_id, name, inputs)
             cost = _cost(lake, pipeline, name)
-        except LakeError as error:
+        except (LakeError, MissingExtra) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         if not made.created:
             context.log.info(f"{name}: the table holds these very shards already; nothing to do")

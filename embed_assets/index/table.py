@@ -1,4 +1,4 @@
-"""LanceDB: one database a spec, one table a dataset, replaced as a whole."""
+"""LanceDB: one database a spec, one table a dataset, replaced as a whole. Raises MissingExtra where it is not there."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embed_worker.extras import need
 from embed_worker.lake import failpoints, files
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.manifests import ShardManifest
@@ -48,8 +49,7 @@ def database_uri(lake: Lake, spec_id: str) -> str:
 
 def open_table(lake: Lake, spec_id: str, dataset: str) -> Any:
     """The dataset's table, or None where there is none."""
-    import lancedb
-
+    lancedb = _lancedb()
     if not lake.store.list(f"vector_index/{spec_id}"):
         return None  # connecting would make a folder
     database = lancedb.connect(database_uri(lake, spec_id))
@@ -66,8 +66,7 @@ def table_rows(lake: Lake, spec_id: str, dataset: str) -> int:
 
 def build_table(lake: Lake, spec_id: str, dataset: str, shards: list[ShardInput]) -> BuiltTable:
     """Streams the shards into a new version of the table; readers see it when it is whole."""
-    import lancedb
-
+    lancedb = _lancedb()
     begun = time.monotonic()
     uri = database_uri(lake, spec_id)
     digest = digest_of([shard.manifest.data_version for shard in shards], length=16)
@@ -86,6 +85,13 @@ def build_table(lake: Lake, spec_id: str, dataset: str, shards: list[ShardInput]
     _index(table)
     table.optimize(cleanup_older_than=timedelta(days=1))
     return BuiltTable(uri, digest, True, _ann(table), round(time.monotonic() - begun, 3))
+
+
+def _lancedb() -> Any:
+    need("index")
+    import lancedb
+
+    return lancedb
 
 
 def _index(table: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import fsspec
 import orjson
 
+from embed_worker.extras import told
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.secrets import check_address
@@ -36,7 +37,7 @@ class ReadOnlyLake:
             check_address(root)  # it is shown on the page
             self._fs, base = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **storage_options})
         except (ImportError, ValueError) as error:
-            raise StoreUnavailable(f"the lake cannot be opened: {error}") from None
+            raise StoreUnavailable(f"the lake cannot be opened: {told(error)}") from None
         self._one_get = {"max_concurrency": 1} if root.startswith(("s3://", "s3a://")) else {}
         """s3fs asks for a file's size before it reads, to read it in pieces: twice the requests for small files."""
         self.root = root.rstrip("/")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NewType, TypeVar
 from urllib.parse import urlsplit
 
+from embed_worker.extras import sentence
 from resources.compute import BackendBroken, ComputeUnavailable, tail_of
 from resources.skypilot.cost import Machine
 from resources.skypilot.deadlines import DeadlinePassed, Deadlines
@@ -223,7 +224,7 @@ def import_sky(endpoint: str | None) -> Any:
     try:
         importlib.metadata.version("skypilot")
     except importlib.metadata.PackageNotFoundError as error:
-        raise BackendBroken("SkyPilot is not installed here; in a clone: pip install -e '.[skypilot]'") from error
+        raise BackendBroken(sentence("skypilot", "skypilot")) from error
     if endpoint is not None:  # SkyPilot reads it once and keeps it for the life of the process
         os.environ["SKYPILOT_API_SERVER_ENDPOINT"] = endpoint
         os.environ["SKYPILOT_DISABLE_LOCAL_API_SERVER"] = "1"

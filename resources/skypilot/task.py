@@ -15,7 +15,7 @@ from resources.compute import BackendBroken
 
 Config = dict[str, Any]
 
-WORKER_FILES = ("pyproject.toml", "requirements-gpu.txt", "requirements-cpu.txt", "setup_node.sh")
+WORKER_FILES = ("pyproject.toml", "setup_node.sh", "locks/worker-cpu.txt", "locks/worker-gpu.txt")
 WORKDIR = "sky"
 """`workdir` of the shipped files: the repository's folder, where a person launches by hand."""
 ALTERNATIVES = ("ordered", "any_of")
@@ -113,6 +113,7 @@ def stage_worker(config: Config, folder: Path) -> Config:
     if not target.exists():
         source = Path(embed_worker.__file__).parent
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        (folder / "locks").mkdir()
         for name in WORKER_FILES:
             shutil.copy2(shipped(name), folder / name)
     return {**config, "workdir": str(folder)}

@@ -3,21 +3,26 @@
 import hashlib
 from collections.abc import Generator
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from embed_worker.engine.base import RequestSource, Result
 from embed_worker.engine.clock import EngineClock
 from embed_worker.lake.spec import EmbeddingSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MODEL = "embed-worker/hash"
 """The model name that selects this engine."""
 DIMENSION = 32
 
 
-def byte_tokenizer() -> Tokenizer:
+def byte_tokenizer() -> "Tokenizer":
     """One token a UTF-8 byte, between [CLS] and [SEP]."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"[CLS]": 0, "[SEP]": 1} | {char: i + 2 for i, char in enumerate(alphabet)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

@@ -13,6 +13,7 @@ import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
+from embed_worker.extras import told
 from embed_worker.lake import failpoints, local_disk, store_errors
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.reading import Reading
@@ -46,7 +47,7 @@ class Store:
         try:
             fs, path = fsspec.core.url_to_fs(root, **options)
         except (ImportError, ValueError) as error:
-            raise StoreUnavailable(f"lake {root}: {error}") from error
+            raise StoreUnavailable(f"lake {root}: {told(error)}") from error
         self.root = root.rstrip("/")
         self.fs = fs
         self._base = path.rstrip("/")

@@ -9,6 +9,7 @@ import fsspec
 import pyarrow as pa
 from fsspec.core import get_fs_token_paths
 
+from embed_worker.extras import told
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.spec import Format, SourceSpec
 
@@ -77,6 +78,8 @@ def find_files(dataset: SourceSpec) -> list[SourceFile]:
             raise
         except FileNotFoundError as error:
             raise SourceError(f"{where} does not exist") from error
+        except ImportError as error:
+            raise SourceError(f"{where}: {told(error)}") from error
         except Exception as error:  # each of fsspec's many libraries has its own
             raise SourceError(f"{where} cannot be opened: {type(error).__name__}: {error}") from error
         for path in sorted(paths):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from embed_assets.cli import app
+from embed_assets.cli.app import app
 from embed_assets.estimate import sample as sampling
 from embed_assets.estimate import speed
 from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from embed_assets.cli import app
+from embed_assets.cli.app import app
 from embed_assets.index.search import find_table, search_table
 from embed_assets.index.table import ShardInput, build_table, open_table
 from embed_assets.settings import Settings

@@ -55,7 +55,7 @@ class DemoCopy:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`embed-assets ARGUMENTS`, in a session of its own."""
-        command = [sys.executable, "-c", "from embed_assets.cli import app; app()", *arguments]
+        command = [sys.executable, "-c", "from embed_assets.cli.app import app; app()", *arguments]
         return subprocess.Popen(
             command, cwd=ROOT, env=self.env, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

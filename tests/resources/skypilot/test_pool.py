@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from embed_assets.cli import app
+from embed_assets.cli.app import app
 from resources.compute import BackendBroken
 from resources.skypilot.pool import Pool, PoolStatus, PoolWorker
 from resources.skypilot.settings import SkyPilotFields
