@@ -153,6 +153,11 @@ class SkyBench:
         config = {"run": "true", "envs": {"A": "b", "EMBED_JOB": None}}
         return SkyPilotCompute(client, config, self.settings, clock=self.clock, sleep=self.clock.sleep)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all jobs that the server has."""
+        return [row["job_name"] for row in self.sky.rows]
+
     def submit(self, name: str) -> Any:
         return self.compute.submit(name, None, f"s3://lake/{name}.json")  # type: ignore[arg-type]
 
