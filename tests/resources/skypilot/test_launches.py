@@ -1,28 +1,29 @@
 """Launches that are lost, slow, refused or somebody else's: none makes a second job."""
 
-import time
+import re
 from typing import Any
 
 import pytest
 
-from resources.compute import JobState
+from resources.compute import JobHandle, JobState
 from resources.skypilot.compute import ABSENT_SECONDS
 from resources.skypilot.deadlines import MAX_STUCK
-from resources.skypilot.job import Phase
 from tests.kits.compute.fake_sky import ClusterNotUpError, SkyBench
+from tests.kits.processes import wait_until
 
 
 @pytest.mark.parametrize("lose", ["post", "answer"])
 def test_a_lost_answer_finds_the_job_instead_of_launching_a_second(lose: str) -> None:
     bench = SkyBench()
+    bench.poll(bench.launch("first"))
     bench.sky.lose = lose
     handle = bench.launch("a")
-    assert len(bench.sky.rows) == 1
-    assert bench.compute._jobs["a"].status.detail.startswith("the launch's answer got lost")
+    assert bench.names == ["embed-first", "embed-a"]
+    assert bench.poll(handle, after=0).detail.startswith("the launch's answer got lost")
     bench.sky.lose = ""
     bench.poll(handle)
-    assert bench.poll(handle).facts.id == 1
-    assert len(bench.sky.rows) == 1
+    assert bench.poll(handle).facts.id == 2
+    assert bench.names == ["embed-first", "embed-a"]
 
 
 def test_a_lost_launch_is_looked_for_by_its_name_and_not_among_all_that_ever_ran() -> None:
@@ -96,14 +97,11 @@ def test_slow_launches_hold_up_neither_each_other_nor_the_polls() -> None:
     bench = SkyBench(launch_parallelism=32)
     first = bench.launch("first")
     bench.sky.gate.clear()
-    for i in range(32):
-        bench.submit(f"p-{i}")
-    jobs = [bench.compute._jobs[f"p-{i}"] for i in range(32)]
-    while any(job.request is None and job.phase is Phase.LAUNCHING for job in jobs):
-        time.sleep(0.01)
-    assert bench.sky.calls.count("launch") == 33
+    slow = [bench.submit(f"p-{i}") for i in range(32)]
+    wait_until(lambda: bench.sky.calls.count("launch") == 33, "all launches are sent")
     assert bench.poll(first).state is JobState.QUEUED
-    assert {job.phase for job in jobs} == {Phase.LAUNCHING}
+    assert {status.state for status in bench.poll(*slow, after=0).values()} == {JobState.STARTING}
+    assert not any(launch.done() for launch in bench.threads.futures[1:])
     bench.sky.gate.set()
 
 
@@ -111,13 +109,21 @@ def test_launches_that_hang_past_their_deadline_hold_up_no_poll() -> None:
     bench = SkyBench(launch_parallelism=MAX_STUCK, call_timeout_seconds=0.3)
     first = bench.launch("first")
     bench.sky.gate.clear()
-    hanging = [bench.compute._jobs[bench.submit(f"p-{i}").name] for i in range(MAX_STUCK)]
-    while any(job.phase is Phase.LAUNCHING for job in hanging):
-        time.sleep(0.01)
-    assert {job.phase for job in hanging} == {Phase.LOST}
-    assert bench.compute._client._launches._stuck == MAX_STUCK
+    hanging = [bench.submit(f"p-{i}") for i in range(MAX_STUCK)]
+    bench.threads.settle()
     assert bench.poll(first).state is JobState.QUEUED
+    assert {told(bench, handle) for handle in hanging} == {"no answer within 1.5 s"}
+    last = bench.launch("last")
+    assert told(bench, last) == f"{MAX_STUCK} earlier calls hang"
     bench.sky.gate.set()
+
+
+def told(bench: SkyBench, handle: JobHandle) -> str:
+    """Why the answer to a launch got lost."""
+    detail = bench.poll(handle, after=0).detail
+    found = re.search(r"the launch's answer got lost \(.*?([^:]*)\); looking for the job", detail)
+    assert found, detail
+    return found[1].strip()
 
 
 def test_a_launch_that_meets_a_controller_out_of_reach_is_looked_for_before_it_is_sent_again() -> None:
@@ -150,7 +156,5 @@ def test_the_end_of_a_session_drops_what_was_not_sent_and_leaves_the_rest() -> N
     bench.submit("b")
     bench.compute.close()
     bench.sky.gate.set()
-    last = bench.compute._jobs["b"].future
-    assert last is not None
-    last.result(10)
+    bench.threads.settle()
     assert bench.names == ["embed-a"] and bench.sky.cancelled == []
