@@ -4,12 +4,12 @@ import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kits import ROOT
+from tests.kits.imports import imports, modules
 
 ROOMS = {
     "embed_assets": ROOT / "embed_assets",
@@ -29,29 +29,6 @@ OF_THE_WORKER = ("embed_worker.lake", "embed_worker.steps", "embed_worker.engine
 HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingface_hub", "s3fs", "gcsfs", "boto3"}
 """Slow to import, or not always there: only inside the functions that need them."""
 DISTRIBUTIONS = {"yaml": "pyyaml", "pydantic_settings": "pydantic-settings"}
-
-
-def imports(path: Path, *, only_at_the_top: bool) -> Iterator[str]:
-    """Top-level packages that a module imports."""
-    return (module.split(".")[0] for module in modules(path, only_at_the_top=only_at_the_top))
-
-
-def modules(path: Path, *, only_at_the_top: bool = False) -> Iterator[str]:
-    """What a module imports, dotted; at the top means when the module itself is imported."""
-
-    def visit(node: ast.AST) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                yield from (alias.name for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{path}: relative imports hide what is imported"
-                yield from (f"{child.module}.{alias.name}" for alias in child.names)
-            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-            if not (only_at_the_top and (inside or for_types)):
-                yield from visit(child)
-
-    yield from visit(ast.parse(path.read_text()))
 
 
 def test_the_scanner_sees_what_it_must(tmp_path: Path) -> None:
@@ -105,14 +82,6 @@ def test_folders_form_no_ring(package: str) -> None:
     while free := {folder for folder, needs in left.items() if not needs & left.keys()}:
         left = {folder: needs for folder, needs in left.items() if folder not in free}
     assert not left, f"a ring: {left}"
-
-
-def test_no_test_imports_a_test() -> None:
-    tests = sorted((ROOT / "tests").rglob("*.py"))
-    assert len(tests) > 50
-    for path in tests:
-        found = [m for m in modules(path) if m.startswith("tests.") and not m.startswith("tests.kits")]
-        assert not found, f"{path} imports {found}; what several tests need is in tests/kits"
 
 
 def dependencies(project: Path) -> set[str]:

@@ -16,7 +16,7 @@ from tests.kits import ROOT
 from tests.kits import pipelines as kit
 from tests.kits.e2e.browser import CHROMIUM, chromium_page
 from tests.kits.e2e.monitor_page import becomes, cell, counts, monitor, shoot, watched_page
-from tests.kits.e2e.paced_fleet import STRIDES, Fleet
+from tests.kits.e2e.paced_fleet import STRIDES, PacedFleet
 from tests.kits.monitor_lake import FakeLake, large
 from tests.kits.processes import wait_until
 
@@ -28,15 +28,15 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
 @pytest.fixture
-def fleet() -> Iterator[Fleet]:
+def fleet() -> Iterator[PacedFleet]:
     with tempfile.TemporaryDirectory(prefix="reviews-") as folder:  # a short name, for the pictures
-        made = Fleet(Path(folder))
+        made = PacedFleet(Path(folder))
         yield made
         made.stop()
 
 
 def test_a_person_watches_partitions_start_stall_recover_and_commit(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: PacedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}

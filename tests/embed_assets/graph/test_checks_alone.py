@@ -49,7 +49,6 @@ def test_checks_alone_see_what_has_gone_from_the_lake(bench: GraphBench) -> None
         assert not any(passed for checks in found.values() for passed in checks.values())
 
 
-@pytest.mark.e2e
 def test_checks_alone_survive_partitions_of_an_older_pipeline(bench: GraphBench) -> None:
     bench.all()
     bench.strides = {"a": 2, "b": 2}

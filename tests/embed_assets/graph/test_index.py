@@ -23,7 +23,6 @@ def test_an_incomplete_dataset_has_no_index(bench: GraphBench) -> None:
     assert not (bench.lake / "vector_index").exists()
 
 
-@pytest.mark.e2e
 def test_a_damaged_shard_leaves_the_old_index_in_place(bench: GraphBench) -> None:
     bench.all()
     resource = Lake(str(bench.lake))
@@ -43,7 +42,6 @@ def test_a_damaged_shard_leaves_the_old_index_in_place(bench: GraphBench) -> Non
     assert bench.made(bench.run(INDEX, "a"))["a"]["dagster/row_count"] == 30
 
 
-@pytest.mark.e2e
 def test_a_table_that_lost_rows_is_built_anew(bench: GraphBench) -> None:
     bench.all()
     resource = Lake(str(bench.lake))
@@ -53,7 +51,6 @@ def test_a_table_that_lost_rows_is_built_anew(bench: GraphBench) -> None:
     assert bench.checks(index) == {"a": {"complete": True}}
 
 
-@pytest.mark.e2e
 def test_two_runs_that_record_the_last_two_shards_at_once_observe_the_digest(
     bench: GraphBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,9 +27,7 @@ def test_what_is_committed_is_adopted_with_its_checks_and_nothing_is_embedded(be
     assert bench.stale(SHARDS, bench.partitions()) == {}
 
 
-@pytest.mark.parametrize(
-    "damage", ["changed", pytest.param("gone", marks=pytest.mark.e2e), pytest.param("manifest", marks=pytest.mark.e2e)]
-)
+@pytest.mark.parametrize("damage", ["changed", "gone", "manifest"])
 def test_a_damaged_shard_is_repaired_and_no_other_touched(bench: GraphBench, damage: str) -> None:
     bench.prepare()
     bench.embed()

@@ -58,7 +58,6 @@ def test_the_version_tags_are_those_that_dagster_writes_itself(bench: GraphBench
             assert ours["dagster/code_version"] == graph.get(key).code_version
 
 
-@pytest.mark.e2e
 def test_fresh_after_the_whole_path(bench: GraphBench) -> None:
     bench.all()
     for key in (RAW, INDEX):
@@ -86,7 +85,6 @@ def test_a_changed_source_makes_only_its_own_dataset_stale(bench: GraphBench) ->
     assert bench.stale(INDEX, ["a", "b"]) == {}
 
 
-@pytest.mark.e2e
 def test_a_new_snapshot_asks_for_all_shards_of_its_dataset(bench: GraphBench) -> None:
     """Its shards are a set of their own: a stride whose rows did not change is due too, or the set stays incomplete."""
     bench.all()
@@ -96,7 +94,6 @@ def test_a_new_snapshot_asks_for_all_shards_of_its_dataset(bench: GraphBench) ->
     assert "not committed: b-00000, b-00001" in bench.failure(bench.run(INDEX, "b")).description
 
 
-@pytest.mark.e2e
 def test_another_model_makes_every_shard_stale_by_its_code_version(bench: GraphBench) -> None:
     bench.all()
     old = set(bench.shard_files("_manifest.json"))
@@ -110,7 +107,6 @@ def test_another_model_makes_every_shard_stale_by_its_code_version(bench: GraphB
     assert old < set(bench.shard_files("_manifest.json")), "the earlier vectors are still there, beside the new"
 
 
-@pytest.mark.e2e
 def test_another_template_makes_the_raw_data_stale_by_its_code_version(bench: GraphBench) -> None:
     bench.all()
     bench.ingest = {"text": "{key}: {text}"}

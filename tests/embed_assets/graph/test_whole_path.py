@@ -63,7 +63,6 @@ def test_each_partition_has_the_figures_of_its_own(bench: GraphBench) -> None:
         assert manifest["partition"] == key
 
 
-@pytest.mark.e2e
 def test_checks_stand_on_the_materialization_of_their_partition(bench: GraphBench) -> None:
     bench.prepare()
     run = bench.embed()
@@ -74,7 +73,6 @@ def test_checks_stand_on_the_materialization_of_their_partition(bench: GraphBenc
         assert target.run_id == run.run_id
 
 
-@pytest.mark.e2e
 def test_a_failing_check_is_seen_on_its_partition_and_fails_no_run(bench: GraphBench) -> None:
     bench.prepare()
     bench.embed()

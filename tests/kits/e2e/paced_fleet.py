@@ -34,7 +34,7 @@ os._exit(code)
 """The real worker with the hash engine; a row takes as long as a file says, so that a test can hold and let go."""
 
 
-class Fleet:
+class PacedFleet:
     """A dataset in a lake and worker processes on it."""
 
     def __init__(self, folder: Path) -> None:
