@@ -82,7 +82,7 @@ class LabDeployment:
                 {
                     "EMBED_WORKER_PYTHON": str(WORKER_PYTHON),
                     "OMP_NUM_THREADS": "1",
-                    "VLLM_CACHE_ROOT": str(self.folder / "vllm"),  # the first job's look at the model serves all
+                    "VLLM_CACHE_ROOT": str(Path.home() / ".cache/vllm"),  # one look at the model serves all jobs and tests
                 }
             ),
         }
