@@ -1,7 +1,12 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-gpu chaos docs locks test-dagster clean
+=======
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-gpu chaos docs clean
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each would compile the same modules again
+>>>>>>> testhouse
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
 export EMBED_LAKE ?= $(CURDIR)/.demo/lake
@@ -39,7 +44,7 @@ test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster,
 
 test-fast: ## lint, and the unit tests in under a minute
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest -n 2 -m "not slow and not vllm and not e2e and not slurm and not ui"
+	.venv/bin/pytest -n 2 --dist worksteal -m "not (slow or vllm or e2e or slurm or ui)"
 
 e2e-ui: setup-test ## drive the UI in headless Chromium
 	@scripts/test_tools.sh chromium

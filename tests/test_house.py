@@ -5,13 +5,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from embed_worker.extras import EXTRAS
 from tests.kits import ROOT
+from tests.kits.imports import imports, modules
 
 ROOMS = {
     "embed_assets": ROOT / "embed_assets",
@@ -41,29 +41,6 @@ DISTRIBUTIONS = {
 """Module → what brings it, where the names differ."""
 IN_THE_TERMINAL = ("cli/", "demo/", "index/hits.py", "tell/terminal.py")
 """Modules of embed_assets that take the extra `cli`: nothing that Dagster loads imports them."""
-
-
-def imports(path: Path, *, only_at_the_top: bool) -> Iterator[str]:
-    """Top-level packages that a module imports."""
-    return (module.split(".")[0] for module in modules(path, only_at_the_top=only_at_the_top))
-
-
-def modules(path: Path, *, only_at_the_top: bool = False) -> Iterator[str]:
-    """What a module imports, dotted; at the top means when the module itself is imported."""
-
-    def visit(node: ast.AST) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                yield from (alias.name for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{path}: relative imports hide what is imported"
-                yield from (f"{child.module}.{alias.name}" for alias in child.names)
-            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-            if not (only_at_the_top and (inside or for_types)):
-                yield from visit(child)
-
-    yield from visit(ast.parse(path.read_text()))
 
 
 def test_the_scanner_sees_what_it_must(tmp_path: Path) -> None:
@@ -119,6 +96,7 @@ def test_folders_form_no_ring(package: str) -> None:
     assert not left, f"a ring: {left}"
 
 
+<<<<<<< HEAD
 def test_no_test_imports_a_test() -> None:
     tests = sorted((ROOT / "tests").rglob("*.py"))
     assert len(tests) > 50
@@ -136,6 +114,14 @@ def dependencies(project: Path, *extras: str) -> set[str]:
 
 def extras(project: Path) -> list[str]:
     return [name for name in tomllib.loads(project.read_text())["project"]["optional-dependencies"] if name != "dev"]
+=======
+def dependencies(project: Path) -> set[str]:
+    listed = tomllib.loads(project.read_text())["project"]["dependencies"]
+    return {
+        "".join(c for c in entry.split("[")[0] if c.isalnum() or c in "-_ ").split("==")[0].rstrip("0123456789 ")
+        for entry in listed
+    }
+>>>>>>> testhouse
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,12 @@ class SkyPilotCompute:
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        threads: Threads | None = None,
     ) -> None:
         self._client, self._config, self._settings = client, config, settings
         self._clock, self._sleep = clock, sleep
         self._prices = PriceList(client.hourly_price, clock)
-        self._threads = Threads(settings.launch_parallelism, "sky-launch")
+        self._threads = threads or Threads(settings.launch_parallelism, "sky-launch")
         self._jobs: dict[str, ManagedJob] = {}  # the latest of each name
         self._ended: set[int] = set()  # ids that are not to be found again
         self._lookout = Lookout(client, settings.name_prefix, clock)

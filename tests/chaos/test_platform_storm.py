@@ -20,7 +20,7 @@ from tests.kits.chaos.fork_server import fork_server
 from tests.kits.chaos.platform_process import GRAPH
 from tests.kits.chaos.platform_storm import Proof, Storm, damage_a_shard, shard_table
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "6"))
 """Kills at random; `make chaos` asks for hundreds."""

@@ -3,184 +3,40 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-
-import uvicorn  # noqa: E402
-from playwright.sync_api import Page, expect  # noqa: E402
-
-from embed_assets.monitor import state  # noqa: E402
-from embed_assets.monitor.app import build_app  # noqa: E402
-from embed_assets.monitor.lake import ReadOnlyLake  # noqa: E402
-from embed_assets.monitor.watch import Watch  # noqa: E402
-from tests.kits import ROOT  # noqa: E402
-from tests.kits import pipelines as kit  # noqa: E402
-from tests.kits.e2e.browser import CHROMIUM, chromium_page  # noqa: E402
-from tests.kits.monitor_lake import FakeLake, large  # noqa: E402
-from tests.kits.pipelines import Prepared  # noqa: E402
-from tests.kits.processes import free_port, wait_until  # noqa: E402
+from embed_assets.monitor import state
+from tests.kits import ROOT
+from tests.kits import pipelines as kit
+from tests.kits.e2e.browser import CHROMIUM, chromium_page
+from tests.kits.e2e.monitor_page import becomes, cell, counts, monitor, shoot, watched_page
+from tests.kits.e2e.paced_fleet import STRIDES, PacedFleet
+from tests.kits.monitor_lake import FakeLake, large
+from tests.kits.processes import wait_until
 
 pytestmark = [
     pytest.mark.ui,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here (Debian: apt install chromium)"),
 ]
-STRIDES = 24
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-
-WORKER = """
-import sys, time
-from pathlib import Path
-import embed_worker.__main__ as worker
-from embed_worker.engine.hash import HashEngine
-
-pace = Path(sys.argv[1])
-quick = HashEngine.embed
-def slow(self, source):
-    for result in quick(self, source):
-        yield result
-        time.sleep(float(pace.read_text()))
-HashEngine.embed = slow
-sys.argv = ["embed_worker", *sys.argv[2:]]
-code = worker.main()
-sys.stderr.flush()
-import os
-os._exit(code)
-"""
-"""The real worker with the hash engine; a row takes as long as a file says, so that a test can hold and let go."""
-
-
-class Fleet:
-    """A dataset in a lake and worker processes on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.pace = folder, folder / "pace"
-        self.set_pace(0.2)
-        source = kit.write_jsonl(folder / "source.jsonl", kit.texts(STRIDES * 40))
-        self.prepared = Prepared(folder / "lake", str(source), name="reviews", strides=STRIDES)
-        self.lake = folder / "lake"
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def set_pace(self, seconds: float) -> None:
-        temporary = self.folder / "pace.tmp"
-        temporary.write_text(str(seconds))
-        temporary.replace(self.pace)
-
-    def start(self, *strides: int, **env: str) -> subprocess.Popen[bytes]:
-        urls = [
-            self.prepared.resource.write_job(self.prepared.job(s, heartbeat_seconds=0.3, checkpoint_rows=4))
-            for s in strides
-        ]
-        log = (self.folder / "workers.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(self.pace), *urls], stdout=log, stderr=log, cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "sky")} | env,
-        )  # fmt: skip
-        log.close()
-        self.processes.append(process)
-        return process
-
-    def in_hand(self, *strides: int) -> int:
-        """The one of these partitions that is being embedded; holds a worker's pace long enough to act on it."""
-        found: list[int] = []
-
-        def one() -> bool:
-            beats = [
-                (stride, json.loads(path.read_bytes()))
-                for stride in strides
-                for path in (self.lake / f"progress/reviews-{stride:05d}").glob("*.json")
-            ]
-            found[:] = [n for n, beat in beats if beat["phase"] == "embedding" and 0 < beat["rows_done"] < 32]
-            return len(found) == 1
-
-        wait_until(one, f"one of {strides} in its middle")
-        return found[0]
-
-    def stop(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
 
 
 @pytest.fixture
-def fleet() -> Iterator[Fleet]:
+def fleet() -> Iterator[PacedFleet]:
     with tempfile.TemporaryDirectory(prefix="reviews-") as folder:  # a short name, for the pictures
-        made = Fleet(Path(folder))
+        made = PacedFleet(Path(folder))
         yield made
         made.stop()
 
 
-@contextmanager
-def monitor(lake: Path, interval: float = 0.5) -> Iterator[str]:
-    """The server on a lake, by its URL."""
-    watch = Watch(ReadOnlyLake(str(lake)), interval)
-    port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(watch, None), host="127.0.0.1", port=port, log_level="warning")  # type: ignore[arg-type]
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    watch.start()
-    thread.start()
-    wait_until(lambda: server.started, "the monitor's start", 30)
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        watch.stop()
-        thread.join(10)
-
-
-@contextmanager
-def watched_page(url: str) -> Iterator[Page]:
-    """The page; fails where it reports an error or asks another host for anything."""
-    with chromium_page() as page:
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: None if request.url.startswith(url) else wrong.append(request.url))
-        page.goto(url)
-        page.wait_for_selector("html[data-revision]")
-        yield page
-        assert wrong == []
-
-
-def shoot(page: Page, name: str) -> None:
-    """Keeps a screenshot where EMBED_SCREENSHOTS says; the docs' pictures are made so."""
-    if folder := os.environ.get("EMBED_SCREENSHOTS"):
-        page.wait_for_timeout(600)
-        used = min(900, page.evaluate("Math.ceil(document.querySelector('main').getBoundingClientRect().bottom)"))
-        clip = {"x": 0, "y": 0, "width": 1400, "height": used}
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), clip=clip)  # type: ignore[arg-type]
-
-
-def cell(page: Page, stride: int, dataset: str = "reviews") -> Any:
-    return page.locator(f'[data-key="{dataset}-{stride:05d}"]')
-
-
-def becomes(page: Page, stride: int, what: str) -> None:
-    """Without a reload: the cell's label is what a screen reader says."""
-    found = page.locator(f'[data-key="reviews-{stride:05d}"][aria-label*="{what}"]')
-    found.wait_for(timeout=90_000)
-
-
-def counts(page: Page) -> dict[str, int]:
-    buttons = page.locator("#legend button")
-    return {b.get_attribute("data-state") or "": int(b.locator("b").inner_text()) for b in buttons.all()}
-
-
 def test_a_person_watches_partitions_start_stall_recover_and_commit(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: PacedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}

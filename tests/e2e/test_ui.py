@@ -5,16 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests.kits import ROOT
+from tests.kits.e2e.browser import CHROMIUM, chromium_page, dagster_dev
 from tests.kits.e2e.demo_copy import DemoCopy
 from tests.kits.processes import wait_until
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-
-from playwright.sync_api import Page, TimeoutError, expect  # noqa: E402
-
-from tests.kits.e2e.browser import CHROMIUM, chromium_page, dagster_dev  # noqa: E402
 
 pytestmark = [
     pytest.mark.e2e,

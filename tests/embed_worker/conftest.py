@@ -28,3 +28,8 @@ def record_faults() -> Callable[[FaultProxy], None]:
 @pytest.fixture
 def lake(tmp_path: Path) -> str:
     return str(tmp_path / "lake")
+
+
+@pytest.fixture(params=["local", "s3"])
+def any_lake(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("lake" if request.param == "local" else "s3_root"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from embed_assets.index.table import ShardInput, build_table
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.loading import load_model
@@ -116,6 +117,18 @@ class Prepared:
         manifest = self.resource.shard(job.shard)
         assert manifest is not None
         return manifest
+
+    def index(self) -> None:
+        """Embeds the last of three shards, and builds the dataset's table."""
+        self.embed(2)
+        shards = []
+        for stride in range(3):
+            job = self.job(stride)
+            manifest = self.resource.shard(job.output)
+            assert manifest is not None
+            folder = layout.strides_folder(self.dataset.name, self.partitioning)
+            shards.append(ShardInput(job.output, manifest, folder, manifest.input.files))
+        build_table(self.resource, self.pipeline.embedding.spec_id, "d", shards)
 
     def expected(self, stride: int) -> range:
         found = self.partitioning.row_ids(stride, self.raw.rows)

@@ -30,9 +30,7 @@ class ScriptedRun:
 
     def run(self, script: dict[int, Any]) -> list[Outcome]:
         def sleep(seconds: float) -> None:
-            for job in self.bench.compute._jobs.values():
-                if job.future is not None:
-                    job.future.result(10)
+            self.bench.threads.settle()
             self.bench.clock.sleep(seconds)
             self.turn += 1
             assert self.turn < 100, "the driver does not come to an end"

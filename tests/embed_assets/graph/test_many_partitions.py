@@ -118,7 +118,6 @@ def passed_checks(bench: FleetBench, run_id: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("bench", [60], indirect=True)
 def test_partial_failure_then_only_the_rest(bench: FleetBench) -> None:
     keys = bench.keys()

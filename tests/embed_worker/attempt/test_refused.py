@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 TEXTS = make_texts(22)
 
 
-class Refusing(FaultProxy):
+class RefusingProxy(FaultProxy):
     """Answers 403 to each request whose method and path have all of these words."""
 
     def __init__(self, upstream: str, words: str) -> None:
@@ -50,7 +50,7 @@ def test_a_lake_that_refuses_the_worker_is_no_try_again(s3_server: str, s3_root:
     """EMBED_MAX_STARTS counts notes in the lake, so it would not end a job whose note is refused."""
     job = make_job(s3_root, TEXTS)
     url = write_job(job)
-    with Refusing(s3_server, words).running() as proxy:
+    with RefusingProxy(s3_server, words).running() as proxy:
         ended = worker(url, AWS_ENDPOINT_URL=proxy.url, EMBED_MAX_STARTS="2", SKYPILOT_MANAGED_JOB_ID="7", **KEYS)
     assert ended.returncode == 69, ended.stderr
     assert "no permission" in ended.stderr and "Traceback" not in ended.stderr

@@ -20,14 +20,14 @@ class TestS3Store(StoreSuite):
         return s3_root
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 class TestSeaweedStore(StoreSuite):
     @pytest.fixture
     def root(self, seaweed_root: str) -> str:
         return seaweed_root
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_a_whole_job_on_seaweed(seaweed_root: str, tmp_path: Path) -> None:
     texts = make_texts(20)
     job = make_job(seaweed_root, texts)
@@ -120,7 +120,7 @@ def test_a_server_that_is_down_is_one_clear_sentence(s3_server: str) -> None:
             act()
 
 
-@pytest.mark.parametrize("server", ["s3_root", pytest.param("seaweed_root", marks=pytest.mark.e2e)])
+@pytest.mark.parametrize("server", ["s3_root", pytest.param("seaweed_root", marks=pytest.mark.slow)])
 def test_a_file_of_several_upload_parts_is_create_only(
     request: pytest.FixtureRequest, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

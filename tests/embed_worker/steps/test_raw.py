@@ -228,7 +228,7 @@ print(manifest.rows, peak)
 """
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_memory_does_not_grow_with_the_source(tmp_path: Path, form: str) -> None:
     def peak(rows: int) -> int:

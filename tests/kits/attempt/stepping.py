@@ -42,7 +42,7 @@ VERSIONS = ("same", "bytes", "metadata")
 """Of the worker: one writes other Parquet bytes for the same rows, one also other metadata."""
 
 
-class Killed(BaseException):
+class StepKilled(BaseException):
     """The attempt's machine is gone."""
 
 
@@ -83,14 +83,14 @@ class SteppedAttempt:
     def reach(self, place: str) -> None:
         """Called in the attempt's thread: stands still until the test goes on."""
         if self._dead:
-            raise Killed
+            raise StepKilled
         self.at = place
         self._commits |= place == "manifest.ready"
         self._sweeps |= place == "sweep.begun"
         self._back.release()
         self._go.acquire()
         if self._dead:
-            raise Killed
+            raise StepKilled
 
     def _main(self) -> None:
         _here.attempt = self

@@ -2,11 +2,14 @@
 
 import json
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 from resources.skypilot.client import SkyClient
 from resources.skypilot.compute import SkyPilotCompute
+from resources.skypilot.deadlines import Threads
 from resources.skypilot.settings import SkyPilotFields
 from tests.kits.clock import Clock
 
@@ -92,7 +95,7 @@ class FakeSky:
     def get(self, request: Any) -> Any:
         self._ask("get")
         if isinstance(request, str) and request.startswith("('launch'"):
-            self.gate.wait(5)
+            self.gate.wait(30)
             if self.lose == "answer":
                 raise ConnectionError("reset by peer")
             return [int(request.strip("()").split(", ")[1])], None
@@ -139,19 +142,45 @@ class FakeSky:
             raise self.error
 
 
+class LaunchThreads(Threads):
+    """Threads that a test can wait for."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, "launch")
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, work: Callable[[], Any]) -> Future[Any]:
+        self.futures.append(super().submit(work))
+        return self.futures[-1]
+
+    def settle(self) -> None:
+        for future in self.futures:
+            future.result(10)
+
+
 class SkyBench:
     """A backend on a fake server, with a clock that the test moves."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock(1_000_000.0)
+        self.sleep: Callable[[float], None] = self.clock.sleep
         self.sky = FakeSky(self.clock)
         self.settings = SkyPilotFields(**{"poll_seconds": 10, "call_timeout_seconds": 5, **settings})
         self.compute = self.new_process()
 
-    def new_process(self) -> SkyPilotCompute:
+    def new_process(self, threads: Threads | None = None) -> SkyPilotCompute:
+        self.threads = LaunchThreads(self.settings.launch_parallelism)
         client = SkyClient("http://user:secret@host:1/sky", self.settings.call_timeout_seconds, self.sky)
         config = {"run": "true", "envs": {"A": "b", "EMBED_JOB": None}}
-        return SkyPilotCompute(client, config, self.settings, clock=self.clock, sleep=self.clock.sleep)
+        return SkyPilotCompute(
+            client, config, self.settings,
+            clock=self.clock, sleep=lambda seconds: self.sleep(seconds), threads=threads or self.threads,
+        )  # fmt: skip
+
+    @property
+    def names(self) -> list[str]:
+        """Of all jobs that the server has."""
+        return [row["job_name"] for row in self.sky.rows]
 
     def submit(self, name: str) -> Any:
         return self.compute.submit(name, None, f"s3://lake/{name}.json")  # type: ignore[arg-type]
@@ -159,15 +188,12 @@ class SkyBench:
     def launch(self, name: str) -> Any:
         """Submits and waits for the launch's answer."""
         handle = self.submit(name)
-        job = self.compute._jobs[name]
-        if job.future is not None:
-            job.future.result(10)
+        self.threads.settle()
         return handle
 
     def poll(self, *handles: Any, after: float = 10) -> Any:
         self.clock.now += after
         found = self.compute.poll(handles)
-        for handle in handles:  # a relaunch goes on in a thread
-            if (future := self.compute._jobs[handle.name].future) is not None and self.sky.gate.is_set():
-                future.result(10)
+        if self.sky.gate.is_set():
+            self.threads.settle()  # a relaunch goes on in a thread
         return found[handles[0]] if len(handles) == 1 else found

@@ -19,8 +19,6 @@ code = worker.main()
 sys.stderr.flush()
 os._exit(code)
 """
-
-
 HANG = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); time.sleep(600)"
 """For `worker_python`: a job that never ends, in a worker that SIGTERM ends at once."""
 

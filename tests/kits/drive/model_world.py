@@ -9,7 +9,7 @@ from tests.kits.drive.bench import FakeCompute
 from tests.kits.drive.world import LAKE_FAULTS, World
 
 
-class Fleet(FakeCompute):
+class ModelFleet(FakeCompute):
     """Says so where a name gets a second live job; cancels when told."""
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
@@ -47,7 +47,7 @@ class ModelWorld(World):
     def __init__(self, folder: Path, strides: int, slots: int) -> None:
         super().__init__(folder, strides, slots)
         self.clock = 0.0
-        self.fleet = Fleet(self.lake, slots=slots)
+        self.fleet = ModelFleet(self.lake, slots=slots)
         self.fleet.doubled = self.doubled
         self.armed: list[str] = []
         self.foreign = [self.fleet.start(name, JobState.RUNNING) for name in self.others()]

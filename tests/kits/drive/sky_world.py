@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.compute import Compute
+from resources.skypilot.deadlines import Threads
 from tests.kits.clock import Clock
 from tests.kits.compute.fake_sky import TERMINAL, ApiServerConnectionError, FakeSky, SkyBench
 from tests.kits.drive.world import LAKE_FAULTS, World
@@ -52,10 +53,11 @@ class StepSky(FakeSky):
         return [self.landed[request]], None
 
 
-class Deferred:
+class Deferred(Threads):
     """Launch threads whose work is done while the driver sleeps, in order: the same example always goes alike."""
 
     def __init__(self) -> None:
+        super().__init__(0, "deferred")
         self.work: list[tuple[Future[Any], Callable[[], Any]]] = []
 
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
@@ -89,8 +91,8 @@ class SkyPilotWorld(World):
         self.now = self.bench.clock  # type: ignore[method-assign]
 
     def compute(self) -> Compute:
-        self.bench.compute = self.bench.new_process()
-        self.bench.compute._threads = self.threads = Deferred()  # type: ignore[assignment]
+        self.threads = Deferred()
+        self.bench.compute = self.bench.new_process(self.threads)
         return self.bench.compute
 
     def pass_time(self, seconds: float) -> None:

@@ -1,7 +1,6 @@
 """A lake that does not answer."""
 
 from functools import cached_property
-from typing import Any
 
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
@@ -16,11 +15,12 @@ class AwayStore(Store):
     asked = 0
     """How often it did not answer."""
 
-    def _errors(self, path: str) -> Any:
+    def path(self, path: str) -> str:
+        """Every call asks for it first."""
         if self.away is not None and self.away in path:
             self.asked += 1
             raise StoreUnavailable(f"{path}: the store cannot be reached")
-        return super()._errors(path)
+        return super().path(path)
 
 
 class AwayLake(Lake):

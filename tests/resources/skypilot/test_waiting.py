@@ -17,12 +17,8 @@ def bench() -> SkyBench:
     def sleep(seconds: float) -> None:
         raise AssertionError("the driver's thread sleeps")
 
-    made.compute._sleep = sleep
+    made.sleep = sleep
     return made
-
-
-def names(bench: SkyBench) -> list[str]:
-    return [row["job_name"] for row in bench.sky.rows]
 
 
 def test_find_is_to_be_asked_again_while_a_launch_of_a_killed_run_is_in_flight(bench: SkyBench) -> None:
@@ -55,7 +51,7 @@ def test_a_hidden_launch_that_hangs_is_not_ours(bench: SkyBench) -> None:
     bench.clock.now += SETTLE_SECONDS
     assert bench.compute.find(["a"]) == {}
     bench.launch("b")
-    assert names(bench) == ["embed-b"], "nor is it waited for a second time"
+    assert bench.names == ["embed-b"], "nor is it waited for a second time"
 
 
 def test_a_submit_that_cannot_be_decided_holds_up_neither_polls_nor_other_submits(bench: SkyBench) -> None:
@@ -64,14 +60,14 @@ def test_a_submit_that_cannot_be_decided_holds_up_neither_polls_nor_other_submit
     bench.clock.now += 60
     request = bench.sky.pending_launch("embed-a")
     waiting, other = bench.submit("a"), bench.launch("b")
-    assert names(bench) == ["embed-first", "embed-b"]
+    assert bench.names == ["embed-first", "embed-b"]
     statuses = bench.poll(running, waiting, other)
     assert [status.state for status in statuses.values()] == [JobState.RUNNING, JobState.QUEUED, JobState.QUEUED]
     assert "launches of 1 jobs are in flight" in statuses[waiting].detail
     bench.sky.in_flight.remove(request)
     bench.sky.add("embed-a")
     status = bench.poll(waiting)
-    assert names(bench) == ["embed-first", "embed-b", "embed-a"] and status.facts.attached is True
+    assert bench.names == ["embed-first", "embed-b", "embed-a"] and status.facts.attached is True
     assert status.facts.id == 3
 
 
@@ -81,10 +77,10 @@ def test_a_launch_that_the_server_forgot_is_made_once_it_is_gone(bench: SkyBench
     for _ in range(30):
         assert bench.poll(handle).state is JobState.QUEUED
     assert "embed-a waits: launches of 1 jobs" in bench.poll(handle).notice
-    assert names(bench) == []
+    assert bench.names == []
     bench.sky.in_flight.remove(request)
     bench.poll(handle)
-    assert names(bench) == ["embed-a"]
+    assert bench.names == ["embed-a"]
     assert bench.poll(handle).facts.attached is False
 
 
@@ -98,7 +94,7 @@ def test_on_a_busy_server_the_loop_goes_on_and_each_job_is_launched_once(bench: 
         if turn < 5:
             handles.append(bench.submit(f"p{turn}"))
         bench.poll(*handles)
-    assert sorted(names(bench)) == [f"embed-p{turn}" for turn in range(5)]
+    assert sorted(bench.names) == [f"embed-p{turn}" for turn in range(5)]
     assert {status.state for status in bench.poll(*handles).values()} == {JobState.QUEUED}
 
 
@@ -125,13 +121,13 @@ def test_cancelling_one_that_waits_leaves_nothing_behind() -> None:
             bench.sky.in_flight.remove(request)
             bench.sky.add("embed-a")
 
-    bench.compute._sleep = sleep
+    bench.sleep = sleep
     bench.compute.cancel([handle])
     assert [row["status"] for row in bench.sky.rows] == ["CANCELLED"], "it was an earlier run's, and landed meanwhile"
     bench.sky.pending_launch(None)
     bench.clock.now += 60
     never = bench.submit("b")
-    bench.compute._sleep = bench.clock.sleep
+    bench.sleep = bench.clock.sleep
     bench.compute.cancel([never])
     assert bench.poll(never).state is JobState.CANCELLED
-    assert names(bench) == ["embed-a"]
+    assert bench.names == ["embed-a"]

@@ -1,47 +1,13 @@
-"""Pipeline files: what is right loads, what is wrong is named with its file and key."""
+"""Faults in a pipeline file: one line each, with the file and the key."""
 
-import copy
-import json
-import string
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline, SpecError, load_pipeline, load_pipelines
-from embed_assets.spec.schema import SCHEMA, TABLE, schema_text, table_text
-from embed_worker.lake.spec import EmbeddingSpec
-from embed_worker.steps.template import Template
-from tests.kits import ROOT
-from tests.kits import pipelines as kit
-
-GOOD: dict[str, Any] = {
-    "name": "p",
-    "datasets": [{"name": "d", "source": "a.csv", "text": "{t}", "strides": 2}],
-    "embedding": kit.HASH,
-}
-
-
-def pipeline_file(folder: Path, change: dict[str, Any] | None = None, name: str = "p.yaml") -> Path:
-    """The good pipeline with some keys set: `datasets.0.text` or `embedding.pooling`; None takes the key away."""
-    value = copy.deepcopy(GOOD)
-    for key, setting in (change or {}).items():
-        at: Any = value
-        *way, last = key.split(".")
-        for part in way:
-            at = at[int(part)] if part.isdigit() else at.setdefault(part, {})
-        if setting is None:
-            del at[last]
-        else:
-            at[int(last) if last.isdigit() else last] = setting
-    path = folder / name
-    path.write_text(yaml.safe_dump(value))
-    return path
+from embed_assets.spec import SpecError, load_pipeline
+from tests.kits.pipeline_files import GOOD, pipeline_file
 
 
 @pytest.mark.parametrize(
@@ -194,145 +160,6 @@ def test_a_dataset_twice(tmp_path: Path) -> None:
     path = pipeline_file(tmp_path, {"datasets": GOOD["datasets"] * 2})
     with pytest.raises(SpecError, match="dataset d is there twice"):
         load_pipeline(path)
-
-
-def test_two_pipelines_may_share_a_dataset_that_they_ingest_alike(tmp_path: Path) -> None:
-    one = pipeline_file(tmp_path, name="one.yaml")
-    same = pipeline_file(tmp_path, {"name": "q", "datasets.0.strides": 9, "embedding.pooling": "cls"}, "two.yaml")
-    first, second = load_pipelines([one, same])
-    assert (first.name, second.name) == ("p", "q")
-    assert first.embedding.spec_id != second.embedding.spec_id
-
-
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
-        ({"datasets.0.text": "{t}!"}, "text"),
-        ({"datasets.0.source": "b.csv"}, "source"),
-        ({"datasets.0.where": {"a": 1}}, "where"),
-        ({"datasets.0.rows": {"end": 3}}, "rows"),
-        ({"datasets.0.format": "csv", "datasets.0.id": "{t}"}, "format, id"),
-    ],
-)
-def test_two_pipelines_that_ingest_a_dataset_unlike_are_refused(
-    tmp_path: Path, change: dict[str, Any], key: str
-) -> None:
-    one, two = pipeline_file(tmp_path, name="one.yaml"), pipeline_file(tmp_path, {"name": "q", **change}, "two.yaml")
-    with pytest.raises(SpecError) as caught:
-        load_pipelines([one, two])
-    assert str(one) in str(caught.value)
-    assert str(two) in str(caught.value)
-    assert f"differ in {key};" in str(caught.value)
-
-
-def test_two_pipelines_of_one_name_are_refused(tmp_path: Path) -> None:
-    one = pipeline_file(tmp_path, name="one.yaml")
-    two = pipeline_file(tmp_path, {"datasets.0.name": "e"}, "two.yaml")
-    with pytest.raises(SpecError, match="both name their pipeline 'p'"):
-        load_pipelines([one, two])
-
-
-def test_the_pipelines_of_the_repository_load_and_make_definitions() -> None:
-    found = load_pipelines(sorted((ROOT / "pipelines").glob("*.yaml")))
-    assert {"demo", "amazon_books"} <= {pipeline.name for pipeline in found}
-    definitions = build_definitions(found, Settings())
-    assert len(definitions.resolve_asset_graph().materializable_asset_keys) == 4 * len(found)
-    books = next(pipeline for pipeline in found if pipeline.name == "amazon_books")
-    assert (books.datasets[0].strides, books.embedding.attention, books.embedding.pooling) == (
-        500,
-        "bidirectional",
-        "last",
-    )
-    assert books.embedding.revision
-
-
-# -- templates -------------------------------------------------------------------------------------
-
-names = st.text(string.ascii_letters + string.digits + "_- .é", min_size=1, max_size=8)
-words = st.text(st.characters(codec="utf-8"), max_size=12)
-
-
-@given(st.lists(st.one_of(words.map(lambda w: ("text", w)), names.map(lambda n: ("column", n))), max_size=8), st.data())
-def test_a_template_says_exactly_its_words_and_the_values(parts: list[tuple[str, str]], data: st.DataObject) -> None:
-    columns = [name for kind, name in parts if kind == "column"]
-    if not columns:
-        return
-    written = "".join(
-        word.replace("{", "{{").replace("}", "}}") if kind == "text" else f"{{{word}}}" for kind, word in parts
-    )
-    row = {name: data.draw(words) for name in columns}
-    template = Template(written)
-    assert template.columns == list(dict.fromkeys(columns))
-    assert template.render(row) == "".join(word if kind == "text" else row[word] for kind, word in parts)
-
-
-class _Spy:
-    def __getattribute__(self, name: str) -> Any:
-        raise AssertionError(f"a template reached for {name}")
-
-    def __format__(self, spec: str) -> str:
-        raise AssertionError("a template called a format")
-
-
-@pytest.mark.parametrize(
-    "text", ["{a!r}", "{a:>10}", "{}", "{a[0]}", "{a[b]}", "{a!s:x}", "{a:{b}}", "{", "}", "{a", "a}b{c}"]
-)
-def test_tricks_of_str_format_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="template"):
-        Template(text)
-
-
-def test_a_dotted_name_is_the_name_of_a_column_and_nothing_else() -> None:
-    template = Template("{a.b}")
-    assert template.columns == ["a.b"]
-    assert template.render({"a": _Spy(), "a.b": "the column"}) == "the column"
-    assert template.render({"a": _Spy()}) is None
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ({"a": None, "b": None}, None), ({}, None), ({"a": "x"}, "x/"), ({"a": 1, "b": 2.5}, "1/2.5"),
-        ({"a": True, "b": None}, "true/"), ({"a": ["x", "é"], "b": {"k": 1}}, '["x","é"]/{"k":1}'),
-        ({"a": "é".encode(), "b": 0}, "é/0"),
-    ],
-)  # fmt: skip
-def test_values_that_are_no_text_are_said_as_json_says_them(row: dict[str, Any], said: str | None) -> None:
-    assert Template("{a}/{b}").render(row) == said
-
-
-# -- the documents made from the models ------------------------------------------------------------
-
-
-def test_the_schema_and_the_table_in_docs_are_up_to_date() -> None:
-    remedy = "run `python -m embed_assets.spec.schema`"
-    assert (ROOT / "docs" / SCHEMA).read_text() == schema_text(), remedy
-    assert (ROOT / "docs" / TABLE).read_text() == table_text(), remedy
-
-
-def test_every_key_is_described() -> None:
-    for model in (EmbeddingPipeline, DatasetSpec, EmbeddingSpec):
-        missing = [name for name, field in model.model_fields.items() if not field.description]
-        assert missing in ([], ["prompts"]), f"{model.__name__}: no docstring for {missing}"
-        for name in model.model_fields:
-            assert f"| `{name}` |" in table_text()
-
-
-def test_the_schema_knows_what_the_models_know(tmp_path: Path) -> None:
-    schema = json.loads(schema_text())
-    assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == set(EmbeddingPipeline.model_fields)
-    assert schema["$defs"]["DatasetSpec"]["properties"]["strides"]["maximum"] == 10_000
-
-
-# -- what a snapshot and a space depend on ---------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change", [{"strides": 9}, {"partitioning": "contiguous"}, {"source": "b"}, {"storage_options": {"anon": True}}]
-)
-def test_how_rows_are_cut_is_no_part_of_the_ingest(change: dict[str, Any]) -> None:
-    assert kit.dataset(**{"source": "a", **change}).ingest_identity() == kit.dataset("a").ingest_identity()
 
 
 def test_settings_name_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

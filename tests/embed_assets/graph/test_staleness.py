@@ -1,0 +1,114 @@
+"""What Dagster shows as stale after a change, and what it does not."""
+
+import hashlib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.kits import pipelines as kit
+from tests.kits.graph_bench import INDEX, RAW, SHARDS, STRIDES, GraphBench
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_version_tags_are_those_that_dagster_writes_itself(bench: GraphBench, tmp_path: Path) -> None:
+    """The same graph as plain assets, whose tags Dagster makes, in an instance of its own."""
+    bench.prepare()
+    bench.embed()
+    definitions = bench.definitions().resolve_asset_graph()
+    by_dataset = definitions.get(RAW).partitions_def
+    by_stride = definitions.get(STRIDES).partitions_def
+    mapping = dg.StaticPartitionMapping({name: bench.partitions(name) for name in "ab"})
+
+    @dg.asset(key=RAW, partitions_def=by_dataset, code_version="r")
+    def raw() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(data_version=dg.DataVersion("v1"))
+
+    @dg.asset(
+        key=STRIDES, partitions_def=by_stride, code_version="s", deps=[dg.AssetDep(RAW, partition_mapping=mapping)]
+    )
+    def strides() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(data_version=dg.DataVersion("v2"))
+
+    @dg.asset(key=SHARDS, partitions_def=by_stride, code_version="e", deps=[STRIDES])
+    def shards() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(data_version=dg.DataVersion("v3"))
+
+    (tmp_path / "toy").mkdir()
+    with dg.DagsterInstance.ephemeral() as instance:
+        for asset, partition in [(raw, "a"), (strides, "a-00001"), (shards, "a-00001")]:
+            assert dg.materialize(
+                [raw, strides, shards], selection=[asset], partition_key=partition, instance=instance
+            ).success
+        toy = GraphBench(tmp_path / "toy", instance)
+        for key, partition in [(RAW, "a"), (STRIDES, "a-00001"), (SHARDS, "a-00001")]:
+            ours, theirs = bench.tags(key, partition), toy.tags(key, partition)
+            assert ours.keys() == theirs.keys()
+            for which, tags in ((bench, ours), (toy, theirs)):
+                for parent, at in ((RAW, "a"), (STRIDES, "a-00001")):
+                    name = parent.to_user_string()
+                    if f"dagster/input_data_version/{name}" in tags:
+                        version = which.tags(parent, at)["dagster/data_version"]
+                        read = hashlib.sha256(version.encode()).hexdigest()
+                        assert tags[f"dagster/input_data_version/{name}"] == read
+                        assert tags[f"dagster/input_event_pointer/{name}"] == str(which.latest(parent, at).storage_id)
+                assert tags["dagster/data_version_is_user_provided"] == "true"
+            graph = bench.definitions().resolve_asset_graph()
+            assert ours["dagster/code_version"] == graph.get(key).code_version
+
+
+def test_fresh_after_the_whole_path(bench: GraphBench) -> None:
+    bench.all()
+    for key in (RAW, INDEX):
+        assert bench.stale(key, ["a", "b"]) == {}
+    for key in (STRIDES, SHARDS):
+        assert bench.stale(key, bench.partitions()) == {}
+
+
+def test_a_changed_source_makes_only_its_own_dataset_stale(bench: GraphBench) -> None:
+    bench.all()
+    kit.write_jsonl(bench.sources["a"], kit.texts(21))
+    assert bench.run(RAW, "a", "b").success
+    assert set(bench.stale(STRIDES, bench.partitions())) == set(bench.partitions("a"))
+    assert bench.stale(SHARDS, bench.partitions()) == {}, "of partitions Dagster tells the next step only"
+    assert bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1]).success
+    assert bench.stale(STRIDES, bench.partitions()) == {}
+    assert set(bench.stale(SHARDS, bench.partitions())) == set(bench.partitions("a"))
+    run = bench.embed()
+    adopted = {key: data["adopted"] for key, data in bench.made(run).items()}
+    assert adopted == {**dict.fromkeys(bench.partitions("a"), False), **dict.fromkeys(bench.partitions("b"), True)}
+    assert bench.stale(SHARDS, bench.partitions()) == {}
+    assert set(bench.stale(INDEX, ["a", "b"])) == {"a"}
+    index = bench.run(INDEX, "a")
+    assert bench.made(index)["a"] | {"dagster/row_count": 21, "adopted": False} == bench.made(index)["a"]
+    assert bench.stale(INDEX, ["a", "b"]) == {}
+
+
+def test_a_new_snapshot_asks_for_all_shards_of_its_dataset(bench: GraphBench) -> None:
+    """Its shards are a set of their own: a stride whose rows did not change is due too, or the set stays incomplete."""
+    bench.all()
+    kit.write_jsonl(bench.sources["b"], kit.texts(21, 100))
+    bench.prepare()
+    assert set(bench.stale(SHARDS, bench.partitions())) == set(bench.partitions("b"))
+    assert "not committed: b-00000, b-00001" in bench.failure(bench.run(INDEX, "b")).description
+
+
+def test_another_model_makes_every_shard_stale_by_its_code_version(bench: GraphBench) -> None:
+    bench.all()
+    old = set(bench.shard_files("_manifest.json"))
+    bench.embedding = {"pooling": "cls"}
+    stale = bench.stale(SHARDS, bench.partitions())
+    assert set(stale) == set(bench.partitions())
+    assert all("code version" in reason for reason in stale.values()), stale
+    assert bench.stale(STRIDES, bench.partitions()) == {}
+    assert bench.embed().success
+    assert bench.stale(SHARDS, bench.partitions()) == {}
+    assert old < set(bench.shard_files("_manifest.json")), "the earlier vectors are still there, beside the new"
+
+
+def test_another_template_makes_the_raw_data_stale_by_its_code_version(bench: GraphBench) -> None:
+    bench.all()
+    bench.ingest = {"text": "{key}: {text}"}
+    assert all("code version" in reason for reason in bench.stale(RAW, ["a", "b"]).values())
+    assert set(bench.stale(RAW, ["a", "b"])) == {"a", "b"}

@@ -1,0 +1,138 @@
+"""gc takes what nobody needs, and nothing else."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from embed_assets.upkeep.gc import find_garbage
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake import layout
+from embed_worker.lake.census import heartbeats
+from embed_worker.lake.manifests import now
+from tests.kits import pipelines as kit
+from tests.kits.pipelines import Prepared
+
+
+def test_gc_keeps_the_latest_snapshot_and_what_live_jobs_need(prepared: Prepared, source: Path, lake: Path) -> None:
+    old = prepared.partitioning.name
+    kit.write_jsonl(source, kit.texts(30))
+    new = Prepared(lake, str(source))
+    new.embed(0)
+    beat = {"partitioning": old, "partition": "d-00002", "phase": "embedding", "at": now()}
+    prepared.store.replace("progress/d-00002/a.json", json.dumps(beat).encode())
+    assert not any(prepared.raw.snapshot in item.path for item in find_garbage(prepared.store) if "raw" in item.path)
+
+    prepared.store.delete("progress/d-00002")
+    (lake / new.job(0).shard.folder / "checkpoints").mkdir()
+    garbage = [item.path for item in find_garbage(prepared.store)]
+    assert layout.raw_folder("d", prepared.raw.snapshot) in garbage
+    assert f"{new.job(0).shard.folder}/checkpoints" in garbage
+    for path in garbage:
+        prepared.store.delete(path)
+    assert verify_lake(prepared.store).damages == []
+    assert verify_lake(prepared.store).snapshots == 1
+    assert not any(prepared.raw.snapshot in str(path) for path in lake.rglob("*.parquet"))
+
+
+def test_gc_keeps_the_job_file_of_a_job_that_waits_for_a_machine(prepared: Prepared) -> None:
+    for stride in (0, 2):  # committed, not committed
+        prepared.resource.write_job(prepared.job(stride))
+    jobs = [item.path for item in find_garbage(prepared.store) if item.path.startswith("jobs/")]
+    assert jobs == [prepared.job(0).path]
+
+
+def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_dataset(prepared: Prepared) -> None:
+    """The monitor tells from it that the partition failed, and why."""
+    beats = {"committed": prepared.job(0), "failed": prepared.job(2)}
+    beats["gone"] = beats["failed"].model_copy(
+        update={"shard": beats["failed"].shard.model_copy(update={"dataset": "gone"})}
+    )
+    for name, job in beats.items():
+        state = {"spec_id": job.spec.spec_id, "partitioning": job.shard.partitioning.name, "partition": job.shard.key}
+        prepared.store.create_json(f"progress/{job.shard.key}/{name}.json", state | {"at": "2026-01-01T00:00:00+00:00"})
+    prepared.resource.write_job(beats["gone"])
+    found = {item.path for item in find_garbage(prepared.store)}
+    assert {f"progress/{beats['committed'].shard.key}/committed.json", "progress/gone-00002/gone.json"} <= found
+    assert beats["gone"].path in found
+    assert not any("failed" in path for path in found)
+
+
+def test_gc_finds_what_an_interrupted_gc_left_of_an_old_snapshot(prepared: Prepared, lake: Path) -> None:
+    """Its raw folder went first; what was made from it names it still."""
+    kept = {path for path, _ in prepared.store.walk("")}
+    for asset in ("stride_partitions/d", f"embedding_shards/d/{prepared.pipeline.embedding.spec_id}"):
+        left = lake / asset / prepared.partitioning.name.replace(prepared.raw.snapshot, "0123456789ab")
+        shutil.copytree(lake / asset / prepared.partitioning.name, left)
+    for item in find_garbage(prepared.store):
+        prepared.store.delete(item.path)
+    left_over = {path for path, _ in prepared.store.walk("")}
+    assert left_over <= kept and not any("0123456789ab" in path for path in left_over)
+    assert verify_lake(prepared.store).damages == []
+
+
+def test_gc_leaves_a_snapshot_that_is_being_written(prepared: Prepared, lake: Path) -> None:
+    written = lake / layout.raw_folder("d", "0123456789ab") / "part-00000.parquet"
+    written.parent.mkdir()
+    written.write_bytes(b"the first of many")
+    assert not any("0123456789ab" in item.path for item in find_garbage(prepared.store))
+    os.utime(written, (0, 0))
+    assert layout.raw_folder("d", "0123456789ab") in {item.path for item in find_garbage(prepared.store)}
+
+
+def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -> None:
+    folders = [
+        layout.raw_folder("d", prepared.raw.snapshot),
+        f"{layout.strides_folder('d', prepared.partitioning)}/00001",
+        prepared.job(0).shard.folder,
+    ]
+    orphans = {f"{folder}/part-00000.3f2a91c07be4.parquet" for folder in folders}
+    orphans.add(f"{prepared.job(0).shard.folder}/part-00007.parquet")
+    uncommitted = f"{prepared.job(2).shard.folder}/part-00000.parquet"
+    for path in [*orphans, uncommitted]:
+        prepared.store.create(path, b"of an attempt that died")
+    prepared.store.create(f"{folders[0]}/notes.txt", b"of a person")
+    found = {item.path for item in find_garbage(prepared.store) if not item.path.startswith(("progress/", "jobs/"))}
+    assert found == orphans
+    (lake / prepared.job(0).shard.manifest_path).write_bytes(b"{")
+    found = {item.path for item in find_garbage(prepared.store)}
+    assert not any(prepared.job(0).shard.folder in path for path in found), "a damaged manifest condemns nothing"
+
+
+def test_gc_finds_the_temporaries_of_killed_puts_when_they_are_old(prepared: Prepared, lake: Path) -> None:
+    name = f".x.json.{'0123456789abcdef' * 2}.tmp"
+    folders = [
+        "jobs/d-00002",
+        "embedding_spaces",
+        prepared.job(0).shard.folder,
+        f"{prepared.job(2).shard.folder}/checkpoints",
+    ]
+    for folder in folders:
+        prepared.store.create(f"{folder}/{name}", b"half")
+        prepared.store.create(f"{folder}/mine.tmp", b"not ours")
+    assert not any(item.path.endswith(".tmp") for item in find_garbage(prepared.store))
+    for folder in folders:
+        for other in (name, "mine.tmp"):
+            os.utime(lake / folder / other, (0, 0))
+    assert {item.path for item in find_garbage(prepared.store) if item.path.endswith(".tmp")} == {
+        f"{folder}/{name}" for folder in folders
+    }
+    scratch = lake / ".tmp/embed-dead"
+    scratch.mkdir(parents=True)
+    (scratch / name).touch()
+    for path in (scratch / name, scratch):
+        os.utime(path, (0, 0))
+    found = [item.path for item in find_garbage(prepared.store)]
+    assert ".tmp/embed-dead" in found and f".tmp/embed-dead/{name}" not in found, "once is enough"
+
+
+def test_what_a_killed_put_was_writing_is_no_damage_and_no_job_or_heartbeat(prepared: Prepared, lake: Path) -> None:
+    prepared.resource.write_job(prepared.job(2))
+    job, beat = lake / prepared.job(2).path, lake / "progress/d-00002/a.json"
+    beat.parent.mkdir()
+    beat.write_text(json.dumps({"partitioning": prepared.partitioning.name, "partition": "d-00002", "at": now()}))
+    before = [item.path for item in find_garbage(prepared.store)], list(heartbeats(prepared.store))
+    for path in (job, beat):
+        shutil.copy(path, path.parent / f".{path.name}.{'0123456789abcdef' * 2}.tmp")
+    assert verify_lake(prepared.store).damages == []
+    assert ([item.path for item in find_garbage(prepared.store)], list(heartbeats(prepared.store))) == before
