@@ -20,7 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 import uvicorn  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from embed_assets.monitor import state  # noqa: E402
+from embed_assets.monitor import states  # noqa: E402
 from embed_assets.monitor.app import build_app  # noqa: E402
 from embed_assets.monitor.lake import ReadOnlyLake  # noqa: E402
 from embed_assets.monitor.watch import Watch  # noqa: E402
@@ -182,7 +182,7 @@ def counts(page: Page) -> dict[str, int]:
 def test_a_person_watches_partitions_start_stall_recover_and_commit(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "SILENT_SECONDS", 4.0)
+    monkeypatch.setattr(states, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}
     fleet.prepared.resource.write_job(fleet.prepared.job(0))
     (fleet.lake / fleet.prepared.job(23).input.path / fleet.prepared.job(23).input.files[0].path).unlink()
@@ -194,6 +194,7 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
             "stale": 0,
             "failed": 0,
             "waiting": STRIDES,
+            "damaged": 0,
         }
         expect(page.locator("#eta")).to_have_text("unknown")
         expect(page.locator("#spend")).to_have_text("unknown")
@@ -347,7 +348,7 @@ def test_light_and_dark_by_system_and_by_choice(thousand: Path) -> None:
 def test_hostile_texts_are_shown_as_text(tmp_path: Path) -> None:
     made = FakeLake(tmp_path, 2)
     made.beat(0, time.time(), host=HOSTILE, region=HOSTILE, phase=HOSTILE, hardware={"gpus": [HOSTILE]})
-    made.beat(1, time.time(), phase="stopped", ending="refused", error=HOSTILE, region=HOSTILE)
+    made.beat(1, time.time(), phase="stopped", ending="bad_job", error=HOSTILE, region=HOSTILE)
     with monitor(tmp_path) as url, watched_page(url) as page:
         cell(page, 1, "books").click()
         expect(page.locator("#detail .error")).to_have_text(HOSTILE)

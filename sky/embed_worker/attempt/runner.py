@@ -17,7 +17,7 @@ from embed_worker.attempt.commit import commit_shard
 from embed_worker.attempt.feeder import Feeder
 from embed_worker.attempt.hardware import attempt_facts, hardware
 from embed_worker.attempt.health import Health
-from embed_worker.attempt.heartbeat import Heartbeat
+from embed_worker.attempt.heartbeat import Pulse
 from embed_worker.attempt.lanes import SINGLE, Lane
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, check_input, checkpoint_tables, open_checkpoint
 from embed_worker.attempt.parts import Parts
@@ -117,7 +117,7 @@ class _Attempt:
             if self.lane.commits:
                 check_starts(self.checkpoints, self.about.get(JOB))
         log.info("%s: attempt %s, %d rows", self.job.shard.key, self.name, self.job.input.rows)
-        with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
+        with self.store.scratch() as scratch, Pulse(self.store, self.job, self.name, self.about) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
             failpoints.reach("attempt.fetched")

@@ -11,6 +11,7 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
 from embed_worker.lake.layout import FORMAT, Method, ShardId
+from embed_worker.lake.reading import Readable
 from embed_worker.lake.seal import Damaged, sealed, unsealed
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
 from embed_worker.lake.store import Store
@@ -227,7 +228,7 @@ def ensure_space(store: Store, made: ShardManifest) -> None:
     write_manifest(store, layout.canaries_file(spec_id), space)
 
 
-def read_manifest(store: Store, path: str, model: type[M]) -> M | None:
+def read_manifest(store: Readable, path: str, model: type[M]) -> M | None:
     """The manifest at a path, or None where there is none. BadManifest names the file and the key."""
     try:
         return model.model_validate(unsealed(path, store.read(path)))

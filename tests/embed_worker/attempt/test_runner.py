@@ -300,7 +300,7 @@ def test_a_stopped_attempt_says_so_and_a_resumed_one_counts_all_rows(lake: str) 
 @pytest.mark.parametrize(
     ("error", "ending", "said"),
     [
-        (BadJob("the spec is wrong"), "refused", "the spec is wrong"),
+        (BadJob("the spec is wrong"), "bad_job", "the spec is wrong"),
         (DamagedData("a file is gone"), "failed", "a file is gone"),
         (StoreUnavailable("key AKIA1234 is unknown"), "failed", "StoreUnavailable"),
         (RuntimeError("a text of somebody"), "failed", "RuntimeError"),
