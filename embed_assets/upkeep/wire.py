@@ -15,6 +15,7 @@ class Wire:
         self._store = store
         self._kept: dict[str, Path] | None = None
         self._scratch: Path | None = None
+        self._spaces: dict[str, bytes] = {}
         self.bytes = 0
 
     def as_store(self) -> Store:
@@ -24,8 +25,12 @@ class Wire:
         return getattr(self._store, name)
 
     def read(self, path: str) -> bytes:
+        if path in self._spaces:
+            return self._spaces[path]
         data = self._store.read(path)
         self.bytes += len(data)
+        if path.startswith("embedding_spaces/"):  # all shards of a spec are held against it
+            self._spaces[path] = data
         return data
 
     def read_json(self, path: str) -> Any:
