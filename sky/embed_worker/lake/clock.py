@@ -12,7 +12,7 @@ from embed_worker.lake.layout import temporary_name
 if TYPE_CHECKING:
     from embed_worker.lake.store import Store
 
-STAMPS = ("LastModified", "last_modified", "mtime", "updated", "created")
+STAMPS = ("LastModified", "last_modified", "updated", "mtime", "created")
 """What fsspec's file systems call the time at which a file was written."""
 
 

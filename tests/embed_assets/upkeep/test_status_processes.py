@@ -17,7 +17,7 @@ from embed_worker.exits import ExitCode
 from tests.kits import ROOT
 from tests.kits.lake.progress import grow_old
 from tests.kits.pipelines import Prepared
-from tests.kits.processes import wait_for
+from tests.kits.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -67,8 +67,8 @@ def state(made: Prepared, stride: int) -> State:
 def test_a_run_that_is_over_leaves_nothing_running(lake: Path, source: Path, end: str) -> None:
     made = Prepared(lake, str(source))
     with worker(made, 0) as process:
-        wait_for(lambda: state(made, 0) is State.RUNNING)
-        wait_for(lambda: pipeline_status(made.store, made.pipeline)[0].rows_in_hand)
+        wait_until(lambda: state(made, 0) is State.RUNNING, "running")
+        wait_until(lambda: pipeline_status(made.store, made.pipeline)[0].rows_in_hand, "a checkpoint")
         if end == "run terminated":
             process.send_signal(signal.SIGTERM)
         else:
@@ -83,7 +83,7 @@ def test_a_job_that_cannot_succeed_has_failed(lake: Path, source: Path) -> None:
     job = made.job(0)
     made.store.delete(f"{job.input.path}/{job.input.files[0].path}")
     with worker(made, 0) as process:
-        wait_for(lambda: state(made, 0) is State.FAILED)
+        wait_until(lambda: state(made, 0) is State.FAILED, "failed")
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(60) == ExitCode.DONE
@@ -94,7 +94,7 @@ def test_a_job_that_cannot_succeed_has_failed(lake: Path, source: Path) -> None:
 def test_a_worker_that_is_killed_is_stale_once_it_is_silent(lake: Path, source: Path) -> None:
     made = Prepared(lake, str(source))
     with worker(made, 0) as process:
-        wait_for(lambda: state(made, 0) is State.RUNNING)
+        wait_until(lambda: state(made, 0) is State.RUNNING, "running")
         process.kill()
         process.wait()
     for path, _ in made.store.walk("progress"):

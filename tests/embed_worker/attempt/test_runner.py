@@ -257,7 +257,7 @@ def test_the_last_heartbeat_tells_the_end(lake: str) -> None:
     manifest = manifest_of(job)
     assert beat["phase"] == "committed"
     assert (beat["rows"], beat["rows_done"], beat["tokens_done"]) == (23, 23, manifest.tokens)
-    assert beat["partition"] == job.shard.key and beat["spec_id"] == job.spec.spec_id
+    assert beat["shard"] == job.shard.model_dump()
     assert beat["engine"]["engine"] == "hash" and beat["seconds"] >= 0 and "T" in beat["at"]
     assert Store(lake).exists(heartbeat_file(job.shard.key, beat["attempt"]))
     assert beat["attempt"] == manifest.attempts[0]["attempt"]
