@@ -10,7 +10,7 @@ from embed_worker.__main__ import Worker
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.errors import NotBegun
 from embed_worker.exits import ExitCode
-from embed_worker.lake.errors import StoreAway, StoreUnavailable
+from embed_worker.lake.errors import NoPermission, StoreAway, StoreUnavailable
 from embed_worker.lake.job import load_job
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import make_job, make_texts, run, write_job
@@ -74,7 +74,7 @@ def test_no_permission_on_a_folder(lake: str, monkeypatch: pytest.MonkeyPatch) -
         code, error = Worker().run(url)
     assert code == ExitCode.UNAVAILABLE and error is not None and "no permission" in error
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", refuse)
-    with pytest.raises(NotBegun, match="no permission"):
+    with pytest.raises(NoPermission, match="no permission"):
         load_job(url)
 
 
