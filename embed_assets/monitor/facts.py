@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from embed_worker.lake.heartbeats import Attempt, Hardware
+from embed_worker.lake.figures import figures_of
 from embed_worker.lake.layout import DATASET_NAME, Partitioning, ShardId, shards_folder
 from embed_worker.lake.lenient import Count, Lenient, Moment, Number, Price, Text
 from embed_worker.lake.manifests import ShardManifest, StridesManifest
@@ -54,7 +54,7 @@ class Shard(Lenient):
 
     @classmethod
     def of(cls, manifest: ShardManifest) -> "Shard":
-        attempts = attempts_of(manifest)
+        figures = figures_of(manifest)
         return cls.model_validate(
             {
                 "rows": manifest.rows_in,
@@ -62,11 +62,11 @@ class Shard(Lenient):
                 "tokens": manifest.tokens,
                 "created_at": manifest.created_at,
                 "seconds": manifest.seconds.get("total"),
-                "attempts": tuple(attempt.attempt for attempt in attempts),
-                "starts": sum(attempt.begins_a_start for attempt in attempts),
-                "accelerator": accelerator_of(Hardware.model_validate(manifest.hardware)),
-                "region": next((a.region for a in reversed(attempts) if a.region), None),
-                "price_per_hour": next((a.price_per_hour for a in reversed(attempts) if a.price_per_hour), None),
+                "attempts": tuple(attempt.attempt for attempt in manifest.attempts),
+                "starts": figures.starts,
+                "accelerator": figures.machine,
+                "region": figures.region,
+                "price_per_hour": figures.price_per_hour,
             }
         )
 
@@ -90,24 +90,3 @@ class Strides(BaseModel):
             created_at=manifest.created_at,
             rows=tuple(entry.rows for entry in manifest.strides),
         )
-
-
-def attempts_of(manifest: ShardManifest) -> list[Attempt]:
-    """Those that can be read."""
-    found = []
-    for value in manifest.attempts:
-        try:
-            found.append(Attempt.model_validate(value))
-        except ValidationError:
-            continue
-    return found
-
-
-def accelerator_of(hardware: Hardware | None) -> str | None:
-    """`NVIDIA L4`, the same with its count before it, or `CPU, 8 cores`; None before the worker has looked."""
-    if hardware is None:
-        return None
-    if hardware.gpus:
-        name = hardware.gpus[0]
-        return name if len(hardware.gpus) == 1 else f"{len(hardware.gpus)}× {name}"
-    return f"CPU, {hardware.cores} cores" if hardware.cores else "CPU"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from embed_assets.estimate.costs import JobCost
-from embed_assets.monitor.facts import RunKey, Shard, accelerator_of
+from embed_assets.monitor.facts import RunKey, Shard
 from embed_assets.monitor.models import Partition, Worker
 from embed_assets.monitor.rates import Rate, Rates
 from embed_assets.monitor.scan import Found, Run
@@ -72,7 +72,7 @@ def stragglers(found: Found, rates: Rates, now: float) -> set[str]:
             for seen in beats if stride not in run.shards else ():
                 rate = rates.of(seen.beat)
                 if alive(seen, now) and seen.beat.phase == "embedding" and rate:
-                    like = f"{run.key.spec_id} {accelerator_of(seen.beat.hardware)}"
+                    like = f"{run.key.spec_id} {seen.beat.machine}"
                     known.setdefault(like, {})[seen.beat.attempt] = rate.rows
     slow: set[str] = set()
     for group in known.values():
@@ -122,7 +122,7 @@ def _partition(
         phase=last.beat.phase if last else None,
         ending=stopped.ending if stopped else None,
         error=damage.what if damage else reason_of(beats, given_up),
-        accelerator=accelerator_of(last.beat.hardware) if last else None,
+        accelerator=last.beat.machine if last else None,
         region=last.beat.region if last else None,
     )
 
@@ -168,7 +168,7 @@ def _workers(beats: list[Seen], costs: list[JobCost], rates: Rates, slow: set[st
                 attempt=beat.attempt, partition=beat.shard.key, dataset=beat.shard.dataset,
                 state="silent" if seen not in living else "loading" if beat.phase in FINDING else "working",
                 phase=beat.phase, host=beat.host, lane=beat.lane, job=beat.skypilot_job_id, cloud=beat.cloud,
-                region=beat.region, zone=beat.zone, accelerator=accelerator_of(beat.hardware),
+                region=beat.region, zone=beat.zone, accelerator=beat.machine,
                 spot=cost.spot if beat.spot is None and cost else beat.spot,
                 rows=beat.rows, rows_done=beat.rows_done,
                 rows_per_second=rate.rows if rate else None, tokens_per_second=rate.tokens if rate else None,

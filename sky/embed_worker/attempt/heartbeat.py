@@ -8,6 +8,7 @@ from typing import Any
 
 from embed_worker.errors import NotBegun, Preempted, WorkerError, exit_code_of
 from embed_worker.exits import ExitCode
+from embed_worker.lake.attempts import Attempt
 from embed_worker.lake.errors import LakeError, StoreUnavailable
 from embed_worker.lake.heartbeats import Heartbeat
 from embed_worker.lake.job import EmbedJob
@@ -19,14 +20,14 @@ log = logging.getLogger(__name__)
 class Pulse:
     """Writes the attempt's heartbeat. A lake that refuses it does not stop the work."""
 
-    def __init__(self, store: Store, job: EmbedJob, attempt: str, about: dict[str, Any]) -> None:
+    def __init__(self, store: Store, job: EmbedJob, attempt: Attempt) -> None:
         self._store = store
         self._interval = job.heartbeat_seconds
         self._started = self._phase_started = time.monotonic()
         self._beat = Heartbeat(
             pipeline=job.pipeline,
             shard=job.shard,
-            attempt=attempt,
+            **attempt.model_dump(),
             rows=job.input.rows,
             checkpoint_rows=job.checkpoint_rows,
             every_seconds=job.heartbeat_seconds,
@@ -36,7 +37,6 @@ class Pulse:
         self._done = threading.Event()
         self._complained = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self.update(**about)
 
     def __enter__(self) -> "Pulse":
         self._write()

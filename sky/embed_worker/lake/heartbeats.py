@@ -11,9 +11,10 @@ import orjson
 from pydantic import Field, ValidationError
 
 from embed_worker.lake import layout
+from embed_worker.lake.attempts import Attempt, Hardware
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import FORMAT, ShardId
-from embed_worker.lake.lenient import Count, Lenient, Moment, Number, Price, Text
+from embed_worker.lake.lenient import Count, Lenient, Moment, Number, Text
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Listed, Store
 
@@ -21,39 +22,6 @@ FOLDER = "progress"
 GIVEN_UP = "_given-up-"
 """First part of the name of the driver's word; attempts are named by hex digits."""
 MAX_BYTES = 64 * 1024
-PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$"
-
-
-class Attempt(Lenient):
-    """Who makes an attempt, and where; what is not known is None."""
-
-    attempt: str = Field(pattern=PLAIN_NAME)
-    started_at: Moment | None = None
-    lane: Text | None = None
-    """`2 of 4`: which of a node's engines; None where there is one."""
-    host: Text | None = None
-    pid: Count | None = None
-    skypilot_task_id: Text | None = None
-    skypilot_job_id: Text | None = None
-    cloud: Text | None = None
-    region: Text | None = None
-    zone: Text | None = None
-    spot: bool | None = Field(default=None, strict=True)
-    price_per_hour: Price | None = None
-
-    @property
-    def begins_a_start(self) -> bool:
-        """Of a node's several engines only the first counts: they start together."""
-        return self.lane is None or self.lane.startswith("1 of")
-
-
-class Hardware(Lenient):
-    """A machine, as it describes itself."""
-
-    cpu: Text | None = None
-    cores: Count | None = None
-    memory_gb: Number | None = None
-    gpus: list[Text] = Field(default_factory=list)
 
 
 class Heartbeat(Attempt):
@@ -81,6 +49,11 @@ class Heartbeat(Attempt):
     ending: Text | None = None
     """Of a stopped attempt: `preempted`, `failed`, or `bad_job` where no attempt can succeed."""
     error: Text | None = None
+
+    @property
+    def machine(self) -> str | None:
+        """None before the worker has looked."""
+        return self.hardware.machine if self.hardware else None
 
     @property
     def over(self) -> bool:

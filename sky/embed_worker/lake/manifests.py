@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embed_worker.lake import layout
+from embed_worker.lake.attempts import Attempt, Hardware
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
 from embed_worker.lake.layout import FORMAT, Method, ShardId
@@ -177,8 +178,8 @@ class ShardManifest(_Manifest):
     checkpoint_rows: int
     checkpoints: int
     engine: dict[str, str]
-    hardware: dict[str, Any]
-    attempts: list[dict[str, Any]]
+    hardware: Hardware
+    attempts: list[Attempt]
     seconds: dict[str, float]
 
     @model_validator(mode="after")

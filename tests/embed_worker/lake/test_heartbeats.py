@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_worker.lake.heartbeats import Attempt, GivenUp, Hardware, Heartbeat, LastWord, Seen, parse, read_progress
+from embed_worker.lake.attempts import Attempt, Hardware
+from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen, parse, read_progress
 from embed_worker.lake.store import Store
 
 SHARD = {
