@@ -1,14 +1,25 @@
 """The lake as the platform asks it."""
 
+import logging
 import uuid
+from datetime import UTC, datetime
 from functools import cached_property
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from embed_worker.lake import layout
-from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.damage import cure_of
+from embed_worker.lake.errors import BadManifest, StoreUnavailable
+from embed_worker.lake.heartbeats import GivenUp, given_up_file
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, now, read_manifest
 from embed_worker.lake.store import Store, to_json
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Lake:
@@ -26,29 +37,40 @@ class Lake:
 
     def latest_snapshot(self, dataset: str) -> RawManifest | None:
         """The snapshot that `_latest.json` names, or None before the first."""
-        try:
-            latest = read_manifest(self.store, layout.raw_latest(dataset), Latest)
-        except BadManifest as error:
-            raise BadManifest(f"{error}; materialize raw_reviews again") from error
+        latest = self._manifest(layout.raw_latest(dataset), Latest)
         if latest is None:
             return None
-        folder = layout.raw_folder(dataset, latest.snapshot)
-        return read_manifest(self.store, f"{folder}/{layout.MANIFEST}", RawManifest)
+        return self._manifest(f"{layout.raw_folder(dataset, latest.snapshot)}/{layout.MANIFEST}", RawManifest)
 
     def strides(self, dataset: str, partitioning: Partitioning) -> StridesManifest | None:
-        path = f"{layout.strides_folder(dataset, partitioning)}/{layout.MANIFEST}"
-        return read_manifest(self.store, path, StridesManifest)
+        return self._manifest(f"{layout.strides_folder(dataset, partitioning)}/{layout.MANIFEST}", StridesManifest)
 
     def shard(self, shard: ShardId) -> ShardManifest | None:
         """A shard's manifest, or None while it is not committed."""
-        return read_manifest(self.store, shard.manifest_path, ShardManifest)
+        return self._manifest(shard.manifest_path, ShardManifest)
+
+    def _manifest(self, path: str, model: type[M]) -> M | None:
+        """BadManifest names the cure."""
+        try:
+            return read_manifest(self.store, path, model)
+        except BadManifest as error:
+            raise BadManifest(f"{error}; {cure_of(path)}") from error
 
     def write_job(self, job: EmbedJob) -> str:
-        """Puts the job file where the worker finds it; the same job is the same file. Returns its URL."""
-        mine = to_json(job.model_dump(mode="json"))
-        if not self.store.create(job.path, mine) and self.store.read(job.path) != mine:
-            self.store.replace(job.path, mine)  # damaged, or not ours
+        """Puts the job file where the worker finds it; the same job is the same file. Returns its URL.
+
+        One that is there is written again: it may be damaged, and its time is that of the last launch.
+        """
+        self.store.replace(job.path, to_json(job.model_dump(mode="json")))
         return self.store.url(job.path)
+
+    def give_up(self, job: EmbedJob, why: str) -> None:
+        """Leaves word that no further attempt at a shard is made, for `status` and the monitor."""
+        word = GivenUp(shard=job.shard, at=datetime.now(UTC).replace(microsecond=0), error=why)
+        try:
+            self.store.replace(given_up_file(job), to_json(word.model_dump(mode="json", exclude_none=True)))
+        except StoreUnavailable as fault:  # a word is never worth a run
+            log.warning("not noted in the lake that %s is given up: %s", job.shard, fault)
 
     def retire(self, shard: ShardId, judged: ShardManifest | None) -> bool:
         """Takes a damaged shard out of the readers' sight, so that it can be made anew.

@@ -96,15 +96,6 @@ def test_folders_form_no_ring(package: str) -> None:
     assert not left, f"a ring: {left}"
 
 
-<<<<<<< HEAD
-def test_no_test_imports_a_test() -> None:
-    tests = sorted((ROOT / "tests").rglob("*.py"))
-    assert len(tests) > 50
-    for path in tests:
-        found = [m for m in modules(path) if m.startswith("tests.") and not m.startswith("tests.kits")]
-        assert not found, f"{path} imports {found}; what several tests need is in tests/kits"
-
-
 def dependencies(project: Path, *extras: str) -> set[str]:
     """Names of a project's requirements: its core's, and those of some extras."""
     table = tomllib.loads(project.read_text())["project"]
@@ -114,14 +105,6 @@ def dependencies(project: Path, *extras: str) -> set[str]:
 
 def extras(project: Path) -> list[str]:
     return [name for name in tomllib.loads(project.read_text())["project"]["optional-dependencies"] if name != "dev"]
-=======
-def dependencies(project: Path) -> set[str]:
-    listed = tomllib.loads(project.read_text())["project"]["dependencies"]
-    return {
-        "".join(c for c in entry.split("[")[0] if c.isalnum() or c in "-_ ").split("==")[0].rstrip("0123456789 ")
-        for entry in listed
-    }
->>>>>>> testhouse
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the commands print."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,18 +12,23 @@ from embed_assets.estimate.costs import read_costs, total_of
 from embed_assets.graph.factory import compute_resource
 from embed_assets.index.hits import print_hits
 from embed_assets.index.search import find_table, search_table
+from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
-from embed_assets.tell.terminal import CommandError, console
-from embed_assets.upkeep.gc import find_garbage
-from embed_assets.upkeep.status import DatasetStatus, PartitionState, pipeline_status
+from embed_assets.tell.terminal import CommandError, console, printable
+from embed_assets.upkeep.gc import find_garbage, remove
+from embed_assets.upkeep.status import DatasetStatus, pipeline_status
 from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake.damage import Damage
 from embed_worker.lake.store import Store
 
 STYLES = {
-    PartitionState.COMMITTED: "green",
-    PartitionState.RUNNING: "cyan",
-    PartitionState.SILENT: "yellow",
-    PartitionState.WAITING: "dim",
+    State.COMMITTED: "green",
+    State.RUNNING: "cyan",
+    State.RECOVERING: "yellow",
+    State.STALE: "yellow",
+    State.FAILED: "red",
+    State.WAITING: "dim",
+    State.DAMAGED: "bold red",
 }
 
 
@@ -37,29 +42,39 @@ def search(query: str, dataset: str | None, limit: int, pipeline: str | None) ->
 
 
 def status(partitions: bool, as_json: bool) -> None:
+    """Exit code 1 where a manifest is damaged."""
     _, pipelines, lake = deployment()
-    found = [one for pipeline in pipelines for one in pipeline_status(lake, pipeline)]
+    found = [one for pipeline in pipelines for one in pipeline_status(lake.store, pipeline)]
+    damages = sorted({damage for one in found for damage in one.damages})
     if as_json:
-        console.print_json(data=[dataclasses.asdict(one) for one in found])
-        return
-    console.print(Text(f"lake {lake.root}"), soft_wrap=True)
-    for one in found:
-        for line in _told(one):
-            console.print(line, soft_wrap=True)
-    for pipeline in pipelines:
-        if costs := read_costs(lake.store, pipeline.name):
-            console.print(Text(f"cost of {pipeline.name}: {total_of(costs).text()}"))
-    if partitions:
-        _print_partitions(found)
+        console.print_json(data=[dataclasses.asdict(one) for one in found], ensure_ascii=True)
+    else:
+        console.print(Text(printable(f"lake {lake.root}")), soft_wrap=True)
+        for one in found:
+            for line in _told(one):
+                console.print(line, soft_wrap=True)
+        for pipeline in pipelines:
+            if costs := read_costs(lake.store, pipeline.name):
+                console.print(Text(f"cost of {pipeline.name}: {total_of(costs).text()}"))
+        if partitions:
+            _print_partitions(found)
+        _print_damages(damages)
+    if damages:
+        raise typer.Exit(1)
 
 
 def _told(one: DatasetStatus) -> Iterator[Text]:
     """A dataset in lines that may be wrapped or piped: a table of all these figures is wider than a terminal."""
     cut = "" if one.strides_written else ", not cut into strides"
     made = f"snapshot {one.snapshot}, {one.rows:,} rows{cut}" if one.snapshot else "not ingested"
+    if one.snapshot is None and one.damages:
+        made = "which snapshot counts is not known"
     yield Text.assemble((f"{one.pipeline}/{one.dataset}", "bold"), f"  {made}")
-    counts = [(f"{one.counts[state]:,} {state}", STYLES[state]) for state in PartitionState if one.counts[state]]
-    yield Text.assemble(f"  {len(one.partitions):,} partitions: ", Text(", ").join(Text(*count) for count in counts))
+    counts = [(f"{one.counts[state]:,} {state}", STYLES[state]) for state in State if one.counts[state]]
+    if counts:
+        yield Text.assemble(
+            f"  {len(one.partitions):,} partitions: ", Text(", ").join(Text(*count) for count in counts)
+        )
     if one.snapshot is None:
         return
     yield Text(
@@ -71,22 +86,27 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
 def _print_partitions(found: list[DatasetStatus]) -> None:
     for one in found:
         for key, state in one.partitions.items():
-            console.print(Text(f"{state:<10}", style=STYLES[state]), Text(key))
+            reason = printable(" ".join(one.reasons.get(key, "").split()))
+            console.print(Text.assemble((f"{state:<10} ", STYLES[state]), key, (f"  {reason}", "dim")), soft_wrap=True)
+
+
+def _print_damages(damages: Iterable[Damage]) -> None:
+    for damage in damages:
+        console.print("[red]damaged[/]", Text(printable(f"{damage.where}: {damage.what}")), soft_wrap=True)
 
 
 def verify(root: str | None, as_json: bool) -> None:
     store = Store(root) if root is not None else deployment()[2].store
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=as_json) as progress:
         task = progress.add_task("listing")
-        report = verify_lake(store, lambda place: progress.update(task, description=Text(place).plain))
+        report = verify_lake(store, lambda place: progress.update(task, description=printable(place)))
     if not (report.snapshots or report.shards or report.damages):
         raise CommandError(f"nothing is committed in {store.root}; is this the lake you meant?")
     if as_json:
-        console.print_json(data=dataclasses.asdict(report))
+        console.print_json(data=dataclasses.asdict(report), ensure_ascii=True)
     else:
-        for damage in report.damages:
-            console.print("[red]damaged[/]", Text(f"{damage.where}: {damage.what}"), soft_wrap=True)
+        _print_damages(report.damages)
         console.print(
             f"{report.snapshots} snapshots, {report.partitionings} partitionings, {report.shards} shards "
             f"({report.unfinished} unfinished), {report.rows:,} rows, {report.vectors:,} vectors, "
@@ -99,16 +119,15 @@ def verify(root: str | None, as_json: bool) -> None:
 
 def gc(yes: bool) -> None:
     store = deployment()[2].store
-    garbage = []
-    for item in find_garbage(store):  # each is removed as soon as it is found needless
-        garbage.append(item)
-        line = Text.assemble(f"{item.bytes / 1e6:>10,.1f} MB  {item.path} ", (f"({item.why})", "dim"))
-        console.print(line, soft_wrap=True)
-        if yes:
-            store.delete(item.path)
+    garbage = find_garbage(store)
+    for item in garbage:
+        line = f"{item.bytes / 1e6:>10,.1f} MB  {printable(item.path)} "
+        console.print(Text.assemble(line, (f"({item.why})", "dim")), soft_wrap=True)
+    if yes:
+        remove(store, garbage)
     total = sum(item.bytes for item in garbage) / 1e6
     if not garbage:
-        console.print("nothing to remove")
+        console.print(Text(f"nothing to remove in {printable(store.root)}"), soft_wrap=True)
     elif yes:
         console.print(f"removed {len(garbage)} places, {total:,.1f} MB")
     else:

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from embed_assets.spec import EmbeddingPipeline
-from embed_assets.tell.terminal import CommandError, errors
+from embed_assets.tell.terminal import CommandError, errors, printable
 from embed_worker.lake.errors import LakeError
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
         except (CommandError, LakeError, ValueError, OSError, RuntimeError) as error:
             message = str(error)
         errors.print("[bold red]error:[/] ", end="")
-        errors.print(message, markup=False, highlight=False, soft_wrap=True)
+        errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2)
 
     return run

@@ -4,7 +4,7 @@ import os
 
 from embed_assets.monitor.access import TOKEN, check_binding
 from embed_assets.settings import Settings
-from embed_assets.tell.terminal import console
+from embed_assets.tell.terminal import console, printable
 from embed_worker.extras import need
 
 
@@ -17,5 +17,6 @@ def monitor(lake: str | None, host: str, port: int, interval: float) -> None:
     root = lake or Settings().lake
     address = f"[{host}]" if ":" in host else host
     console.print(f"http://{address}:{port}", end="", highlight=False)
-    console.print(f"  {root}, read only" + (f"; {TOKEN} is asked for" if token else ""), highlight=False, markup=False)
+    asked = f"; {TOKEN} is asked for" if token else ""
+    console.print(f"  {printable(root)}, read only{asked}", highlight=False, markup=False)
     serve(root, host, port, token, interval)

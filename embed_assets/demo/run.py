@@ -15,9 +15,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from embed_assets.demo.bars import embedding_bars, progress_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
-from embed_assets.demo.watch import progress_bars, watch_embedding
 from embed_assets.graph.common import asset_key
 from embed_assets.graph.factory import (
     EMBEDDING_SHARDS,
@@ -30,9 +30,11 @@ from embed_assets.graph.factory import (
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.hits import print_hits
 from embed_assets.index.search import find_table, search_table
+from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
 from embed_assets.tell.terminal import CommandError, console
+from embed_assets.upkeep.status import pipeline_status
 from embed_worker.extras import need
 from resources.lake import Lake
 from resources.local.process import check_python
@@ -93,10 +95,10 @@ def run_demo() -> None:
 
 
 def _looks_committed(lake: Lake, pipeline: EmbeddingPipeline) -> bool:
-    from embed_assets.upkeep.status import PartitionState, pipeline_status
-
-    statuses = pipeline_status(lake, pipeline)
-    return all(set(status.partitions.values()) == {PartitionState.COMMITTED} for status in statuses)
+    if not lake.store.exists(""):
+        return False
+    statuses = pipeline_status(lake.store, pipeline)
+    return all(set(status.partitions.values()) == {State.COMMITTED} for status in statuses)
 
 
 def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake: Lake) -> dict[str, AssetSummary]:
@@ -124,7 +126,7 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
 
         _bar(progress, RAW_REVIEWS, len(datasets), lambda: run(RAW_REVIEWS, _range(datasets)))
         _bar(progress, STRIDE_PARTITIONS, len(strides), lambda: run(STRIDE_PARTITIONS, _range(strides)))
-        with watch_embedding(progress, lake, pipeline):
+        with embedding_bars(progress, lake, pipeline):
             run(EMBEDDING_SHARDS, _range(strides))
         task = progress.add_task(VECTOR_INDEX, total=len(datasets), note="")
         for name in datasets:

@@ -204,9 +204,11 @@ class Driver:
     def _launch_no_more(self, why: str, figures: str) -> Iterator[Outcome]:
         """What runs goes on; what waits is not launched."""
         self._tell(figures, warning=True)
-        for _, job in self._waiting:
+        why, jobs = f"not launched: {why}", [job for _, job in self._waiting]
+        in_parallel(lambda job: self._lake.give_up(job, why), jobs)
+        for job in jobs:
             self._failed += 1
-            yield Failed(job, f"not launched: {why}", "", self._attempts.get(job.shard.key, 0))
+            yield Failed(job, why, "", self._attempts.get(job.shard.key, 0))
         self._waiting = []
 
     def _poll(self) -> None:
@@ -270,7 +272,9 @@ class Driver:
             self._failed += 1
             if state is JobState.CANCELLED:
                 detail = f"the job was cancelled outside of this run. {detail}".strip()
-            yield Failed(job, detail or "the job failed without saying why", log, attempts)
+            detail = detail or "the job failed without saying why"
+            self._lake.give_up(job, detail)
+            yield Failed(job, detail, log, attempts)
             return
         delay = min(self._compute.poll_seconds * 2**attempts, MAX_BACKOFF)
         self._waiting.append((self._clock() + delay, job))

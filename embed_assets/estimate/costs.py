@@ -3,14 +3,16 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Store, to_json
 from resources.compute import JobStatus
+
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class JobCost(BaseModel):
@@ -25,15 +27,15 @@ class JobCost(BaseModel):
     job: str
     rows: int
     committed: bool
-    usd: float | None
-    on_demand_usd: float | None
+    usd: Dollars | None
+    on_demand_usd: Dollars | None
     reason: str = ""
     spot: bool | None = None
     accelerators: str | None = None
     region: str | None = None
     over: bool = True
     """False: dollars are those up to the time the file was written."""
-    dollars_per_hour: float | None = None
+    dollars_per_hour: Dollars | None = None
     """Of the machine that the job had last."""
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from embed_assets.estimate.figures import Figure, How
+from embed_worker.lake.figures import ShardFigures, figures_of
 from embed_worker.lake.manifests import ShardManifest
 
 CPU = "cpu"
@@ -22,17 +23,16 @@ MEASURED_SPREAD = 0.3
 
 
 def measured(manifests: Iterable[ShardManifest]) -> dict[str, Figure]:
-    """Speed by accelerator of committed shards: computed tokens over engine seconds, slowest to fastest."""
-    rates: dict[str, list[tuple[float, float]]] = {}
+    """Speed by accelerator of committed shards, slowest to fastest."""
+    shards: dict[str, list[ShardFigures]] = {}
     for manifest in manifests:
-        seconds = manifest.seconds.get("engine", 0.0)
-        if seconds > 0 and manifest.tokens > 0:
-            computed = manifest.tokens * (1 - manifest.duplicate_windows / max(manifest.windows, 1))
-            rates.setdefault(accelerator_of(manifest), []).append((computed, seconds))
+        figures = figures_of(manifest)
+        if figures.tokens_per_second is not None:
+            shards.setdefault(accelerator_of(manifest), []).append(figures)
     found = {}
-    for name, pairs in rates.items():
-        mean = sum(tokens for tokens, _ in pairs) / sum(seconds for _, seconds in pairs)
-        each = [tokens / seconds for tokens, seconds in pairs]
+    for name, known in shards.items():
+        each = [figures.tokens_per_second or 0.0 for figures in known]
+        mean = sum(figures.computed_tokens for figures in known) / sum(figures.engine_seconds for figures in known)
         low, high = min(*each, (1 - MEASURED_SPREAD) * mean), max(*each, (1 + MEASURED_SPREAD) * mean)
         found[name] = Figure(low, mean, high, How.MEASURED)
     return found
@@ -40,7 +40,7 @@ def measured(manifests: Iterable[ShardManifest]) -> dict[str, Figure]:
 
 def accelerator_of(manifest: ShardManifest) -> str:
     """The GPU of a shard by SkyPilot's name, as `L4` or `L4:2`; `cpu` without one."""
-    gpus = [str(name) for name in manifest.hardware.get("gpus") or []]
+    gpus = manifest.hardware.gpus
     if not gpus:
         return CPU
     words = re.split(r"[\s-]+", gpus[0])

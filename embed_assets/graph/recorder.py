@@ -11,8 +11,8 @@ from embed_assets.graph.dagster_events import DATA_VERSION, Inputs, PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.tell.metadata import shard_metadata
 from embed_assets.tell.pictures import POINTS
-from embed_assets.tell.summary import tokens_per_second
 from embed_worker.lake import failpoints
+from embed_worker.lake.figures import figures_of
 from embed_worker.lake.job import EmbedJob
 from resources.lake import Lake
 
@@ -43,7 +43,7 @@ class Recorder:
         self._left[shard.dataset] -= 1
         last = not self._left[shard.dataset]
         observed = last and self._digest.observe(shard.dataset)
-        self._rates.append(tokens_per_second(manifest))
+        self._rates.append(figures_of(manifest).tokens_per_second or 0.0)
         self._run.committed(
             shard.key,
             data_version=manifest.data_version,

@@ -84,7 +84,7 @@ def build_api(watch: Watch) -> "FastAPI":
 
 def build_app(watch: Watch, token: str | None) -> Guard:
     """The whole application, as a server takes it."""
-    return Guard(build_api(watch), token)  # type: ignore[arg-type]
+    return Guard(build_api(watch), token)
 
 
 def serve(lake: str, host: str, port: int, token: str | None, interval: float) -> None:
@@ -97,7 +97,7 @@ def serve(lake: str, host: str, port: int, token: str | None, interval: float) -
     try:
         # No access log: it would hold the token of /?token=…
         uvicorn.run(
-            build_app(watch, token),  # type: ignore[arg-type]
+            build_app(watch, token),
             host=host, port=port, access_log=False, log_level="warning", server_header=False, proxy_headers=False,
         )  # fmt: skip
     finally:

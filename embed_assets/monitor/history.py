@@ -45,8 +45,8 @@ def stretches(run: Run, now: float) -> list[Stretch]:
     ]
     for seen in (seen for stride, beats in run.beats.items() if stride not in run.shards for seen in beats):
         beat = seen.beat
-        if beat.at is not None and beat.rows_own and beat.phase_seconds and not beat.over:
-            found.append(Stretch(beat.at - beat.phase_seconds, beat.at, beat.rows_own, beat.tokens_own or 0))
+        if beat.rows_own and beat.phase_seconds and not beat.over:
+            found.append(Stretch(seen.written - beat.phase_seconds, seen.written, beat.rows_own, beat.tokens_own))
     return [one for one in found if one.begin < min(one.end, now)]
 
 

@@ -1,16 +1,17 @@
 """A lake that can only be read: listings and whole small files, each request counted. Any fsspec URL."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import orjson
 
 from embed_worker.extras import told
+from embed_worker.lake import clock
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.secrets import check_address
@@ -21,10 +22,17 @@ STAMPS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "
 
 @dataclass(frozen=True)
 class Version:
-    """What a listing tells of a file: another version has another one."""
+    """What the lake tells of a file without its content: another version has another one."""
 
     bytes: int
     stamp: str
+    written: float | None
+    """By the store's clock, seconds since the epoch; None where it does not say."""
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "Version":
+        stamp = "|".join(str(info.get(key, "")) for key in STAMPS)
+        return cls(int(info.get("size") or 0), stamp, clock.stamp_of(info))
 
 
 class ReadOnlyLake:
@@ -38,7 +46,8 @@ class ReadOnlyLake:
             self._fs, base = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **storage_options})
         except (ImportError, ValueError) as error:
             raise StoreUnavailable(f"the lake cannot be opened: {told(error)}") from None
-        self._one_get = {"max_concurrency": 1} if root.startswith(("s3://", "s3a://")) else {}
+        self._is_s3 = root.startswith(("s3://", "s3a://"))
+        self._one_get = {"max_concurrency": 1} if self._is_s3 else {}
         """s3fs asks for a file's size before it reads, to read it in pieces: twice the requests for small files."""
         self.root = root.rstrip("/")
         self._base = str(base).rstrip("/")
@@ -67,22 +76,48 @@ class ReadOnlyLake:
         for name, info in found.items():
             path = f"{folder}/{str(name).split(f'{self._base}/{folder}/', 1)[-1]}"
             if path.endswith(".json") and not path.rsplit("/", 1)[-1].startswith("."):
-                files[path] = Version(int(info.get("size") or 0), "|".join(str(info.get(key, "")) for key in STAMPS))
+                files[path] = Version.of(info)
         return files
 
-    def read_json(self, path: str) -> Any:
-        """None where there is no such file, or it is not JSON: a file being replaced is read the next time."""
+    def version(self, path: str) -> Version | None:
+        """None where there is no such file."""
         self._count("read")
         try:
-            return orjson.loads(self._fs.cat_file(f"{self._base}/{path}", **self._one_get))
-        except (FileNotFoundError, IsADirectoryError, orjson.JSONDecodeError):
+            return Version.of(self._fs.info(f"{self._base}/{path}"))
+        except FileNotFoundError:
             return None
 
-    def read_all(self, paths: Iterable[str]) -> dict[str, Any]:
-        """Many files at once, without those that are not there."""
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError where there is no such file."""
+        self._count("read")
+        try:
+            data: bytes = self._fs.cat_file(f"{self._base}/{path}", **self._one_get)
+        except IsADirectoryError as error:
+            raise FileNotFoundError(path) from error
+        return data
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """Many small files at once, without those that are gone."""
+
+        def read(path: str) -> bytes | None:
+            try:
+                return self.read(path)
+            except FileNotFoundError:
+                return None
+
         paths = list(paths)
-        found = zip(paths, in_parallel(self.read_json, paths), strict=True)
-        return {path: value for path, value in found if value}
+        found = zip(paths, in_parallel(read, paths), strict=True)
+        return {path: data for path, data in found if data is not None}
+
+    def url(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def clock_offset(self) -> float:
+        """Seconds by which the store's clock is ahead of this machine's; 0 where it does not tell its own."""
+        if not self._is_s3:
+            return 0.0
+        self._count("list")
+        return clock.told_by_s3(self._fs, self._base) - time.time()
 
     def _count(self, kind: str) -> None:
         with self._lock:

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from embed_assets.monitor.models import Partition, Progress, State
+from embed_assets.monitor.models import Partition, Progress
+from embed_assets.monitor.states import State
 from embed_assets.monitor.watch import Watch
 
 
@@ -50,6 +51,8 @@ class _Collector:
         single: dict[str, tuple[str, float | None]] = {
             "embed_stragglers": ("Workers under half the median rate of their like.", p.stragglers),
             "embed_recoveries": ("Starts after the first, over all partitions.", p.recoveries),
+            "embed_failed_attempts": ("Partitions, not committed, whose last attempt failed.", p.failed_attempts),
+            "embed_damaged_files": ("Manifests of snapshots and strides that cannot be read.", len(p.damages)),
             "embed_rows_per_second": ("Rows a second of all workers.", p.rows_per_second),
             "embed_tokens_per_second": ("Tokens a second of all workers.", p.tokens_per_second),
             "embed_eta_seconds": ("Likely seconds to the end.", p.eta_seconds),

@@ -1,21 +1,8 @@
 """What the JSON API answers. Seconds and dollars; null is not known, never 0 for it."""
 
-from enum import StrEnum
-
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class State(StrEnum):
-    """Where a partition is."""
-
-    COMMITTED = "committed"
-    RUNNING = "running"
-    RECOVERING = "recovering"
-    """An attempt has ended before its time; the next is awaited, or is loading its model."""
-    STALE = "stale"
-    """It has begun, nothing is heard of it, and no attempt said that it ended."""
-    FAILED = "failed"
-    WAITING = "waiting"
+from embed_assets.monitor.states import State
 
 
 class _Answer(BaseModel):
@@ -45,7 +32,10 @@ class Partition(_Answer):
     age_seconds: float | None = None
     """Since its last heartbeat."""
     phase: str | None = None
+    ending: str | None = None
+    """Of the last attempt, where it has stopped: `preempted`, `failed` (it may be retried), `bad_job` (it is not)."""
     error: str | None = None
+    """Why the last attempt ended, or no other is made; of a damaged one, what is wrong and what mends it."""
     accelerator: str | None = None
     region: str | None = None
     rejected: int | None = None
@@ -121,6 +111,14 @@ class RunProgress(_Answer):
     counts: dict[State, int]
 
 
+class DamagedFile(_Answer):
+    """A manifest of a snapshot or of strides, or a pointer, that cannot be read."""
+
+    path: str
+    what: str
+    """What is wrong, and what mends it."""
+
+
 class Progress(_Answer):
     """The whole at a glance."""
 
@@ -146,6 +144,9 @@ class Progress(_Answer):
     silent_workers: int = 0
     stragglers: int = 0
     recoveries: int = 0
+    failed_attempts: int = 0
+    """Partitions, not committed, whose last attempt failed: those that have failed, and those that may be retried."""
+    damages: list[DamagedFile] = Field(default_factory=list)
     spend: Spend = Field(default_factory=Spend)
     regions: list[Region] = Field(default_factory=list)
     runs: list[RunProgress] = Field(default_factory=list)

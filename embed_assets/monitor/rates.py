@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from embed_assets.monitor.facts import Beat
+from embed_worker.lake.heartbeats import Heartbeat
 
 WINDOW_SECONDS = 180.0
 MIN_STEPS = 4
@@ -31,9 +31,9 @@ class Rates:
     def __init__(self) -> None:
         self._points: dict[str, deque[_Point]] = {}
 
-    def observe(self, beat: Beat) -> None:
+    def observe(self, beat: Heartbeat) -> None:
         points = self._points.setdefault(beat.attempt, deque())
-        rows, tokens = _own(beat)
+        rows, tokens = beat.rows_own, beat.tokens_own
         if beat.phase == "embedding" and (not points or beat.seconds > points[-1].seconds):
             points.append(_Point(beat.seconds, rows, tokens))
         while len(points) > 2 and points[-1].seconds - points[0].seconds > WINDOW_SECONDS:
@@ -44,7 +44,7 @@ class Rates:
         for gone in self._points.keys() - attempts:
             del self._points[gone]
 
-    def of(self, beat: Beat) -> Rate | None:
+    def of(self, beat: Heartbeat) -> Rate | None:
         """None before the attempt has committed its first checkpoint."""
         points = self._points.get(beat.attempt) or deque()
         steps = len({point.rows for point in points}) - 1
@@ -52,12 +52,6 @@ class Rates:
             first, last = points[0], points[-1]
             span = last.seconds - first.seconds
             return Rate((last.rows - first.rows) / span, (last.tokens - first.tokens) / span)
-        rows, tokens = _own(beat)
+        rows, tokens = beat.rows_own, beat.tokens_own
         span = beat.phase_seconds if beat.phase == "embedding" and beat.phase_seconds else beat.seconds
         return Rate(rows / span, tokens / span) if rows and span else None
-
-
-def _own(beat: Beat) -> tuple[int, int]:
-    if beat.rows_own is None or beat.tokens_own is None:
-        return beat.rows_done, beat.tokens_done  # an older worker
-    return beat.rows_own, beat.tokens_own

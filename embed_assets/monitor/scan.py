@@ -1,51 +1,31 @@
 """Reads a lake again and again at little cost: one listing of the heartbeats, then only what has changed.
 
-A manifest is read once, when a heartbeat says that it is there or a census finds its folder. A census (every
-`CENSUS_SECONDS`) lists the folders, so that partitions without heartbeats are found too.
+A manifest is read once, when a heartbeat says that it is there or a full look finds its folder. A full look (every
+`FULL_SECONDS`) lists all folders, so that partitions without heartbeats are found too.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from embed_assets.monitor.facts import (
-    NAME,
-    Beat,
-    Cost,
-    RunKey,
-    Shard,
-    Strides,
-    beat_of,
-    cost_of,
-    run_of,
-    shard_of,
-    strides_of,
-)
+import orjson
+from pydantic import ValidationError
+
+from embed_assets.estimate.costs import JobCost
+from embed_assets.monitor.facts import SPEC_ID, RunKey, Shard, Strides
 from embed_assets.monitor.lake import ReadOnlyLake, Version
-from embed_worker.lake.layout import MANIFEST, Partitioning, raw_latest, strides_folder
+from embed_assets.monitor.upstream import Upstream
+from embed_worker.lake import damage, heartbeats
+from embed_worker.lake.damage import Damage
+from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen
+from embed_worker.lake.manifests import ShardManifest, read_manifest
+from embed_worker.lake.parallel import in_parallel
 
-CENSUS_SECONDS = 60.0
-MAX_BEAT_BYTES = 64 * 1024
+FULL_SECONDS = 60.0
 RECHECKED = 32
-"""Known manifests that a census looks at again, so that a retired one is missed before long."""
-
-
-@dataclass
-class Seen:
-    """A heartbeat with what its changes show: a clock that is wrong on its machine does no harm."""
-
-    beat: Beat
-    first_seen: float
-    changed: float | None = None
-    """When this process last saw it change."""
-
-    def age(self, now: float) -> float:
-        """Seconds since it was written, as far as that can be known."""
-        if self.changed is not None:
-            return max(0.0, now - self.changed)
-        told = now - self.beat.at if self.beat.at is not None else 0.0
-        return max(0.0, told, now - self.first_seen)
+"""Known manifests that a full look reads again, so that one that was retired or damaged is missed before long."""
 
 
 @dataclass
@@ -57,7 +37,9 @@ class Run:
     current: bool
     """Of the dataset's latest snapshot and its most recent spec."""
     shards: dict[int, Shard] = field(default_factory=dict)
+    damaged: dict[int, Damage] = field(default_factory=dict)
     beats: dict[int, list[Seen]] = field(default_factory=dict)
+    given_up: dict[int, LastWord] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,11 +47,14 @@ class Found:
     """One look at the lake."""
 
     at: float
+    """By the store's clock, as all times here."""
     seconds: float
     runs: list[Run]
-    costs: list[Cost]
-    submitted: frozenset[str]
-    """Partitions that have a job file."""
+    costs: list[JobCost]
+    submitted: Mapping[str, float]
+    """Partition → when its last job file was written."""
+    damages: list[Damage]
+    """Of snapshots and strides; those of shards are in their runs."""
 
 
 class Scanner:
@@ -77,159 +62,170 @@ class Scanner:
 
     def __init__(self, lake: ReadOnlyLake, clock: Callable[[], float] = time.time) -> None:
         self.lake, self._clock = lake, clock
+        self._upstream = Upstream(lake)
+        self._offset = 0.0
         self._versions: dict[str, Version] = {}
         self._seen: dict[str, Seen] = {}
-        self._strides: dict[tuple[str, str], Strides] = {}
-        self._latest: dict[str, str] = {}
-        self._shards: dict[RunKey, dict[int, Shard]] = {}
+        self._words: dict[str, LastWord] = {}
+        self._shards: dict[RunKey, dict[int, Shard | Damage]] = {}
         self._missing: set[tuple[RunKey, int]] = set()
-        """Asked for since the last census and not there."""
-        self._census_at = float("-inf")
+        """Asked for since the last full look and not there."""
+        self._full_at = float("-inf")
         self._cost_versions: dict[str, Version] = {}
-        self._costs: dict[str, Cost] = {}
-        self._submitted: frozenset[str] = frozenset()
+        self._costs: dict[str, JobCost] = {}
+        self._submitted: dict[str, float] = {}
         self._turn = 0
 
     def look(self) -> Found:
-        now = self._clock()
-        begun = time.monotonic()
-        self._read_beats(now)
-        unknown = any((s.beat.run.dataset, s.beat.run.partitioning) not in self._strides for s in self._seen.values())
-        if now - self._census_at >= CENSUS_SECONDS or (unknown and now - self._census_at >= CENSUS_SECONDS / 6):
-            self._census(now)
-        self._read_shards(
-            (s.beat.run, s.beat.stride)
-            for s in self._seen.values()
-            if s.beat.over and (s.beat.run, s.beat.stride) not in self._missing
+        begun, own = time.monotonic(), self._clock()
+        full = own - self._full_at >= FULL_SECONDS
+        if full:
+            self._offset = self.lake.clock_offset()
+        now = own + self._offset
+        self._read_progress(now)
+        unknown = any(not self._upstream.knows(RunKey.of(seen.shard)) for seen in self._seen.values())
+        if full or (unknown and own - self._full_at >= FULL_SECONDS / 6):
+            self._full_at = own
+            self._look_everywhere(now)
+        over = {(RunKey.of(s.shard), s.shard.stride) for s in self._seen.values() if s.beat.over}
+        self._read_shards(over - self._missing)
+        return Found(
+            at=now,
+            seconds=time.monotonic() - begun,
+            runs=self._runs(),
+            costs=list(self._costs.values()),
+            submitted=self._submitted,
+            damages=self._upstream.damages,
         )
-        return Found(now, time.monotonic() - begun, self._runs(), list(self._costs.values()), self._submitted)
 
-    def _read_beats(self, now: float) -> None:
+    def _read_progress(self, now: float) -> None:
         listed = {
-            path: version for path, version in self.lake.find("progress").items() if version.bytes <= MAX_BEAT_BYTES
+            path: version
+            for path, version in self.lake.find(heartbeats.FOLDER).items()
+            if version.bytes <= heartbeats.MAX_BYTES
         }
         for gone in self._versions.keys() - listed.keys():
-            del self._versions[gone]
-            self._seen.pop(gone, None)
+            for known in (self._versions, self._seen, self._words):
+                known.pop(gone, None)
         changed = [path for path, version in listed.items() if self._versions.get(path) != version]
-        for path, value in self.lake.read_all(changed).items():
-            self._versions[path] = listed[path]
-            beat = beat_of(value)
-            if beat is None or path != f"progress/{beat.partition}/{beat.attempt}.json":
-                continue
-            self._missing.discard((beat.run, beat.stride))
-            known = self._seen.get(path)
-            if known is None:
-                self._seen[path] = Seen(beat, now)
-            elif beat != known.beat:
-                known.beat, known.changed = beat, now
+        for path, data in self.lake.read_all(changed).items():
+            # What changes between two looks was written just now, whatever the store's clock says.
+            again, self._versions[path] = path in self._versions, listed[path]
+            told = listed[path].written
+            written = now if again or told is None else min(told, now)
+            found = heartbeats.parse(path, data)
+            if isinstance(found, Heartbeat):
+                self._missing.discard((RunKey.of(found.shard), found.shard.stride))
+                self._seen[path] = Seen(found, written)
+            elif isinstance(found, GivenUp):
+                self._words[path] = LastWord(found, written)
 
-    def _census(self, now: float) -> None:
-        self._census_at = now
+    def _look_everywhere(self, now: float) -> None:
         self._missing.clear()
-        self._submitted = frozenset(path.split("/")[1] for path in self.lake.find("jobs"))
+        self._submitted = {}
+        for path, version in self.lake.find("jobs").items():
+            partition = path.split("/")[1]
+            self._submitted[partition] = max(version.written or 0.0, self._submitted.get(partition, 0.0))
         self._read_costs()
-        datasets = [name for name in self.lake.list("stride_partitions") if run_of(name, "x", "0-stride-00001")]
-        for dataset in datasets:
-            latest = self.lake.read_json(raw_latest(dataset))
-            if isinstance(latest, dict):
-                self._latest[dataset] = str(latest.get("snapshot"))
-            self._read_strides(dataset)
-        wanted: list[tuple[RunKey, int]] = []
+        self._upstream.look()
         busy = {
-            (s.beat.run, s.beat.stride) for s in self._seen.values() if not s.beat.over and s.age(now) < CENSUS_SECONDS
+            (RunKey.of(s.shard), s.shard.stride)
+            for s in self._seen.values()
+            if not s.beat.over and s.age(now) < FULL_SECONDS
         }
-        for dataset in datasets:
-            for spec_id in filter(NAME.fullmatch, self.lake.list(f"embedding_shards/{dataset}")):
-                for partitioning in self._wanted(dataset):
-                    key = RunKey(dataset, spec_id, partitioning)
+        beating = {(s.shard.dataset, s.shard.partitioning.name) for s in self._seen.values()}
+        wanted: set[tuple[RunKey, int]] = set()
+        for dataset, partitionings in self._upstream.wanted(beating).items():
+            for spec_id in filter(SPEC_ID.fullmatch, self.lake.list(f"embedding_shards/{dataset}")):
+                for key in (RunKey(dataset, spec_id, partitioning) for partitioning in partitionings):
                     there = {int(name) for name in self.lake.list(key.folder) if name.isdigit()}
                     known = self._shards.setdefault(key, {})
                     for gone in known.keys() - there:
                         del known[gone]
-                    wanted += [(key, stride) for stride in there - known.keys() if (key, stride) not in busy]
+                    wanted |= {(key, stride) for stride in there - known.keys()} - busy
         self._read_shards(wanted)
         self._check_again()
 
-    def _wanted(self, dataset: str) -> list[str]:
-        """Partitionings of the latest snapshot, and those that a heartbeat is of."""
-        beating = {s.beat.run.partitioning for s in self._seen.values() if s.beat.run.dataset == dataset}
-        latest = self._latest.get(dataset)
-        return sorted(p for d, p in self._strides if d == dataset and (p in beating or p.split("-")[0] == latest))
-
-    def _read_strides(self, dataset: str) -> None:
-        for name in self.lake.list(f"stride_partitions/{dataset}"):
-            try:
-                partitioning = Partitioning.parse(name)
-            except ValueError:
-                continue
-            if (dataset, name) in self._strides:
-                continue
-            value = self.lake.read_json(f"{strides_folder(dataset, partitioning)}/{MANIFEST}")
-            if strides := strides_of(dataset, name, value):
-                self._strides[dataset, name] = strides
-
     def _read_costs(self) -> None:
         listed = self.lake.find("costs")
+        for gone in self._cost_versions.keys() - listed.keys():
+            del self._cost_versions[gone]
+            self._costs.pop(gone, None)
         changed = [path for path, version in listed.items() if self._cost_versions.get(path) != version]
-        for path, value in self.lake.read_all(changed).items():
+        for path, data in self.lake.read_all(changed).items():
             self._cost_versions[path] = listed[path]
-            if cost := cost_of(value):
-                self._costs[path] = cost
+            try:
+                self._costs[path] = JobCost.model_validate(orjson.loads(data))
+            except (orjson.JSONDecodeError, ValidationError):
+                continue
 
     def _read_shards(self, places: Iterable[tuple[RunKey, int]]) -> None:
-        asked = {p for p in places if p[1] not in self._shards.setdefault(p[0], {})}
-        paths = {f"{key.folder}/{stride:05d}/{MANIFEST}": (key, stride) for key, stride in asked}
-        found = self.lake.read_all(paths)
-        for path, (key, stride) in paths.items():
-            if shard := shard_of(found.get(path)):
-                self._shards[key][stride] = shard
-            else:
-                self._missing.add((key, stride))
+        """Those that are not known."""
+        self._read([place for place in places if place[1] not in self._shards.setdefault(place[0], {})])
 
     def _check_again(self) -> None:
-        """A few manifests in turn, and those of partitions on which an attempt works that has no part in them."""
+        """A few manifests in turn, the damaged ones, and those at which an attempt works that has no part in them."""
         known = [(key, stride) for key, shards in self._shards.items() for stride in shards]
         again = set(islice([*known, *known], self._turn, self._turn + RECHECKED))
         self._turn = (self._turn + RECHECKED) % max(1, len(known))
+        again |= {(key, stride) for key, stride in known if isinstance(self._shards[key][stride], Damage)}
         for seen in self._seen.values():
-            shard = self._shards.get(seen.beat.run, {}).get(seen.beat.stride)
-            if shard and not seen.beat.over and seen.beat.attempt not in shard.attempts:
-                again.add((seen.beat.run, seen.beat.stride))
-        paths = {f"{key.folder}/{stride:05d}/{MANIFEST}": (key, stride) for key, stride in again}
-        found = self.lake.read_all(paths)
-        for path, (key, stride) in paths.items():
-            if path not in found:
-                del self._shards[key][stride]
+            shard = self._shards.get(RunKey.of(seen.shard), {}).get(seen.shard.stride)
+            if isinstance(shard, Shard) and not seen.beat.over and seen.beat.attempt not in shard.attempts:
+                again.add((RunKey.of(seen.shard), seen.shard.stride))
+        self._read(sorted(again))
+
+    def _read(self, places: list[tuple[RunKey, int]]) -> None:
+        for (key, stride), shard in zip(places, in_parallel(self._shard, places), strict=True):
+            if shard is not None:
+                self._shards[key][stride] = shard
+            else:
+                self._shards[key].pop(stride, None)
+                self._missing.add((key, stride))
+
+    def _shard(self, place: tuple[RunKey, int]) -> Shard | Damage | None:
+        path = place[0].shard(place[1]).manifest_path
+        try:
+            manifest = read_manifest(self.lake, path, ShardManifest)
+        except BadManifest as error:
+            return damage.of_manifest(self.lake, path, error)
+        return Shard.of(manifest) if manifest is not None else None
 
     def _runs(self) -> list[Run]:
         runs: dict[RunKey, Run] = {}
         recent: dict[RunKey, float] = {}
 
         def note(key: RunKey, at: float) -> Run | None:
-            strides = self._strides.get((key.dataset, key.partitioning))
+            strides = self._upstream.strides(key)
             if strides is None:
                 return None
             recent[key] = max(at, recent.get(key, 0.0))
             return runs.setdefault(key, Run(key, strides, False))
 
         for key, shards in self._shards.items():
-            run = note(key, max((s.created or 0.0 for s in shards.values()), default=0.0))
-            if run:
-                run.shards = {n: s for n, s in shards.items() if n < len(run.strides.rows)}
+            times = (s.created or 0.0 for s in shards.values() if isinstance(s, Shard))
+            run = note(key, max(times, default=0.0))
+            for stride, shard in shards.items():
+                if run and stride < len(run.strides.rows):
+                    if isinstance(shard, Shard):
+                        run.shards[stride] = shard
+                    else:
+                        run.damaged[stride] = shard
         for seen in self._seen.values():
-            run = note(seen.beat.run, seen.beat.at or 0.0)
-            if run and seen.beat.stride < len(run.strides.rows):
-                run.beats.setdefault(seen.beat.stride, []).append(seen)
-        for dataset in {d for d, _ in self._strides}:
-            snapshot = self._latest.get(dataset)
-            mine = [k for k in runs if k.dataset == dataset and k.partitioning.split("-")[0] == snapshot]
+            run = note(RunKey.of(seen.shard), seen.written)
+            if run and seen.shard.stride < len(run.strides.rows):
+                run.beats.setdefault(seen.shard.stride, []).append(seen)
+        for last in self._words.values():
+            run = note(RunKey.of(last.shard), last.written)
+            if run:
+                known = run.given_up.get(last.shard.stride)
+                if known is None or known.written < last.written:
+                    run.given_up[last.shard.stride] = last
+        for dataset, newest in self._upstream.newest():
+            mine = [k for k in runs if k.dataset == dataset and self._upstream.is_latest(k)]
             if mine:
                 runs[max(mine, key=lambda k: (recent[k], k))].current = True
-                continue
-            cuts = [s for (d, p), s in self._strides.items() if d == dataset and p.split("-")[0] == snapshot]
-            if cuts:
-                newest = max(cuts, key=lambda s: s.created)
+            elif newest is not None:
                 key = RunKey(dataset, "none-yet", newest.partitioning)
                 runs[key] = Run(key, newest, True)
         return [runs[key] for key in sorted(runs)]

@@ -3,11 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from embed_assets.estimate.costs import JobCost
 from embed_assets.monitor.eta import eta, spread_of
-from embed_assets.monitor.facts import Cost
-from embed_assets.monitor.models import Partition, Progress, Region, RunProgress, Spend, State, Worker
+from embed_assets.monitor.models import DamagedFile, Partition, Progress, Region, RunProgress, Spend, Worker
 from embed_assets.monitor.scan import Found, Run
-from embed_assets.monitor.state import View, run_name
+from embed_assets.monitor.states import State
+from embed_assets.monitor.view import View, run_name
 
 NOWHERE = "unknown"
 
@@ -39,6 +40,8 @@ def progress_of(found: Found, view: View, speeds: Sequence[float], **about: obje
         silent_workers=len(workers) - len(living),
         stragglers=sum(w.straggler for w in living),
         recoveries=sum(p.recoveries for p in partitions),
+        failed_attempts=sum(p.ending in ("failed", "bad_job") or p.state is State.FAILED for p in partitions),
+        damages=[DamagedFile(path=damage.where, what=damage.what) for damage in found.damages],
         spend=spend_of(partitions, living, _costs(found, runs)),
         regions=regions_of(partitions, workers),
         runs=[_run(run, view.partitions[run.key]) for run in found.runs],
@@ -51,7 +54,7 @@ def counts_of(partitions: Sequence[Partition]) -> dict[State, int]:
     return {state: counted[state] for state in State}
 
 
-def spend_of(partitions: Sequence[Partition], living: Sequence[Worker], costs: Sequence[Cost]) -> Spend:
+def spend_of(partitions: Sequence[Partition], living: Sequence[Worker], costs: Sequence[JobCost]) -> Spend:
     """What is unknown is counted beside the sum. Nothing is projected from a part."""
     begun = [p for p in partitions if p.attempts]
     known = [p for p in begun if p.cost_usd is not None]
@@ -90,7 +93,7 @@ def regions_of(partitions: Sequence[Partition], workers: Sequence[Worker]) -> li
     return sorted(regions, key=lambda r: (-r.workers, -r.committed, r.region))
 
 
-def _costs(found: Found, runs: Sequence[Run]) -> list[Cost]:
+def _costs(found: Found, runs: Sequence[Run]) -> list[JobCost]:
     wanted = {(run.key.dataset, run.key.spec_id) for run in runs}
     return [cost for cost in found.costs if (cost.dataset, cost.spec_id) in wanted]
 

@@ -16,8 +16,9 @@ from embed_assets.monitor.models import History as HistoryAnswer
 from embed_assets.monitor.models import Partition, Partitions, Progress, Sample, Worker, Workers
 from embed_assets.monitor.rates import Rates
 from embed_assets.monitor.scan import Found, Scanner
-from embed_assets.monitor.state import View, alive, run_name, view_of
+from embed_assets.monitor.states import alive
 from embed_assets.monitor.totals import progress_of
+from embed_assets.monitor.view import View, run_name, view_of
 
 log = logging.getLogger(__name__)
 

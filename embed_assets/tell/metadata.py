@@ -8,7 +8,7 @@ import dagster as dg
 from embed_assets.drive.events import Committed
 from embed_assets.tell.lineage import shard_lineage, shard_schema
 from embed_assets.tell.summary import shard_summary
-from embed_worker.attempt.starts import begins_a_start
+from embed_worker.lake.figures import ShardFigures, figures_of
 from embed_worker.lake.manifests import ShardManifest
 from resources.facts import JobFacts
 from resources.lake import Lake
@@ -26,7 +26,7 @@ def shard_metadata(
 
     `rates`: tokens a second of the run's partitions so far, this one last.
     """
-    manifest, shard = outcome.manifest, outcome.job.shard
+    manifest, shard, figures = outcome.manifest, outcome.job.shard, figures_of(outcome.manifest)
     facts = outcome.status.facts if outcome.status else JobFacts()
     links = {"job": facts.dashboard or "", "page": monitor_url or "", "files": lake.url(shard.folder)}
     metadata: dict[str, Any] = {
@@ -44,14 +44,14 @@ def shard_metadata(
         "windows": manifest.windows,
         "windows_not_computed_twice": manifest.duplicate_windows,
         "tokens": manifest.tokens,
-        **_rates(manifest),
+        **_rates(figures),
         "dimension": manifest.dimension,
         "dtype": manifest.dtype,
         "seconds": manifest.seconds,
-        "attempts": sum(map(begins_a_start, manifest.attempts)),
-        "attempt_list": manifest.attempts,
+        "starts": figures.starts,
+        "attempts": [attempt.note() for attempt in manifest.attempts],
         "checkpoints": manifest.checkpoints,
-        "hardware": manifest.hardware,
+        "hardware": manifest.hardware.note(),
         "engine": manifest.engine,
         "model": manifest.spec.model,
         "spec_id": shard.spec_id,
@@ -66,19 +66,14 @@ def shard_metadata(
         metadata["jobs_in_this_run"] = outcome.attempts
         metadata["seconds_submit_to_commit"] = round(outcome.elapsed, 2)
         metadata |= _job_facts(facts) | _cost_rates(manifest, facts)
-    if task_id := next((a["skypilot_task_id"] for a in reversed(manifest.attempts) if "skypilot_task_id" in a), None):
+    if task_id := next((a.skypilot_task_id for a in reversed(manifest.attempts) if a.skypilot_task_id), None):
         metadata["job_task_id"] = task_id
     return metadata
 
 
-def _rates(manifest: ShardManifest) -> dict[str, float]:
-    seconds = manifest.seconds.get("engine", 0.0)
-    if seconds <= 0:
-        return {}
-    return {
-        "rows_per_second": round(manifest.rows_embedded / seconds, 2),
-        "tokens_per_second": round(manifest.tokens / seconds, 1),
-    }
+def _rates(figures: ShardFigures) -> dict[str, float]:
+    rates = {"rows_per_second": figures.rows_per_second, "tokens_per_second": figures.tokens_per_second}
+    return {name: round(rate, 2) for name, rate in rates.items() if rate is not None}
 
 
 def _cost_rates(manifest: ShardManifest, facts: JobFacts) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from embed_assets.estimate.sample import Sample, sample_snapshot
 from embed_assets.tell.pictures import histogram, image, log_bins, sparkline
+from embed_worker.lake.figures import figures_of
 from embed_worker.lake.manifests import RawManifest, ShardManifest
 from embed_worker.lake.store import Store
 from resources.facts import JobFacts
@@ -14,25 +15,19 @@ from resources.facts import JobFacts
 LENGTHS_SAMPLE = 20_000
 
 
-def tokens_per_second(manifest: ShardManifest) -> float:
-    """0 where nothing was embedded."""
-    seconds = manifest.seconds.get("engine", 0.0)
-    return manifest.tokens / seconds if seconds > 0 else 0.0
-
-
 def shard_summary(manifest: ShardManifest, facts: JobFacts, links: Mapping[str, str], rates: Sequence[float]) -> str:
     """`facts`: of the job; `links`: name → address; `rates`: tokens a second of the run's partitions, this one last."""
-    machine = ", ".join(str(gpu) for gpu in manifest.hardware.get("gpus") or []) or manifest.hardware.get("cpu", "")
-    attempts = f"{len(manifest.attempts)}"
+    figures = figures_of(manifest)
+    starts = f"{figures.starts}"
     if recoveries := facts.recoveries:
-        attempts += f" ({recoveries} recoveries)"
+        starts += f" ({recoveries} recoveries)"
     rows = {
         "rows": f"{manifest.rows_embedded:,} embedded, {manifest.rows_rejected:,} rejected",
         "vectors": f"{manifest.windows:,} × {manifest.dimension or 0} {manifest.dtype}",
         "tokens": f"{manifest.tokens:,}",
-        "speed": f"{tokens_per_second(manifest):,.0f} tokens/s",
-        "machine": " · ".join(str(part) for part in (machine, facts.infra, _market(facts)) if part),
-        "attempts": attempts,
+        "speed": f"{figures.tokens_per_second or 0:,.0f} tokens/s, {figures.rows_per_second or 0:,.0f} rows/s",
+        "machine": " · ".join(part for part in (figures.machine, facts.infra, _market(facts)) if part),
+        "starts": starts,
     }
     if facts.priced:
         rows["cost"] = _cost(facts)

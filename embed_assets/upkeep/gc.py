@@ -1,22 +1,26 @@
 """What of a lake nobody needs any more: old snapshots, leftovers of finished or dead attempts."""
 
-import time
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from embed_worker.lake import census, layout
+from embed_assets.upkeep.leases import Leases
+from embed_worker.lake import layout
+from embed_worker.lake.census import shard_at
+from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
 from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
-from embed_worker.lake.store import Store
+from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.store import Listed, Store
 
-LIVE_SECONDS = 15 * 60.0
-"""A job that was heard of within this time still needs its snapshot and its checkpoints."""
 SCRATCH_SECONDS = 24 * 3600.0
 """What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
-OVER = "its partition is committed, its snapshot old, or its dataset gone"
+ASSETS = ("raw_reviews", "stride_partitions", "embedding_shards")
+
+Manifest = type[RawManifest] | type[StridesManifest] | type[ShardManifest]
 
 
 @dataclass(frozen=True)
@@ -28,161 +32,237 @@ class Garbage:
     bytes: int
 
 
-def find_garbage(store: Store) -> Iterator[Garbage]:
-    """Nothing that a manifest of a latest snapshot lists, and nothing that a live job reads or writes."""
-    found = []
-    for item in _needless(store):
-        found.append(item.path)
-        yield item
-    for item in _temporaries(store):
-        if not any(item.path == path or item.path.startswith(f"{path}/") for path in found):
-            yield item
+def find_garbage(store: Store) -> list[Garbage]:
+    """Nothing that a manifest of a latest snapshot lists, and nothing that a live or awaited job reads or writes.
+
+    Raises StoreUnavailable where there is no such bucket or folder.
+    """
+    return _Search(store).garbage()
 
 
-def _needless(store: Store) -> Iterator[Garbage]:
-    needs = _Needs(store)
-    yield from _snapshots(store, needs)
-    yield from _strides(store, needs)
-    yield from _shards(store, needs)
-    for path, state in needs.beats:
-        key = _attempt_of(state)
-        if needs.over(*key) and census.age_seconds(state) >= LIVE_SECONDS:  # a failed one is what the monitor knows
-            yield _folder(store, path, f"heartbeat: {OVER}")
-    for path, job in _job_files(store):
-        if needs.over(job.shard.spec_id, job.shard.partitioning.name, job.shard.key):
-            yield _folder(store, path, f"job file: {OVER}")
-    if store.is_local:
-        for scratch in Path(store.path(".tmp")).glob("*"):
-            if _age(store, f".tmp/{scratch.name}") > SCRATCH_SECONDS:
-                yield _folder(store, f".tmp/{scratch.name}", "scratch of a process that died")
+def remove(store: Store, garbage: Iterable[Garbage]) -> None:
+    in_parallel(lambda item: store.delete(item.path), list(garbage))
 
 
-class _Needs:
-    """What of a lake is live, latest or committed."""
+class _Folder:
+    """A folder that one manifest commits, as the listing shows it."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.files = path, list[Listed]()
+
+    @property
+    def committed(self) -> bool:
+        return any(file.path == f"{self.path}/{MANIFEST}" for file in self.files)
+
+    @property
+    def written(self) -> float:
+        return max(file.written for file in self.files)
+
+    def garbage(self, why: str) -> Garbage:
+        return Garbage(self.path, why, sum(file.bytes for file in self.files))
+
+    def part(self, name: str) -> "_Folder":
+        """A folder or file in it."""
+        found = _Folder(f"{self.path}/{name}")
+        found.files = [f for f in self.files if f.path == found.path or f.path.startswith(f"{found.path}/")]
+        return found
+
+
+class _Search:
+    """One listing of the lake, then what its pointers, manifests, jobs and heartbeats say."""
 
     def __init__(self, store: Store) -> None:
-        self.beats = list(census.heartbeats(store))
-        self.live: set[tuple[str, str]] = set()
-        """(partitioning name, partition) of attempts that were heard of."""
-        self.committed: set[tuple[str, str, str]] = set()
-        """(spec id, partitioning name, partition); whole once `_shards` has been through."""
-        for _, state in self.beats:
-            if census.age_seconds(state) < LIVE_SECONDS and state.get("phase") not in ("committed", "stopped"):
-                self.live.add(_attempt_of(state)[1:])
-        self.latest = {dataset: _latest(store, dataset) for dataset in census.datasets(store, "raw_reviews")}
-        self._kept = {name.split("-", 1)[0] for name, _ in self.live}
-        for dataset in self.latest:
-            for snapshot in census.snapshots(store, dataset):
-                folder = layout.raw_folder(dataset, snapshot)
-                if not store.exists(f"{folder}/{layout.MANIFEST}") and store.idle_seconds(folder) <= SCRATCH_SECONDS:
-                    self._kept.add(snapshot)  # an ingest may be writing it
+        self._store, self._now = store, now_by_writing(store)
+        self._files = _listed(store)
+        self._raw = self._folders("raw_reviews", 3)
+        self._cuts = self._folders("stride_partitions", 3)
+        self._shards = self._folders("embedding_shards", 5)
+        self._committed = {shard for path, shard in _shards(self._shards) if self._shards[path].committed}
+        self._leases = Leases(store, self._now, self._committed)  # after the listing: who began since is in it
+        names = sorted({file.path.split("/")[1] for file in self._files["raw_reviews"]})
+        self._latest = dict(zip(names, in_parallel(self._pointer, names), strict=True))
+        """Dataset → its latest snapshot; None where that is not known."""
+        self._in_the_making = {
+            path.split("/")[2].split("-")[0]
+            for path, folder in [*self._raw.items(), *self._cuts.items()]
+            if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
+        }
+        """Snapshots that may be being written, or cut."""
 
-    def old(self, dataset: str, snapshot: str) -> bool:
+    def garbage(self) -> list[Garbage]:
+        found = [*self._snapshots(), *self._of_shards(), *self._notes(), *self._rest()]
+        folders = {item.path for item in found}
+        if self._store.is_local:
+            found += [item for item in self._temporaries() if not folders & set(_parents(item.path))]
+        return found
+
+    # -- rules -----------------------------------------------------------------------------------
+
+    def _old(self, dataset: str, snapshot: str) -> bool:
         """Without a pointer nobody can say what is old."""
-        latest = self.latest.get(dataset)
-        return latest is not None and snapshot != latest and snapshot not in self._kept
+        latest = self._latest.get(dataset)
+        kept = self._leases.snapshots | self._in_the_making
+        return latest is not None and snapshot != latest and snapshot not in kept
 
-    def over(self, spec_id: str, partitioning: str, partition: str) -> bool:
-        """Whether nothing will come of a job any more. One that waits for a machine has no heartbeat."""
-        dataset, snapshot = partition.rpartition("-")[0], partitioning.split("-", 1)[0]
-        committed = (spec_id, partitioning, partition) in self.committed
-        return committed or dataset not in self.latest or self.old(dataset, snapshot)
-
-
-def _snapshots(store: Store, needs: _Needs) -> Iterator[Garbage]:
-    for dataset, latest in needs.latest.items():
-        for snapshot in census.snapshots(store, dataset):
-            folder = layout.raw_folder(dataset, snapshot)
-            if needs.old(dataset, snapshot):
-                yield _folder(store, folder, f"snapshot is not the latest ({latest})")
-            elif latest is not None:
-                yield from _unlisted(store, folder, RawManifest)
-
-
-def _strides(store: Store, needs: _Needs) -> Iterator[Garbage]:
-    for dataset in census.datasets(store, "stride_partitions"):
-        for partitioning in census.partitionings(store, dataset):
-            folder = layout.strides_folder(dataset, partitioning)
-            if needs.old(dataset, partitioning.snapshot):
-                yield _folder(store, folder, "strides of an old snapshot")
+    def _snapshots(self) -> Iterator[Garbage]:
+        whole: list[tuple[_Folder, Manifest]] = []
+        for path, folder in self._raw.items():
+            _, dataset, snapshot = path.split("/")
+            if self._old(dataset, snapshot):
+                yield folder.garbage(f"snapshot is not the latest ({self._latest[dataset]})")
+            elif self._latest[dataset] is not None:
+                whole.append((folder, RawManifest))
+        for path, folder in self._cuts.items():
+            _, dataset, name = path.split("/")
+            if (partitioning := _parsed(name)) is None:
+                continue
+            if self._old(dataset, partitioning.snapshot):
+                yield folder.garbage("strides of an old snapshot")
             else:
-                yield from _unlisted(store, folder, StridesManifest)
+                whole.append((folder, StridesManifest))
+        yield from self._unlisted(whole)
 
-
-def _shards(store: Store, needs: _Needs) -> Iterator[Garbage]:
-    for place in census.shards(store):
-        committed = store.exists(f"{place.folder}/{layout.MANIFEST}")
-        if committed:
-            needs.committed.add((place.spec_id, place.partitioning.name, place.key))
-        if (place.partitioning.name, place.key) in needs.live:
-            continue
-        if needs.old(place.dataset, place.partitioning.snapshot):
-            yield _folder(store, place.folder, "shard of an old snapshot")
-        elif committed:
-            for name in store.list(place.folder):
-                if name == "checkpoints" or name.startswith(layout.RETIRED):
-                    yield _folder(store, f"{place.folder}/{name}", "left over: the partition is committed")
-            yield from _unlisted(store, place.folder, ShardManifest)
-
-
-def _job_files(store: Store) -> Iterator[tuple[str, EmbedJob]]:
-    """(path, job) of every job file that can be read."""
-    for partition in store.list("jobs"):
-        for name in store.list(f"jobs/{partition}"):
-            if layout.is_temporary(name):
+    def _of_shards(self) -> Iterator[Garbage]:
+        whole: list[tuple[_Folder, Manifest]] = []
+        for path, shard in _shards(self._shards):
+            folder = self._shards[path]
+            if shard in self._leases.live:
                 continue
-            path = f"jobs/{partition}/{name}"
+            if self._old(shard.dataset, shard.snapshot):
+                yield folder.garbage("shard of an old snapshot")
+            elif folder.committed:
+                names = sorted({file.path.removeprefix(f"{path}/").split("/")[0] for file in folder.files})
+                for name in names:
+                    if name == "checkpoints" or name.startswith(layout.RETIRED):
+                        yield folder.part(name).garbage("left over: the partition is committed")
+                whole.append((folder, ShardManifest))
+        yield from self._unlisted(whole)
+
+    def _unlisted(self, folders: list[tuple[_Folder, Manifest]]) -> Iterator[Garbage]:
+        """Parquet files in a committed folder that its manifest does not list: an attempt that died wrote them."""
+
+        def ask(folder: tuple[_Folder, Manifest]) -> list[Garbage]:
+            path, files = folder[0].path, folder[0].files
+            inside = f"{path}/checkpoints/"
+            candidates = [f for f in files if f.path.endswith(".parquet") and not f.path.startswith(inside)]
+            if not candidates or not folder[0].committed:
+                return []
             try:
-                yield path, EmbedJob.model_validate(store.read_json(path))
-            except (FileNotFoundError, ValueError):
-                continue
+                manifest = read_manifest(self._store, f"{path}/{MANIFEST}", folder[1])
+            except BadManifest:
+                return []  # it condemns nothing
+            listed = {f"{path}/{file.path}" for file in manifest.listed} if manifest else None
+            why = "its manifest does not list it"
+            return [Garbage(f.path, why, f.bytes) for f in candidates if listed is not None and f.path not in listed]
+
+        for found in in_parallel(ask, folders):
+            yield from found
+
+    def _notes(self) -> Iterator[Garbage]:
+        """Heartbeats and job files of which nothing will come any more."""
+        for kind, notes in (("heartbeat", self._leases.progress), ("job file", self._leases.jobs)):
+            for note in notes:
+                shard = note.shard
+                if shard in self._leases.live:
+                    continue
+                if shard.dataset not in self._latest:
+                    why = "its dataset is gone"
+                elif self._old(shard.dataset, shard.snapshot):
+                    why = "its snapshot is old"
+                elif shard in self._committed and not note.young:
+                    why = "its partition is committed"
+                else:
+                    continue  # a failed one's last word is what the monitor knows
+                yield Garbage(note.file.path, f"{kind}: {why}", note.file.bytes)
+
+    def _rest(self) -> Iterator[Garbage]:
+        """What is kept beside the assets for as long as these are there."""
+        specs = {shard.spec_id for _, shard in _shards(self._shards)}
+        specs |= {note.shard.spec_id for note in self._leases.jobs} | {shard.spec_id for shard in self._leases.held}
+        for file in self._files["embedding_spaces"]:
+            name = file.path.rpartition("/")[2]
+            if name.endswith(".json") and name.removesuffix(".json") not in specs and not layout.is_temporary(name):
+                yield Garbage(file.path, "canary vectors: no shard is of this spec", file.bytes)
+        names = {file.path.split("/")[1] for asset in ASSETS for file in self._files[asset]}
+        names |= {shard.dataset for shard in self._leases.held}
+        of_a_dataset = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(names)))})-[0-9]{{5}}\..+\.json")
+        for file in self._files["costs"]:
+            name = file.path.rpartition("/")[2]
+            if not of_a_dataset.fullmatch(name) and not layout.is_temporary(name):
+                yield Garbage(file.path, "cost of a job: its dataset is gone", file.bytes)
+
+    def _temporaries(self) -> Iterator[Garbage]:
+        """Of processes that died; only a local disk has any."""
+        root = Path(self._store.path(""))
+        for scratch in sorted((root / ".tmp").glob("*")):
+            name = f".tmp/{scratch.name}"
+            files = [file for file in self._files[".tmp"] if file.path.startswith(f"{name}/")]
+            times = [*(file.written for file in files), _changed(scratch)]
+            if self._now - max(times) >= SCRATCH_SECONDS:
+                yield Garbage(name, "scratch of a process that died", sum(file.bytes for file in files))
+        for files in (files for name, files in self._files.items() if name != ".tmp"):
+            for file in files:
+                if layout.is_temporary(file.path) and self._now - file.written >= SCRATCH_SECONDS:
+                    yield Garbage(file.path, "temporary file of a process that died", file.bytes)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _folders(self, asset: str, depth: int) -> dict[str, _Folder]:
+        """The folders of an asset at a depth, without what lies beside them."""
+        found: dict[str, _Folder] = {}
+        for file in self._files[asset]:
+            parts = file.path.split("/")
+            if len(parts) > depth and not parts[depth - 1].startswith(("_", ".")):
+                folder = "/".join(parts[:depth])
+                found.setdefault(folder, _Folder(folder)).files.append(file)
+        return found
+
+    def _pointer(self, dataset: str) -> str | None:
+        try:
+            latest = read_manifest(self._store, layout.raw_latest(dataset), Latest)
+        except BadManifest:
+            return None
+        return latest.snapshot if latest else None
 
 
-def _attempt_of(state: dict[str, Any]) -> tuple[str, str, str]:
-    """Spec id, partitioning name and partition of a heartbeat."""
-    return str(state.get("spec_id")), str(state.get("partitioning")), str(state.get("partition"))
+def _listed(store: Store) -> dict[str, list[Listed]]:
+    """Files by their first folder."""
+    if store.is_local:
+        listings = [store.listing("")]
+    else:
+        datasets = zip(ASSETS, in_parallel(store.list, ASSETS), strict=True)
+        folders = [f"{asset}/{name}" for asset, names in datasets for name in names]
+        listings = in_parallel(store.listing, [*folders, "embedding_spaces", "costs"])
+    files: dict[str, list[Listed]] = defaultdict(list)
+    for file in (file for listing in listings for file in listing):
+        files[file.path.split("/")[0]].append(file)
+    return files
 
 
-def _unlisted(
-    store: Store, folder: str, kind: type[RawManifest] | type[StridesManifest] | type[ShardManifest]
-) -> Iterator[Garbage]:
-    """Parquet files in a committed folder that its manifest does not list: an attempt that died wrote them."""
-    names = [(path, size) for path, size in store.walk(folder) if path.endswith(".parquet")]
+def _shards(folders: Iterable[str]) -> Iterator[tuple[str, ShardId]]:
+    """Those that are of shards."""
+    for path in folders:
+        if (shard := shard_at(path)) is not None:
+            yield path, shard
+
+
+def _parsed(name: str) -> Partitioning | None:
     try:
-        manifest = read_manifest(store, f"{folder}/{layout.MANIFEST}", kind)
-    except BadManifest:
-        return
-    if manifest is None:
-        return
-    listed = {f"{folder}/{file.path}" for file in manifest.listed}
-    for path, size in names:
-        if path not in listed and not path.startswith(f"{folder}/checkpoints/"):
-            yield Garbage(path, "its manifest does not list it", size)
-
-
-def _temporaries(store: Store) -> Iterator[Garbage]:
-    if not store.is_local:
-        return
-    for path, size in store.walk(""):
-        if layout.is_temporary(path) and _age(store, path) > SCRATCH_SECONDS:
-            yield Garbage(path, "temporary file of a process that died", size)
-
-
-def _age(store: Store, path: str) -> float:
-    """Seconds since a file or folder of a local lake was changed; 0 where it is gone."""
-    try:
-        return time.time() - Path(store.path(path)).stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _latest(store: Store, dataset: str) -> str | None:
-    try:
-        latest = read_manifest(store, layout.raw_latest(dataset), Latest)
-    except BadManifest:
+        return Partitioning.parse(name)
+    except ValueError:
         return None
-    return latest.snapshot if latest else None
 
 
-def _folder(store: Store, path: str, why: str) -> Garbage:
-    return Garbage(path, why, sum(size for _, size in store.walk(path)))
+def _parents(path: str) -> Iterator[str]:
+    """A path and the folders it lies in."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+
+
+def _changed(path: Path) -> float:
+    """When a file or folder of a local disk was changed; it may be gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")

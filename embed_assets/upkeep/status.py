@@ -1,26 +1,23 @@
-"""How far each dataset of a pipeline is, from manifests and heartbeats alone."""
+"""How far each dataset of a pipeline is, from the lake alone, by the monitor's rule of states."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import TypeVar
 
-from embed_assets.spec import EmbeddingPipeline
-from embed_worker.lake import census, layout
+from pydantic import BaseModel
+
+from embed_assets.monitor.states import Manifest, State, alive, reason_of, rows_done, standing, state_of
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_worker.lake import damage, layout
+from embed_worker.lake.damage import Damage
+from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.heartbeats import LastWord, Seen, read_progress
+from embed_worker.lake.layout import MANIFEST, ShardId
+from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
-from resources.lake import Lake
+from embed_worker.lake.store import Store
 
-SILENT_SECONDS = 60.0
-"""A heartbeat older than this does not count as running."""
-
-
-class PartitionState(StrEnum):
-    """Where a partition is, as far as the lake shows."""
-
-    COMMITTED = "committed"
-    RUNNING = "running"
-    SILENT = "silent"
-    """It has begun, but nothing was heard of it for a minute: stopped, preempted or killed."""
-    WAITING = "waiting"
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass
@@ -33,45 +30,128 @@ class DatasetStatus:
     rows: int = 0
     rejects: int = 0
     strides_written: bool = False
-    partitions: dict[str, PartitionState] = field(default_factory=dict)
+    partitions: dict[str, State] = field(default_factory=dict)
+    """Empty where the damage of a pointer leaves open which snapshot counts."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Partition → why its last attempt ended, or no other is made."""
+    damages: list[Damage] = field(default_factory=list)
     rows_embedded: int = 0
     rows_rejected: int = 0
     vectors: int = 0
     tokens: int = 0
+    rows_in_hand: int = 0
+    """In checkpoints of partitions that are not committed."""
+    phases: dict[str, int] = field(default_factory=dict)
+    """What the attempts that are alive are at, and how many."""
 
     @property
-    def counts(self) -> Counter[PartitionState]:
+    def counts(self) -> Counter[State]:
         return Counter(self.partitions.values())
 
 
-def pipeline_status(lake: Lake, pipeline: EmbeddingPipeline) -> list[DatasetStatus]:
-    """The state of each dataset's newest snapshot."""
-    beats: dict[str, float] = {}
-    spec_id = pipeline.embedding.spec_id
-    for _, state in census.heartbeats(lake.store):
-        if state.get("spec_id") == spec_id:
-            partition = f"{state.get('partitioning')}/{state.get('partition')}"
-            beats[partition] = min(census.age_seconds(state), beats.get(partition, float("inf")))
-    found = []
-    for dataset in pipeline.datasets:
-        status = DatasetStatus(pipeline.name, dataset.name)
-        found.append(status)
-        status.partitions = dict.fromkeys(dataset.partition_keys(), PartitionState.WAITING)
-        raw = lake.latest_snapshot(dataset.name)
-        if raw is None:
-            continue
-        status.snapshot, status.rows, status.rejects = raw.snapshot, raw.rows, sum(raw.rejects_by_reason.values())
-        partitioning = dataset.partitioning_of(raw.snapshot)
-        status.strides_written = lake.strides(dataset.name, partitioning) is not None
-        shards = [layout.ShardId.of(dataset.name, spec_id, partitioning, i) for i in range(dataset.strides)]
-        for key, manifest in zip(status.partitions, in_parallel(lake.shard, shards), strict=True):
-            if manifest is not None:
-                status.partitions[key] = PartitionState.COMMITTED
-                status.rows_embedded += manifest.rows_embedded
-                status.rows_rejected += manifest.rows_rejected
-                status.vectors += manifest.windows
-                status.tokens += manifest.tokens
-            elif (age := beats.get(f"{partitioning.name}/{key}")) is not None:
-                running = age < SILENT_SECONDS
-                status.partitions[key] = PartitionState.RUNNING if running else PartitionState.SILENT
-    return found
+def pipeline_status(store: Store, pipeline: EmbeddingPipeline) -> list[DatasetStatus]:
+    """The state of each dataset's newest snapshot; a damaged manifest hides no other.
+
+    Raises StoreUnavailable where there is no such bucket or folder.
+    """
+    progress = _Progress(store, pipeline.embedding.spec_id)  # first: what it says of commits, the manifests then show
+    return [_Look(store, pipeline, dataset, progress).status for dataset in pipeline.datasets]
+
+
+class _Progress:
+    """Heartbeats and drivers' words of one spec."""
+
+    def __init__(self, store: Store, spec_id: str) -> None:
+        self._store, self.now = store, store.now()
+        self._beats: dict[ShardId, list[Seen]] = defaultdict(list)
+        self._words: dict[ShardId, LastWord] = {}
+        for _, found in read_progress(store):
+            shard = found.shard
+            if shard.spec_id != spec_id:
+                continue
+            if isinstance(found, Seen):
+                self._beats[shard].append(found)
+            elif shard not in self._words or self._words[shard].written < found.written:
+                self._words[shard] = found
+
+    def beats(self, shard: ShardId) -> list[Seen]:
+        return self._beats.get(shard, [])
+
+    def given_up(self, shard: ShardId) -> LastWord | None:
+        if shard not in self._words:
+            return None
+        submitted = max((file.written for file in self._store.listing(f"jobs/{shard.key}")), default=None)
+        return standing(self._words[shard], self.beats(shard), submitted)
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What is kept of a shard's manifest."""
+
+    embedded: int
+    rejected: int
+    vectors: int
+    tokens: int
+
+
+class _Look:
+    """Reads what the lake holds of one dataset."""
+
+    def __init__(self, store: Store, pipeline: EmbeddingPipeline, dataset: DatasetSpec, progress: _Progress) -> None:
+        self._store, self._dataset, self._progress = store, dataset, progress
+        self._spec_id = pipeline.embedding.spec_id
+        self.status = DatasetStatus(pipeline.name, dataset.name)
+        latest = self._manifest(layout.raw_latest(dataset.name), Latest)
+        if latest is not None:
+            self._of_snapshot(latest.snapshot)
+        elif not self.status.damages:
+            self.status.partitions = dict.fromkeys(dataset.partition_keys(), State.WAITING)
+
+    def _of_snapshot(self, snapshot: str) -> None:
+        status, name = self.status, self._dataset.name
+        status.snapshot = snapshot
+        if raw := self._manifest(f"{layout.raw_folder(name, snapshot)}/{MANIFEST}", RawManifest):
+            status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())
+        partitioning = self._dataset.partitioning_of(snapshot)
+        strides = self._manifest(f"{layout.strides_folder(name, partitioning)}/{MANIFEST}", StridesManifest)
+        status.strides_written = strides is not None
+        shards = [ShardId.of(name, self._spec_id, partitioning, stride) for stride in range(self._dataset.strides)]
+        for shard, (found, given_up) in zip(shards, in_parallel(self._shard, shards), strict=True):
+            self._of_partition(shard.key, self._progress.beats(shard), found, given_up)
+
+    def _of_partition(
+        self, key: str, beats: list[Seen], found: _Figures | Damage | None, given_up: LastWord | None
+    ) -> None:
+        status, now = self.status, self._progress.now
+        if isinstance(found, _Figures):
+            status.partitions[key] = state_of(Manifest.SOUND, beats, now)
+            status.rows_embedded += found.embedded
+            status.rows_rejected += found.rejected
+            status.vectors += found.vectors
+            status.tokens += found.tokens
+            return
+        status.partitions[key] = state_of(Manifest.DAMAGED if found else Manifest.NONE, beats, now, given_up)
+        living = [seen for seen in beats if alive(seen, now)]
+        status.rows_in_hand += rows_done(beats, living)
+        for seen in living:
+            status.phases[seen.beat.phase] = status.phases.get(seen.beat.phase, 0) + 1
+        if found is not None:
+            status.damages.append(found)
+        elif reason := reason_of(beats, given_up):
+            status.reasons[key] = reason
+
+    def _shard(self, shard: ShardId) -> tuple[_Figures | Damage | None, LastWord | None]:
+        try:
+            made = read_manifest(self._store, shard.manifest_path, ShardManifest)
+        except BadManifest as error:
+            return damage.of_manifest(self._store, shard.manifest_path, error), None
+        if made is None:
+            return None, self._progress.given_up(shard)
+        return _Figures(made.rows_embedded, made.rows_rejected, made.windows, made.tokens), None
+
+    def _manifest(self, path: str, model: type[M]) -> M | None:
+        try:
+            return read_manifest(self._store, path, model)
+        except BadManifest as error:
+            self.status.damages.append(damage.of_manifest(self._store, path, error))
+            return None

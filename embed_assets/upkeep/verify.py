@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
-from embed_worker.lake import census, layout
+from embed_assets.upkeep.wire import Wire
+from embed_worker.lake import census, damage, layout
+from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
@@ -25,20 +29,12 @@ from embed_worker.lake.manifests import (
     read_manifest,
 )
 from embed_worker.lake.store import Store
-from embed_worker.steps.cut import content_digest
+from embed_worker.steps.cut import DIGEST_ROWS, content_digest
 
 M = TypeVar("M", bound=BaseModel)
 
 SHARD_CHECK_NAMES = [name for name in SHARD_CHECKS if name != "same_embedding_space"]  # that one may write
 ROW_CHECK_NAMES = list(ROW_CHECKS)
-
-
-@dataclass(frozen=True)
-class Damage:
-    """Something that is not as its manifest says. `where` is a path in the lake."""
-
-    where: str
-    what: str
 
 
 @dataclass
@@ -52,6 +48,7 @@ class Report:
     rows: int = 0
     vectors: int = 0
     bytes: int = 0
+    """That came from the lake."""
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -65,7 +62,8 @@ def verify_lake(store: Store, progress: Progress = lambda _: None) -> Report:
 
 class _Verifier:
     def __init__(self, store: Store, progress: Progress) -> None:
-        self._store, self._progress = store, progress
+        self._wire = Wire(store)
+        self._store, self._progress = self._wire.as_store(), progress
         self._report = Report()
         self._rows: dict[tuple[str, str], int] = {}
         self._canaries: dict[str, tuple[str, Canaries]] = {}
@@ -76,9 +74,8 @@ class _Verifier:
 
     def run(self) -> Report:
         places = list(census.shards(self._store))
-        for place in places:
-            if self._store.exists(f"{place.folder}/{layout.MANIFEST}"):
-                self._embedded.add((place.dataset, place.partitioning.name))
+        there = {path for path, _ in self._store.walk("embedding_shards") if path.endswith(f"/{layout.MANIFEST}")}
+        self._embedded = {(p.dataset, p.partitioning.name) for p in places if p.manifest_path in there}
         for dataset in census.datasets(self._store, "raw_reviews"):
             self._raw(dataset)
         for dataset in census.datasets(self._store, "stride_partitions"):
@@ -89,6 +86,7 @@ class _Verifier:
         for path, _ in list(self._store.walk("jobs")):
             if not layout.is_temporary(path):
                 self._job(path)
+        self._report.bytes = self._wire.bytes
         return self._report
 
     def _damage(self, where: str, what: str) -> None:
@@ -98,7 +96,7 @@ class _Verifier:
         try:
             return read_manifest(self._store, path, kind)
         except BadManifest as error:
-            self._damage(path, str(error))
+            self._report.damages.append(damage.of_manifest(self._store, path, error))
             return None
 
     def _raw(self, dataset: str) -> None:
@@ -112,7 +110,6 @@ class _Verifier:
             self._rows[dataset, snapshot] = raw.rows
             view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
             self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
-            self._report.bytes += sum(file.bytes for file in raw.listed)
         path = layout.raw_latest(dataset)
         latest = self._manifest(path, Latest)
         if latest is not None and (dataset, latest.snapshot) not in self._rows:
@@ -147,11 +144,11 @@ class _Verifier:
         for stride, entry in enumerate(strides.strides):
             self._progress(f"{folder}/{stride:05d}")
             view = RowsView(self._store, folder, entry.files, _span(partitioning, stride, known))
-            outcomes = run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view)
-            self._checks(f"{folder}/{stride:05d}", outcomes.items())
-            if all(outcome.passed for outcome in outcomes.values()) and _digest(view) != entry.digest:
-                self._damage(f"{folder}/{stride:05d}", "its rows are not those that the manifest's digest names")
-            self._report.bytes += entry.bytes
+            with self._wire.keeping():
+                outcomes = run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view)
+                self._checks(f"{folder}/{stride:05d}", outcomes.items())
+                if all(outcome.passed for outcome in outcomes.values()) and _digest(view) != entry.digest:
+                    self._damage(f"{folder}/{stride:05d}", "its rows are not those that the manifest's digest names")
             self._inputs[dataset, partitioning.name, stride] = entry.digest
 
     def _shard(self, place: ShardId) -> None:
@@ -182,7 +179,6 @@ class _Verifier:
         self._report.shards += 1
         self._report.rows += manifest.rows_in
         self._report.vectors += manifest.windows
-        self._report.bytes += sum(file.bytes for file in manifest.files)
 
     def _same_space(self, place: ShardId, manifest: ShardManifest) -> None:
         if manifest.canaries is None:
@@ -235,16 +231,11 @@ def _span(partitioning: Partitioning, stride: int, rows: int) -> range:
 
 
 def _digest(view: RowsView) -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Of the rows' content, a few at a time."""
 
-    tables = []
-    for file in view.files:
-        with view.store.open(f"{view.folder}/{file.path}") as source:
-            tables.append(pq.read_table(source, columns=["row_id", "id", "text"]))
-    return content_digest(pa.concat_tables(tables))
+    def batches() -> Iterator[pa.RecordBatch]:
+        for file in view.files:
+            with view.store.open(f"{view.folder}/{file.path}") as source:
+                yield from pq.ParquetFile(source).iter_batches(DIGEST_ROWS, columns=["row_id", "id", "text"])
 
-
-def damages(report: Report) -> Iterator[str]:
-    for damage in report.damages:
-        yield f"{damage.where}: {damage.what}"
+    return content_digest(batches())

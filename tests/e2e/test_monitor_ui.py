@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from embed_assets.monitor import state
+from embed_assets.monitor import states
 from tests.kits import ROOT
 from tests.kits import pipelines as kit
 from tests.kits.e2e.browser import CHROMIUM, chromium_page
@@ -38,7 +38,7 @@ def fleet() -> Iterator[PacedFleet]:
 def test_a_person_watches_partitions_start_stall_recover_and_commit(
     fleet: PacedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "SILENT_SECONDS", 4.0)
+    monkeypatch.setattr(states, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}
     fleet.prepared.resource.write_job(fleet.prepared.job(0))
     (fleet.lake / fleet.prepared.job(23).input.path / fleet.prepared.job(23).input.files[0].path).unlink()
@@ -50,6 +50,7 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
             "stale": 0,
             "failed": 0,
             "waiting": STRIDES,
+            "damaged": 0,
         }
         expect(page.locator("#eta")).to_have_text("unknown")
         expect(page.locator("#spend")).to_have_text("unknown")
@@ -203,7 +204,7 @@ def test_light_and_dark_by_system_and_by_choice(thousand: Path) -> None:
 def test_hostile_texts_are_shown_as_text(tmp_path: Path) -> None:
     made = FakeLake(tmp_path, 2)
     made.beat(0, time.time(), host=HOSTILE, region=HOSTILE, phase=HOSTILE, hardware={"gpus": [HOSTILE]})
-    made.beat(1, time.time(), phase="stopped", ending="refused", error=HOSTILE, region=HOSTILE)
+    made.beat(1, time.time(), phase="stopped", ending="bad_job", error=HOSTILE, region=HOSTILE)
     with monitor(tmp_path) as url, watched_page(url) as page:
         cell(page, 1, "books").click()
         expect(page.locator("#detail .error")).to_have_text(HOSTILE)

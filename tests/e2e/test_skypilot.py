@@ -158,7 +158,7 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
     assert {status for name, status in ends.items() if f"-{TERMINATED}-" not in name} <= {"RUNNING", "SUCCEEDED"}
 
     found = metadata[PREEMPTED]
-    assert found["job_recoveries"] == 1 and found["attempts"] == 2
+    assert found["job_recoveries"] == 1 and found["starts"] == 2
     after = watch.of(PREEMPTED)
     assert {index: after[index] for index in before} == before  # what the first attempt committed was not made again
     assert len(set(after.values())) == 2

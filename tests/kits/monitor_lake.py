@@ -1,12 +1,22 @@
 """Lakes for the monitor's tests, made of manifests and heartbeats alone: thousands of partitions in a moment."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from embed_worker.lake import layout
+from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
+from embed_worker.lake.manifests import InputRef, Latest, RawManifest, ShardManifest, StrideEntry, StridesManifest
+from embed_worker.lake.seal import sealed
+from embed_worker.lake.spec import EmbeddingSpec
+
 SNAPSHOT = "0123456789ab"
-SPEC = "gte-qwen2-7b-instruct-abcdef012345"
+MODEL = EmbeddingSpec(model="Alibaba-NLP/gte-Qwen2-7B-instruct", pooling="last", attention="bidirectional")
+SPEC = MODEL.spec_id
 
 
 def iso(at: float) -> str:
@@ -18,44 +28,72 @@ class FakeLake:
 
     def __init__(self, root: Path, count: int, rows: int = 1000, dataset: str = "books") -> None:
         self.root, self.count, self.rows, self.dataset = root, count, rows, dataset
-        self.cut = f"{SNAPSHOT}-stride-{count:05d}"
-        self.put(f"raw_reviews/{dataset}/_latest.json", {"snapshot": SNAPSHOT})
-        self.put(
-            f"stride_partitions/{dataset}/{self.cut}/_manifest.json",
-            {"created_at": "2026-01-01T00:00:00+00:00", "strides": [{"rows": rows} for _ in range(count)]},
-        )
+        self.partitioning = Partitioning(SNAPSHOT, "stride", count)
+        self.cut = self.partitioning.name
+        self.latest = layout.raw_latest(dataset)
+        self.raw = f"{layout.raw_folder(dataset, SNAPSHOT)}/{MANIFEST}"
+        self.strides = f"{layout.strides_folder(dataset, self.partitioning)}/{MANIFEST}"
+        made = "2026-01-01T00:00:00+00:00"
+        entries = [StrideEntry(rows=rows, bytes=0, digest="d", files=[]) for _ in range(count)]
+        self.manifest(self.latest, Latest(snapshot=SNAPSHOT))
+        self.manifest(
+            self.raw,
+            RawManifest(created_at=made, dataset=dataset, snapshot=SNAPSHOT, source=[], ingest={}, files=[],
+                        records=rows * count, rows=rows * count),
+        )  # fmt: skip
+        self.manifest(
+            self.strides,
+            StridesManifest(created_at=made, dataset=dataset, snapshot=SNAPSHOT, method="stride", count=count,
+                            rows=rows * count, input_digest="d", strides=entries),
+        )  # fmt: skip
 
-    def put(self, path: str, value: Any) -> None:
+    def manifest(self, path: str, manifest: BaseModel) -> None:
+        self.put(path, sealed(path, manifest.model_dump(mode="json")).decode())
+
+    def put(self, path: str, value: Any, written: float | None = None) -> None:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name("." + target.name + ".tmp")
         temporary.write_text(value if isinstance(value, str) else json.dumps(value))
+        if written is not None:
+            os.utime(temporary, (written, written))
         temporary.replace(target)
 
     def key(self, stride: int) -> str:
         return f"{self.dataset}-{stride:05d}"
 
+    def id(self, stride: int, spec_id: str = SPEC) -> ShardId:
+        return ShardId.of(self.dataset, spec_id, self.partitioning, stride)
+
     def shard_path(self, stride: int) -> str:
-        return f"embedding_shards/{self.dataset}/{SPEC}/{self.cut}/{stride:05d}/_manifest.json"
+        return self.id(stride).manifest_path
 
     def shard(self, stride: int, now: float, *attempts: str, took: float = 600.0, **more: Any) -> None:
-        value = {
-            "created_at": iso(now), "rows_in": self.rows, "rows_rejected": 1, "tokens": self.rows * 90,
+        values = {
+            "pipeline": "p", "shard": self.id(stride), "spec": MODEL, "created_at": iso(now), "rows_in": self.rows,
+            "rows_embedded": self.rows - 1, "rows_rejected": 1, "rejects_by_reason": {"null text": 1}, "files": [],
+            "input": InputRef(path="stride_partitions", digest="d", rows=self.rows, files=[]),
+            "windows": self.rows - 1, "tokens": self.rows * 90, "duplicate_windows": 0, "dimension": 8,
+            "dtype": "float32", "canaries": None, "checkpoint_rows": 1024, "checkpoints": 1, "engine": {},
             "attempts": [{"attempt": name} for name in attempts or (f"a{stride}",)], "seconds": {"total": took},
             "hardware": {"gpus": ["NVIDIA L4"], "cores": 8},
         }  # fmt: skip
-        self.put(self.shard_path(stride), value | more)
+        self.manifest(self.shard_path(stride), ShardManifest.model_validate(values | more))
 
     def beat(self, stride: int, now: float, attempt: str | None = None, age: float = 1.0, **more: Any) -> None:
+        """`age`: seconds since it was written, by the lake's clock; the worker's own is told in `at`."""
         attempt = attempt or f"a{stride}"
         value = {
-            "format": 1, "pipeline": "p", "partition": self.key(stride), "dataset": self.dataset, "spec_id": SPEC,
-            "partitioning": self.cut, "attempt": attempt, "rows": self.rows, "rows_done": 300, "tokens_done": 27000,
-            "rows_own": 300, "tokens_own": 27000, "phase": "embedding", "at": iso(now - age), "seconds": 320.0,
+            "format": 1, "pipeline": "p", "shard": self.id(stride).model_dump(), "attempt": attempt,
+            "rows": self.rows, "rows_done": 300, "tokens_done": 27000, "rows_own": 300, "tokens_own": 27000, "phase": "embedding", "at": iso(now - age), "seconds": 320.0,
             "phase_seconds": 300.0, "every_seconds": 5.0, "host": f"node-{stride}",
             "hardware": {"gpus": ["NVIDIA L4"], "cores": 8},
         }  # fmt: skip
-        self.put(f"progress/{self.key(stride)}/{attempt}.json", value | more)
+        self.put(f"progress/{self.key(stride)}/{attempt}.json", value | more, written=now - age)
+
+    def give_up(self, stride: int, at: float, error: str = "no capacity") -> None:
+        word = {"shard": self.id(stride).model_dump(), "error": error}
+        self.put(f"progress/{self.key(stride)}/_given-up-f.json", word, written=at)
 
 
 REGIONS = [("us-east4", "a"), ("us-central1", "b"), ("europe-west4", "c"), ("asia-northeast1", "a"), ("us-west1", "b")]
@@ -93,7 +131,7 @@ def large(root: Path, now: float, count: int = 1000, every: float = 5.0) -> Fake
             lake.beat(stride, now, age=2000, rows_done=6000, **where)
         elif kind < 783:
             error = "model.safetensors is not the pinned weights: its sha256 differs"
-            lake.beat(stride, now, age=900, phase="stopped", ending="refused", error=error, rows_done=0, **where)
+            lake.beat(stride, now, age=900, phase="stopped", ending="bad_job", error=error, rows_done=0, **where)
         elif kind < 900:
             lake.put(f"jobs/{lake.key(stride)}/f.json", {})
     return lake

@@ -1,6 +1,6 @@
 // Asks for what has changed, and draws it. The server looks at the lake; this page only at the server.
 import { Chart } from "./chart.js";
-import { Grid, STATES } from "./grid.js";
+import { Grid, MARKS, STATES } from "./grid.js";
 import { count, dollars, duration, el, NONE, percent, say, short } from "./text.js";
 import { Workers } from "./workers.js";
 
@@ -86,6 +86,7 @@ function draw(p) {
   money(p.spend);
   bar(scope);
   legend(scope.counts);
+  damages(p.damages);
   runs(p.runs);
   regions(p.regions);
 }
@@ -124,14 +125,21 @@ function legend(counts) {
       });
       root.append(button);
     }
-    const marks = { recovering: "↻", stale: "?", failed: "×" };
-    for (const button of root.children) button.firstChild.textContent = marks[button.dataset.state] ?? "";
+    for (const button of root.children) button.firstChild.textContent = MARKS[button.dataset.state] ?? "";
   }
   for (const button of root.children) {
     const text = count(counts[button.dataset.state] ?? 0);
     if (button.lastChild.textContent !== text) button.lastChild.textContent = text;
     button.classList.toggle("none", text === "0");
   }
+}
+
+function damages(list) {
+  const root = document.getElementById("damages");
+  const told = JSON.stringify(list);
+  if (told === root.dataset.told) return;
+  root.dataset.told = told;
+  root.replaceChildren(...list.map((one) => el("p", {}, el("code", {}, one.path), ` ${one.what}`)));
 }
 
 function runs(list) {

@@ -1,8 +1,9 @@
 // The heat grid: a cell a partition, touched only when its partition has changed. One tab stop; arrows move in it.
 import { count, dollars, duration, el, NONE, percent, short } from "./text.js";
 
-export const STATES = ["committed", "running", "recovering", "stale", "failed", "waiting"];
-const MARKS = { recovering: "↻", stale: "?", failed: "×" };
+export const STATES = ["committed", "running", "recovering", "stale", "failed", "waiting", "damaged"];
+export const MARKS = { recovering: "↻", stale: "?", failed: "×", damaged: "≠" };
+const ENDINGS = { preempted: "preempted", failed: "failed attempt, may be retried", bad_job: "no attempt can succeed" };
 
 export class Grid {
   constructor(root, detail) {
@@ -139,7 +140,7 @@ export class Grid {
       ["rows/s", short(p.rows_per_second)],
       p.state === "committed" ? ["took", duration(p.seconds)] : ["time left", duration(p.eta_seconds)],
       ["starts", p.attempts || NONE],
-      ["phase", p.phase ?? (p.state === "waiting" && p.submitted ? "submitted" : NONE)],
+      ["phase", (p.state !== "failed" && ENDINGS[p.ending]) || p.phase || (p.state === "waiting" && p.submitted ? "submitted" : NONE)],
       ["heard of", p.age_seconds == null ? NONE : `${duration(p.age_seconds)} ago`],
       ["on", [p.accelerator, p.region].filter(Boolean).join(", ") || NONE],
       ["cost", dollars(p.cost_usd)],

@@ -3,13 +3,13 @@
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from embed_worker.errors import BadJob
 from embed_worker.lake import failpoints, files
+from embed_worker.lake.attempts import Attempt, attempt_of, in_order
 from embed_worker.lake.errors import BadManifest, DamagedData
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob
@@ -68,10 +68,10 @@ class Checkpoints:
         size = self._job.checkpoint_rows
         return range(index * size, min((index + 1) * size, self._job.input.rows))
 
-    def register(self, attempt: str, about: dict[str, Any]) -> None:
+    def register(self, attempt: Attempt) -> None:
         """Leaves word that an attempt began, for the manifest's list of attempts."""
         self._repairs = self._retired()
-        self._store.create_json(f"{self.root}/attempts/{attempt}.json", {"attempt": attempt, **about})
+        self._store.create_json(f"{self.root}/attempts/{attempt.attempt}.json", attempt.note())
 
     def check_repairs(self) -> None:
         """Raises DamagedData where the partition was committed and repaired since this attempt began.
@@ -83,16 +83,15 @@ class Checkpoints:
                 f"{self._store.url(self._job.shard.folder)} was repaired meanwhile; its parts are made anew"
             )
 
-    def attempts(self) -> list[dict[str, Any]]:
+    def attempts(self) -> list[Attempt]:
         """Attempts as they registered. A note that is damaged or swept is left out: it commits nothing."""
         folder = f"{self.root}/attempts"
         found = []
         for name in self._store.list(folder):
             if name.endswith(".json"):
                 with suppress(ValueError, FileNotFoundError):
-                    found.append(self._store.read_json(f"{folder}/{name}"))
-        whole = [about for about in found if isinstance(about, dict) and "attempt" in about]
-        return sorted(whole, key=lambda a: str(a.get("started_at", "")))
+                    found.append(attempt_of(self._store.read_json(f"{folder}/{name}")))
+        return in_order([attempt for attempt in found if attempt is not None])
 
     def writers(self) -> set[str]:
         """Attempts that have left at least one checkpoint's data."""

@@ -1,7 +1,6 @@
 """The end of a partition: the last part file, the rejects, then the manifest commits them."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +9,7 @@ from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.parts import Parts
 from embed_worker.errors import BadJob
 from embed_worker.lake import failpoints, files, layout
+from embed_worker.lake.attempts import Hardware
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import Canaries, ShardManifest, ensure_space, write_manifest
 from embed_worker.lake.store import Store
@@ -25,7 +25,7 @@ def commit_shard(
     *,
     canaries: Canaries | None,
     engine: dict[str, str],
-    hardware: dict[str, Any],
+    hardware: Hardware,
     seconds: dict[str, float],
 ) -> bool:
     """Writes what is left and creates the manifest. False: another attempt committed first."""

@@ -15,13 +15,13 @@ import pyarrow as pa
 from embed_worker.attempt.checkpoints import CheckpointRecord, Checkpoints
 from embed_worker.attempt.commit import commit_shard
 from embed_worker.attempt.feeder import Feeder
-from embed_worker.attempt.hardware import attempt_facts, hardware
+from embed_worker.attempt.hardware import hardware, this_attempt
 from embed_worker.attempt.health import Health
-from embed_worker.attempt.heartbeat import Heartbeat
+from embed_worker.attempt.heartbeat import Pulse
 from embed_worker.attempt.lanes import SINGLE, Lane
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, check_input, checkpoint_tables, open_checkpoint
 from embed_worker.attempt.parts import Parts
-from embed_worker.attempt.starts import JOB, beginning, check_starts
+from embed_worker.attempt.starts import beginning, check_starts
 from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
@@ -29,7 +29,7 @@ from embed_worker.errors import BadJob, Preempted, SickEngine
 from embed_worker.lake import failpoints, files
 from embed_worker.lake.errors import BadManifest, DamagedData, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.manifests import ShardManifest, now, read_manifest
+from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import shard_schema
@@ -107,17 +107,16 @@ class _Attempt:
         self.writing: list[Future[None]] = []
         self.cache = VectorCache()
         self.over = threading.Event()
-        self.about = attempt_facts() | lane.facts
 
     def run(self) -> bool:
-        started = time.monotonic()
+        started, attempt = time.monotonic(), this_attempt(self.name, self.lane.facts)
         with beginning():
-            self.checkpoints.register(self.name, {"started_at": now(), **self.about})
+            self.checkpoints.register(attempt)
             failpoints.reach("attempt.registered")
             if self.lane.commits:
-                check_starts(self.checkpoints, self.about.get(JOB))
+                check_starts(self.checkpoints, attempt.skypilot_job_id)
         log.info("%s: attempt %s, %d rows", self.job.shard.key, self.name, self.job.input.rows)
-        with self.store.scratch() as scratch, Heartbeat(self.store, self.job, self.name, self.about) as self.heartbeat:
+        with self.store.scratch() as scratch, Pulse(self.store, self.job, attempt) as self.heartbeat:
             inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
             failpoints.reach("attempt.fetched")
@@ -128,7 +127,7 @@ class _Attempt:
             try:
                 model = self._timed("load_model", self.load)
                 failpoints.reach("attempt.loaded")
-                self.heartbeat.update(phase="embedding", hardware=hardware(), engine=model.engine.versions())
+                self.heartbeat.update(phase="embedding", hardware=hardware().note(), engine=model.engine.versions())
                 self._embed(model, feeder, scratch)
             finally:
                 self.over.set()
@@ -147,7 +146,7 @@ class _Attempt:
                 scratch,
                 canaries=model.canaries,
                 engine=model.engine.versions(),
-                hardware=hardware(),
+                hardware=hardware(self.lane.count),
                 seconds={phase: round(value, 3) for phase, value in seconds.items()},
             )
             self.heartbeat.update(phase="committed")

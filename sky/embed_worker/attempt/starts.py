@@ -6,10 +6,9 @@ SkyPilot recovers exit code 75 and preemptions without end. A job that keeps sta
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.errors import BadJob, NotBegun, Preempted, WorkerError
@@ -18,7 +17,6 @@ from embed_worker.lake.errors import BadJobFile, LakeError
 log = logging.getLogger(__name__)
 
 LIMIT = "EMBED_MAX_STARTS"
-JOB = "skypilot_job_id"
 
 
 @contextmanager
@@ -35,22 +33,17 @@ def beginning() -> Iterator[None]:
         raise NotBegun(f"{type(error).__name__}: {error}") from error
 
 
-def check_starts(checkpoints: Checkpoints, job_id: object) -> None:
+def check_starts(checkpoints: Checkpoints, job_id: str | None) -> None:
     """Raises BadJob at the start after the last allowed one. Only fruitless starts count, in a row, of this job."""
     limit = os.environ.get(LIMIT, "")
     if not limit.isdigit() or int(limit) == 0 or job_id is None:
         return
     fruitful = checkpoints.writers()
-    mine = [attempt for attempt in reversed(checkpoints.attempts()) if attempt.get(JOB) == job_id]
-    fruitless = sum(begins_a_start(a) for a in takewhile(lambda a: a["attempt"] not in fruitful, mine))
+    mine = [attempt for attempt in reversed(checkpoints.attempts()) if attempt.skypilot_job_id == job_id]
+    fruitless = sum(a.begins_a_start for a in takewhile(lambda a: a.attempt not in fruitful, mine))
     if fruitless > int(limit):
         raise BadJob(
             f"managed job {job_id} started {fruitless - 1} times in a row and committed nothing; not trying again "
             f"({LIMIT}={limit}). The logs of its earlier starts say why: memory, disk, the model or the engine. A new "
             "job counts from 0"
         )
-
-
-def begins_a_start(attempt: Mapping[str, Any]) -> bool:
-    """Of a node's several engines only the first counts: they start together."""
-    return str(attempt.get("lane", "1 of")).startswith("1 of")

@@ -1,12 +1,9 @@
 """What lies in a lake, found by listing its folders."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
 
 from embed_worker.lake import layout
 from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Store
 
 
@@ -31,32 +28,19 @@ def shards(store: Store) -> Iterator[ShardId]:
             for partitioning in _parsed(store.list(f"embedding_shards/{dataset}/{spec_id}")):
                 folder = layout.shards_folder(dataset, spec_id, partitioning)
                 for name in store.list(folder):
-                    if name.isdigit():
-                        yield ShardId.of(dataset, spec_id, partitioning, int(name))
+                    if (shard := shard_at(f"{folder}/{name}")) is not None:
+                        yield shard
 
 
-def heartbeats(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(path, state) of every heartbeat; one that cannot be read is skipped, the next beat replaces it."""
-    paths = [path for path, _ in store.walk("progress") if path.count("/") == 2 and not layout.is_temporary(path)]
-
-    def read(path: str) -> Any:
-        try:
-            return store.read_json(path)
-        except (FileNotFoundError, ValueError):
-            return None
-
-    for path, state in zip(paths, in_parallel(read, paths), strict=True):
-        if isinstance(state, dict):
-            yield path, state
-
-
-def age_seconds(state: dict[str, Any]) -> float:
-    """Seconds since a heartbeat was written; infinite where it does not say."""
-    try:
-        then = datetime.fromisoformat(str(state["at"]))
-        return (datetime.now(UTC) - then).total_seconds()
-    except (KeyError, ValueError, TypeError):
-        return float("inf")
+def shard_at(folder: str) -> ShardId | None:
+    """Whose folder of embedding_shards a path is; None where it is no shard's."""
+    match folder.split("/"):
+        case ["embedding_shards", dataset, spec_id, name, stride] if stride.isdigit():
+            try:
+                return ShardId.of(dataset, spec_id, Partitioning.parse(name), int(stride))
+            except ValueError:
+                return None
+    return None
 
 
 def _parsed(names: list[str]) -> list[Partitioning]:

@@ -8,9 +8,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embed_worker.lake import layout
+from embed_worker.lake.attempts import Attempt, Hardware
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
 from embed_worker.lake.layout import FORMAT, Method, ShardId
+from embed_worker.lake.reading import Readable
 from embed_worker.lake.seal import Damaged, sealed, unsealed
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
 from embed_worker.lake.store import Store
@@ -176,8 +178,8 @@ class ShardManifest(_Manifest):
     checkpoint_rows: int
     checkpoints: int
     engine: dict[str, str]
-    hardware: dict[str, Any]
-    attempts: list[dict[str, Any]]
+    hardware: Hardware
+    attempts: list[Attempt]
     seconds: dict[str, float]
 
     @model_validator(mode="after")
@@ -227,7 +229,7 @@ def ensure_space(store: Store, made: ShardManifest) -> None:
     write_manifest(store, layout.canaries_file(spec_id), space)
 
 
-def read_manifest(store: Store, path: str, model: type[M]) -> M | None:
+def read_manifest(store: Readable, path: str, model: type[M]) -> M | None:
     """The manifest at a path, or None where there is none. BadManifest names the file and the key."""
     try:
         return model.model_validate(unsealed(path, store.read(path)))

@@ -1,8 +1,18 @@
-"""A file of the lake while it is read."""
+"""What reads the lake, and a file of it while it is read."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import IO, Any, Protocol
+
+
+class Readable(Protocol):
+    """A lake, for who only reads whole small files."""
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError where there is no such file."""
+
+    def url(self, path: str) -> str:
+        """Full URL of a path, for people."""
 
 
 class Reading:

@@ -2,10 +2,11 @@
 
 import os
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -14,7 +15,7 @@ import orjson
 from fsspec.implementations.local import LocalFileSystem
 
 from embed_worker.extras import told
-from embed_worker.lake import failpoints, local_disk, store_errors
+from embed_worker.lake import clock, failpoints, local_disk, store_errors
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.reading import Reading
 from embed_worker.lake.secrets import check_address
@@ -26,6 +27,17 @@ PUT_ID = "embed-put"
 """Metadata of an object on S3: which put made it."""
 PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
 """A put that takes longer hangs: HTTP's own time-outs do not run while a server keeps a client from sending."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file, as a listing shows it."""
+
+    path: str
+    """Relative to the lake."""
+    bytes: int
+    written: float
+    """When, by the store's clock, in seconds since the epoch."""
 
 
 class Store:
@@ -52,7 +64,7 @@ class Store:
         self.fs = fs
         self._base = path.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
-        self._is_s3 = protocol in ("s3", "s3a")
+        self._is_s3 = self.tells_time = protocol in ("s3", "s3a")
         if not self.is_local and protocol not in CREATE_ONLY_REMOTES:
             raise StoreUnavailable(
                 f"lake {root}: no create-only put is known for {protocol}://; use a local folder, s3://, gs:// or az://"
@@ -110,22 +122,43 @@ class Store:
             names = (str(name).rstrip("/") for name in found)
             return sorted(name.rsplit("/", 1)[-1] for name in names if name != folder)
 
-    def walk(self, path: str) -> Iterator[tuple[str, int]]:
-        """Every file under a folder as (path relative to the lake, bytes), sorted."""
+    def listing(self, path: str) -> Sequence[Listed]:
+        """Every file under a folder, sorted; of one without a time, the time is now."""
         with self._errors(path):
             try:
                 found = self.fs.find(self.path(path), detail=True)
             except FileNotFoundError:
                 found = {}
-        prefix = len(self._base) + 1
-        for name in sorted(found):
-            yield str(name)[prefix:], int(found[name]["size"] or 0)
+        prefix, now = len(self._base) + 1, time.time()
+        return [
+            Listed(str(name)[prefix:], int(found[name]["size"] or 0), clock.stamp_of(found[name]) or now)
+            for name in sorted(found)
+        ]
 
-    def idle_seconds(self, path: str) -> float:
-        """Seconds since any file in a folder was written; 0 where there is none."""
-        with self._errors(path):
-            written = [self.fs.modified(name) for name in self.fs.find(self.path(path))]
-        return (datetime.now(UTC) - max(written)).total_seconds() if written else 0.0
+    def walk(self, path: str) -> Iterator[tuple[str, int]]:
+        """Every file under a folder as (path relative to the lake, bytes), sorted."""
+        for file in self.listing(path):
+            yield file.path, file.bytes
+
+    def now(self) -> float:
+        """The time by the store's clock, which stamps its files; this machine's, where the store does not tell its own.
+
+        Raises StoreUnavailable where there is no such bucket or folder.
+        """
+        with self._errors(""):
+            try:
+                if self.tells_time:
+                    return clock.told_by_s3(self.fs, self._base)
+                there = self.fs.exists(self._base if self.is_local else self._base.partition("/")[0])
+            except FileNotFoundError:
+                there = False
+        if there:
+            return time.time()
+        if self.is_local:
+            raise StoreUnavailable(
+                f"{self.root}: there is no such folder. Nothing was made yet, or EMBED_LAKE is wrong"
+            )
+        raise self._bucket_missing()
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,14 +137,13 @@ def _write_stride(store: Store, folder: str, runs: list[_Run], stride: int, scra
     pq.write_table(table, local, compression="zstd", row_group_size=16_384)
     file: FileRef = files.publish(store, folder, local, f"{stride:05d}/{layout.part_name(0)}", table.num_rows)
     local.unlink(missing_ok=True)
-    return StrideEntry(rows=file.rows, bytes=file.bytes, digest=content_digest(table), files=[file])
+    return StrideEntry(rows=file.rows, bytes=file.bytes, digest=content_digest(table.to_batches()), files=[file])
 
 
-def content_digest(table: pa.Table) -> str:
+def content_digest(batches: Iterable[pa.RecordBatch]) -> str:
     """Digest of the rows, whatever Parquet version wrote them: rewriting a stride re-embeds nothing."""
     hasher = hashlib.sha256()
-    for start in range(0, table.num_rows, DIGEST_ROWS):
-        rows = table.slice(start, DIGEST_ROWS)
+    for rows in _blocks(batches, DIGEST_ROWS):
         hasher.update(np.ascontiguousarray(rows.column("row_id").to_numpy(), dtype="<i8").tobytes())
         for name in ("id", "text"):
             values = rows.column(name).to_pylist()
@@ -152,3 +151,17 @@ def content_digest(table: pa.Table) -> str:
             hasher.update(np.array([len(value) for value in encoded], dtype="<i8").tobytes())
             hasher.update(b"".join(encoded))
     return hasher.hexdigest()[:16]
+
+
+def _blocks(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """The same rows, `size` at a time, however they come."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        while rows + batch.num_rows >= size:
+            yield pa.Table.from_batches([*held, batch.slice(0, size - rows)])
+            batch, held, rows = batch.slice(size - rows), [], 0
+        held.append(batch)
+        rows += batch.num_rows
+    if rows:
+        yield pa.Table.from_batches(held)

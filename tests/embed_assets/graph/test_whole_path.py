@@ -52,7 +52,7 @@ def test_each_partition_has_the_figures_of_its_own(bench: GraphBench) -> None:
         assert data["dagster/row_count"] == manifest["rows_embedded"]
         assert (data["tokens"], data["windows"]) == (manifest["tokens"], manifest["windows"])
         assert data["input_digest"] == manifest["input"]["digest"]
-        assert (data["attempts"], data["jobs_in_this_run"], data["adopted"]) == (1, 1, False)
+        assert (data["starts"], data["jobs_in_this_run"], data["adopted"]) == (1, 1, False)
         assert (data["dimension"], data["dtype"], data["spec_id"]) == (32, "float32", kit.spec().spec_id)
         assert Path(data["dagster/uri"]) == Path(data["manifest"]).parent
         assert [c.name for c in data["dagster/column_schema"].columns] == pq.read_schema(

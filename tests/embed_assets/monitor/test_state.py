@@ -5,74 +5,102 @@ from typing import Any
 
 import pytest
 
+from embed_assets.estimate.costs import JobCost
 from embed_assets.monitor.eta import MAX_SPREAD, MIN_SPREAD, UNSURE, eta, spread_of
-from embed_assets.monitor.facts import Beat, Cost, RunKey, Shard, Strides, beat_of
+from embed_assets.monitor.facts import RunKey, Shard, Strides
 from embed_assets.monitor.history import LIMIT, History, Stretch, from_the_past
-from embed_assets.monitor.models import Sample, State
+from embed_assets.monitor.models import Sample
 from embed_assets.monitor.rates import Rates
-from embed_assets.monitor.scan import Found, Run, Seen
-from embed_assets.monitor.state import cost_so_far, state_of, view_of
+from embed_assets.monitor.scan import Found, Run
+from embed_assets.monitor.states import Manifest, State, standing, state_of
 from embed_assets.monitor.totals import progress_of
+from embed_assets.monitor.view import cost_so_far, view_of
+from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen
+from embed_worker.lake.layout import Partitioning, ShardId
 from tests.kits.monitor_lake import SNAPSHOT, SPEC, iso
 
 NOW = float(int(time.time()))
-CUT = f"{SNAPSHOT}-stride-00008"
+CUT = Partitioning(SNAPSHOT, "stride", 8)
 
 
 def seen(age: float = 1.0, attempt: str = "a", stride: int = 0, **more: Any) -> Seen:
     value = {
-        "partition": f"books-{stride:05d}", "dataset": "books", "spec_id": SPEC, "partitioning": CUT,
-        "attempt": attempt, "rows": 1000, "rows_done": 300, "tokens_done": 27000, "rows_own": 300,
+        "shard": ShardId.of("books", SPEC, CUT, stride), "attempt": attempt, "rows": 1000, "rows_done": 300, "tokens_done": 27000, "rows_own": 300,
         "tokens_own": 27000, "phase": "embedding", "at": iso(NOW - age), "seconds": 40.0, "phase_seconds": 30.0,
         "hardware": {"gpus": ["NVIDIA L4"]},
     }  # fmt: skip
-    beat = beat_of(value | more)
-    assert beat is not None
-    return Seen(beat, NOW)
+    return Seen(Heartbeat.model_validate(value | more), NOW - age)
 
 
-SHARD = Shard(1000, 0, 90000, NOW, 50.0, ("a",), 1, "NVIDIA L4", None, None)
+def shard(**changes: Any) -> Shard:
+    values = {"rows": 1000, "tokens": 90000, "created_at": iso(NOW), "seconds": 50.0, "attempts": ("a",), "starts": 1}
+    return Shard.model_validate(values | changes)
+
+
+def word(age: float) -> LastWord:
+    return LastWord(GivenUp(shard=ShardId.of("books", SPEC, CUT, 0), error="enough"), NOW - age)
+
+
+SHARD = shard(accelerator="NVIDIA L4")
 PREEMPTED = {"phase": "stopped", "ending": "preempted"}
 FAILED = {"phase": "stopped", "ending": "failed", "error": "RuntimeError"}
-REFUSED = {"phase": "stopped", "ending": "refused"}
+BAD_JOB = {"phase": "stopped", "ending": "bad_job"}
 
 
 @pytest.mark.parametrize(
-    ("expected", "shard", "beats"),
+    ("expected", "beats"),
     [
-        (State.WAITING, None, []),
-        (State.COMMITTED, SHARD, []),
-        (State.COMMITTED, SHARD, [seen(5000)]),  # a zombie says what it likes
-        (State.COMMITTED, SHARD, [seen(1, **REFUSED)]),
-        (State.RUNNING, None, [seen()]),
-        (State.RUNNING, None, [seen(phase="loading model")]),  # the first start is no recovery
-        (State.RUNNING, None, [seen(59)]),
-        (State.STALE, None, [seen(61)]),
-        (State.RUNNING, None, [seen(61, every_seconds=30)]),
-        (State.STALE, None, [seen(61, phase="starting")]),
-        (State.RECOVERING, None, [seen(100, **PREEMPTED)]),
-        (State.STALE, None, [seen(1000, **PREEMPTED)]),  # no machine came
-        (State.RECOVERING, None, [seen(100, **FAILED)]),
-        (State.FAILED, None, [seen(1000, **FAILED)]),
-        (State.FAILED, None, [seen(1, **REFUSED)]),
-        (State.RECOVERING, None, [seen(100, **REFUSED), seen(1, "b", phase="loading model")]),
-        (State.RECOVERING, None, [seen(400), seen(1, "b", phase="starting")]),  # killed, and back
-        (State.RUNNING, None, [seen(400), seen(1, "b")]),
-        (State.RUNNING, None, [seen(lane="1 of 2"), seen(1, "b", lane="2 of 2", phase="loading model")]),
-        (State.RUNNING, None, [seen(phase="starting", lane="1 of 2"), seen(1, "b", lane="2 of 2", phase="starting")]),
-        (State.WAITING, None, [seen(phase="committed")]),  # and its manifest was taken away
+        (State.WAITING, []),
+        (State.RUNNING, [seen()]),
+        (State.RUNNING, [seen(phase="loading model")]),  # the first start is no recovery
+        (State.RUNNING, [seen(59)]),
+        (State.STALE, [seen(61)]),
+        (State.RUNNING, [seen(61, every_seconds=30)]),
+        (State.STALE, [seen(61, phase="starting")]),
+        (State.RECOVERING, [seen(1, **PREEMPTED)]),  # however young its last word is, nobody works on it
+        (State.STALE, [seen(1000, **PREEMPTED)]),  # no machine came
+        (State.RECOVERING, [seen(100, **FAILED)]),
+        (State.FAILED, [seen(1000, **FAILED)]),
+        (State.FAILED, [seen(1, **BAD_JOB)]),
+        (State.RECOVERING, [seen(100, **BAD_JOB), seen(1, "b", phase="loading model")]),
+        (State.RECOVERING, [seen(400), seen(1, "b", phase="starting")]),  # killed, and back
+        (State.RUNNING, [seen(400), seen(1, "b")]),
+        (State.RUNNING, [seen(lane="1 of 2"), seen(1, "b", lane="2 of 2", phase="loading model")]),
+        (State.RUNNING, [seen(phase="starting", lane="1 of 2"), seen(1, "b", lane="2 of 2", phase="starting")]),
+        (State.WAITING, [seen(phase="committed")]),  # and its manifest was taken away
+        (State.WAITING, [seen(400, **PREEMPTED), seen(1, "b", phase="committed")]),
     ],
 )
-def test_states(expected: State, shard: Shard | None, beats: list[Seen]) -> None:
-    assert state_of(shard, beats, NOW) is expected
+def test_states(expected: State, beats: list[Seen]) -> None:
+    assert state_of(Manifest.NONE, beats, NOW) is expected
+    assert state_of(Manifest.SOUND, beats, NOW) is State.COMMITTED, "a zombie says what it likes"
+    assert state_of(Manifest.DAMAGED, beats, NOW) is State.DAMAGED
+
+
+@pytest.mark.parametrize(
+    ("expected", "beats", "submitted"),
+    [
+        (State.FAILED, [], 100),  # it never got a machine
+        (State.FAILED, [seen(60, **FAILED)], 100),  # at once, not after 15 minutes
+        (State.FAILED, [seen(200, **PREEMPTED)], 100),
+        (State.RECOVERING, [seen(60, **FAILED)], 10),  # another run has launched it anew
+        (State.WAITING, [], 10),
+        (State.RUNNING, [seen(5, phase="loading model")], 100),
+        (State.RECOVERING, [seen(60, **FAILED), seen(5, "b", phase="loading model")], 100),
+    ],
+)
+def test_what_a_driver_has_given_up_has_failed_until_it_begins_anew(
+    expected: State, beats: list[Seen], submitted: float
+) -> None:
+    assert state_of(Manifest.NONE, beats, NOW, standing(word(50), beats, NOW - submitted)) is expected
 
 
 def found(
-    beats: dict[int, list[Seen]], shards: dict[int, Shard] | None = None, costs: list[Cost] | None = None
+    beats: dict[int, list[Seen]], shards: dict[int, Shard] | None = None, costs: list[JobCost] | None = None
 ) -> Found:
-    key = RunKey("books", SPEC, CUT)
-    run = Run(key, Strides("books", CUT, 0.0, (1000,) * 8), True, shards or {}, beats)
-    return Found(NOW, 0.0, [run], costs or [], frozenset())
+    strides = Strides(dataset="books", partitioning=CUT.name, created_at="", rows=(1000,) * 8)
+    run = Run(RunKey("books", SPEC, CUT.name), strides, True, shards or {}, beats=beats)
+    return Found(NOW, 0.0, [run], costs or [], {}, [])
 
 
 def progress(look: Found, rates: Rates | None = None) -> Any:
@@ -151,8 +179,13 @@ def test_the_range_is_wide_until_the_speed_is_known() -> None:
 # -- spend ---------------------------------------------------------------------------------------------------
 
 
-def cost(job: str, usd: float | None, on_demand: float | None = None, partition: str = "books-00000") -> Cost:
-    return Cost("books", SPEC, partition, job, usd, on_demand)
+def cost(
+    job: str, usd: float | None, on_demand: float | None = None, partition: str = "books-00000", **more: Any
+) -> JobCost:
+    return JobCost(
+        pipeline="p", dataset="books", partition=partition, spec_id=SPEC, job=job, rows=1000, committed=True, usd=usd,
+        on_demand_usd=on_demand, **more,
+    )  # fmt: skip
 
 
 def test_unknown_is_never_nothing() -> None:
@@ -162,7 +195,7 @@ def test_unknown_is_never_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usd", "shard", "beats", "costs"),
+    ("usd", "manifest", "beats", "costs"),
     [
         (None, None, [], []),
         (0.5, None, [seen(price_per_hour=0.5, seconds=3600.0)], []),
@@ -174,12 +207,14 @@ def test_unknown_is_never_nothing() -> None:
         (None, SHARD, [], [cost("7", 0.25), cost("8", None)]),
         (0.25, SHARD, [seen(5, skypilot_job_id=7, price_per_hour=9.0)], [cost("7", 0.25)]),  # told once, not twice
         (None, SHARD, [], []),
-        (None, Shard(1, 0, 1, NOW, 3600.0, ("a", "b"), 2, None, None, 0.5), [], []),  # an attempt that nobody saw
-        (0.5, Shard(1, 0, 1, NOW, 3600.0, ("a",), 1, None, None, 0.5), [], []),
+        (None, shard(seconds=3600.0, attempts=("a", "b"), price_per_hour=0.5), [], []),  # an attempt that nobody saw
+        (0.5, shard(seconds=3600.0, price_per_hour=0.5), [], []),
     ],
 )  # fmt: skip
-def test_cost_of_a_partition(usd: float | None, shard: Shard | None, beats: list[Seen], costs: list[Cost]) -> None:
-    assert cost_so_far(shard, beats, costs) == (None if usd is None else pytest.approx(usd))
+def test_cost_of_a_partition(
+    usd: float | None, manifest: Shard | None, beats: list[Seen], costs: list[JobCost]
+) -> None:
+    assert cost_so_far(manifest, beats, costs) == (None if usd is None else pytest.approx(usd))
 
 
 def test_spend_is_projected_and_compared_only_when_all_is_known() -> None:
@@ -193,7 +228,7 @@ def test_spend_is_projected_and_compared_only_when_all_is_known() -> None:
 
 
 def test_a_running_jobs_note_tells_what_its_worker_does_not_know() -> None:
-    note = Cost("books", SPEC, "books-00000", "7", 0.1, 0.3, spot=True, per_hour=0.4)
+    note = cost("7", 0.1, 0.3, spot=True, dollars_per_hour=0.4)
     look = found({0: [seen(skypilot_job_id=7)], 1: [seen(1, "b", spot=False, price_per_hour=2.0)]}, costs=[note])
     view = view_of(look, Rates(), NOW)
     told, own = (worker for workers in view.workers.values() for worker in workers)
@@ -218,14 +253,3 @@ def test_the_history_does_not_grow_for_ever() -> None:
         history.add(Sample(at=n, rows_done=n, tokens_done=0, rows_per_second=0, tokens_per_second=0, workers=1))
     times = [sample.at for sample in history.samples]
     assert len(times) <= LIMIT and times == sorted(times) and times[-1] == 5 * LIMIT - 1
-
-
-def test_old_heartbeats_without_the_newer_keys_are_understood() -> None:
-    value = {
-        "partition": "books-00000", "dataset": "books", "spec_id": SPEC, "partitioning": CUT, "attempt": "a",
-        "rows": 1000, "rows_done": 300, "tokens_done": 3000, "phase": "embedding", "at": iso(NOW), "seconds": 30.0,
-    }  # fmt: skip
-    beat = beat_of(value)
-    assert isinstance(beat, Beat)
-    rate = Rates().of(beat)
-    assert rate is not None and rate.rows == 10

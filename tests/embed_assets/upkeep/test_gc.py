@@ -1,6 +1,5 @@
 """gc takes what nobody needs, and nothing else."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -8,23 +7,23 @@ from pathlib import Path
 from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import layout
-from embed_worker.lake.census import heartbeats
-from embed_worker.lake.manifests import now
+from embed_worker.lake.heartbeats import read_progress
 from tests.kits import pipelines as kit
+from tests.kits.lake.progress import grow_old, put_beat
 from tests.kits.pipelines import Prepared
 
 
 def test_gc_keeps_the_latest_snapshot_and_what_live_jobs_need(prepared: Prepared, source: Path, lake: Path) -> None:
-    old = prepared.partitioning.name
     kit.write_jsonl(source, kit.texts(30))
     new = Prepared(lake, str(source))
     new.embed(0)
-    beat = {"partitioning": old, "partition": "d-00002", "phase": "embedding", "at": now()}
-    prepared.store.replace("progress/d-00002/a.json", json.dumps(beat).encode())
+    for path, _ in prepared.store.walk("progress"):
+        grow_old(prepared.store, path, 3600)
+    put_beat(prepared.store, prepared.job(2))
     assert not any(prepared.raw.snapshot in item.path for item in find_garbage(prepared.store) if "raw" in item.path)
 
     prepared.store.delete("progress/d-00002")
-    (lake / new.job(0).shard.folder / "checkpoints").mkdir()
+    new.store.create(f"{new.job(0).shard.folder}/checkpoints/attempts/a.json", b"{}")
     garbage = [item.path for item in find_garbage(prepared.store)]
     assert layout.raw_folder("d", prepared.raw.snapshot) in garbage
     assert f"{new.job(0).shard.folder}/checkpoints" in garbage
@@ -49,8 +48,7 @@ def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_d
         update={"shard": beats["failed"].shard.model_copy(update={"dataset": "gone"})}
     )
     for name, job in beats.items():
-        state = {"spec_id": job.spec.spec_id, "partitioning": job.shard.partitioning.name, "partition": job.shard.key}
-        prepared.store.create_json(f"progress/{job.shard.key}/{name}.json", state | {"at": "2026-01-01T00:00:00+00:00"})
+        put_beat(prepared.store, job, name, age=3600)
     prepared.resource.write_job(beats["gone"])
     found = {item.path for item in find_garbage(prepared.store)}
     assert {f"progress/{beats['committed'].shard.key}/committed.json", "progress/gone-00002/gone.json"} <= found
@@ -128,11 +126,9 @@ def test_gc_finds_the_temporaries_of_killed_puts_when_they_are_old(prepared: Pre
 
 def test_what_a_killed_put_was_writing_is_no_damage_and_no_job_or_heartbeat(prepared: Prepared, lake: Path) -> None:
     prepared.resource.write_job(prepared.job(2))
-    job, beat = lake / prepared.job(2).path, lake / "progress/d-00002/a.json"
-    beat.parent.mkdir()
-    beat.write_text(json.dumps({"partitioning": prepared.partitioning.name, "partition": "d-00002", "at": now()}))
-    before = [item.path for item in find_garbage(prepared.store)], list(heartbeats(prepared.store))
+    job, beat = lake / prepared.job(2).path, lake / put_beat(prepared.store, prepared.job(2))
+    before = [item.path for item in find_garbage(prepared.store)], list(read_progress(prepared.store))
     for path in (job, beat):
         shutil.copy(path, path.parent / f".{path.name}.{'0123456789abcdef' * 2}.tmp")
     assert verify_lake(prepared.store).damages == []
-    assert ([item.path for item in find_garbage(prepared.store)], list(heartbeats(prepared.store))) == before
+    assert ([item.path for item in find_garbage(prepared.store)], list(read_progress(prepared.store))) == before

@@ -24,10 +24,10 @@ def test_the_last_heartbeat_tells_the_end(lake: str) -> None:
     manifest = manifest_of(job)
     assert beat["phase"] == "committed"
     assert (beat["rows"], beat["rows_done"], beat["tokens_done"]) == (23, 23, manifest.tokens)
-    assert beat["partition"] == job.shard.key and beat["spec_id"] == job.spec.spec_id
+    assert beat["shard"] == job.shard.model_dump()
     assert beat["engine"]["engine"] == "hash" and beat["seconds"] >= 0 and "T" in beat["at"]
     assert Store(lake).exists(heartbeat_file(job.shard.key, beat["attempt"]))
-    assert beat["attempt"] == manifest.attempts[0]["attempt"]
+    assert beat["attempt"] == manifest.attempts[0].attempt
     assert (beat["rows_own"], beat["tokens_own"]) == (23, manifest.tokens)
     assert 0 <= beat["phase_seconds"] <= beat["seconds"] and "price_per_hour" not in beat and "ending" not in beat
 
@@ -67,7 +67,7 @@ def test_a_stopped_attempt_says_so_and_a_resumed_one_counts_all_rows(lake: str) 
 @pytest.mark.parametrize(
     ("error", "ending", "said"),
     [
-        (BadJob("the spec is wrong"), "refused", "the spec is wrong"),
+        (BadJob("the spec is wrong"), "bad_job", "the spec is wrong"),
         (DamagedData("a file is gone"), "failed", "a file is gone"),
         (StoreUnavailable("key AKIA1234 is unknown"), "failed", "StoreUnavailable"),
         (RuntimeError("a text of somebody"), "failed", "RuntimeError"),
@@ -103,7 +103,7 @@ def test_a_heartbeat_tells_the_place_and_a_price_only_where_they_are_known(
     run(job)
     [beat] = heartbeats(job)
     [attempt] = manifest_of(job).attempts
-    assert beat["price_per_hour"] == attempt["price_per_hour"] == 0.28 and attempt["region"] == "us-east4"
+    assert beat["price_per_hour"] == attempt.price_per_hour == 0.28 and attempt.region == "us-east4"
     monkeypatch.setenv("SKYPILOT_CLUSTER_INFO", "{")
     assert place() == {"spot": True, "price_per_hour": 0.28}
 

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from embed_assets.estimate.speed import accelerator_of
 from embed_worker.attempt import lanes
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.lanes import Lane, engine_groups, lanes_of
@@ -47,6 +50,17 @@ def test_the_first_lane_does_what_a_dead_one_left(lake: str, tmp_path: Path) -> 
     assert Checkpoints(Store(lake), job).committed() == {1}
     run_lane(job, Lane(0, 2, read), CountingEngine(job.spec))
     prove(job, TEXTS, tmp_path)
+
+
+def test_the_manifest_names_the_gpus_of_all_lanes(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each engine sees those of its CUDA_VISIBLE_DEVICES alone."""
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, get_device_name=lambda _: "NVIDIA L4")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # none in this environment
+    job = make_job(lake, TEXTS)
+    run_lane(job, Lane(0, 4), CountingEngine(job.spec))
+    manifest = manifest_of(job)
+    assert (manifest.hardware.gpus, manifest.hardware.engines) == (["NVIDIA L4"] * 8, 4)
+    assert (accelerator_of(manifest), manifest.hardware.machine) == ("L4:8", "8× NVIDIA L4")
 
 
 def test_a_later_lane_never_commits(lake: str) -> None:

@@ -1,5 +1,6 @@
 """`python -m embed_worker`: exit codes, the --serve protocol, signals."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from embed_worker.__main__ import Worker, answer_to
 from embed_worker.exits import ExitCode
+from embed_worker.lake.figures import figures_of
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import leftovers, loaded, make_job, make_spec, make_texts, manifest_of, prove, write_job
@@ -143,8 +145,10 @@ def test_several_engines_share_a_partition(lake: str, tmp_path: Path) -> None:
     for number, job in enumerate(jobs):
         (tmp_path / str(number)).mkdir()
         prove(job, texts, tmp_path / str(number))
-        lanes = {attempt["lane"] for attempt in manifest_of(job).attempts}
-        assert lanes == {"1 of 3", "2 of 3", "3 of 3"}
+        manifest = manifest_of(job)
+        assert {attempt.lane for attempt in manifest.attempts} == {"1 of 3", "2 of 3", "3 of 3"}
+        assert figures_of(manifest).starts == 1
+        assert (manifest.hardware.engines, manifest.hardware.cores) == (3, len(os.sched_getaffinity(0)))
         assert leftovers(job) == []
 
 

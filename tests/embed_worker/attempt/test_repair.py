@@ -7,6 +7,7 @@ import pytest
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.lake import failpoints
+from embed_worker.lake.attempts import Attempt
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
@@ -24,7 +25,8 @@ def retire(job: EmbedJob) -> None:
 def test_a_damaged_note_of_an_attempt_holds_up_no_commit(lake: str, tmp_path: Path) -> None:
     job = make_job(lake, TEXTS)
     store, notes = Store(lake), f"{job.shard.folder}/checkpoints/attempts"
-    for name, data in [("cut", b'{"attempt": "c'), ("list", b"[]"), ("empty", b"{}")]:
+    odd = b'{"attempt": "../odd"}'
+    for name, data in [("cut", b'{"attempt": "c'), ("list", b"[]"), ("empty", b"{}"), ("odd", odd)]:
         store.create(f"{notes}/{name}.json", data)
     assert run(job) is True
     prove(job, TEXTS, tmp_path)
@@ -51,7 +53,7 @@ def test_a_sweep_removes_nothing_once_its_manifest_is_retired(lake: str, monkeyp
     def meanwhile(place: str) -> None:
         if place == "sweep.begun":
             retire(job)
-            checkpoints.register("next", {})
+            checkpoints.register(Attempt(attempt="next"))
             store.create(part, b"of the next attempt")
 
     monkeypatch.setattr(failpoints, "reach", meanwhile)

@@ -1,11 +1,14 @@
 """A managed job that starts again and again and commits nothing comes to an end."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.starts import LIMIT, check_starts
 from embed_worker.errors import BadJob, exit_code_of
 from embed_worker.exits import ExitCode
+from embed_worker.lake.attempts import Attempt
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import make_job, make_texts
 
@@ -17,7 +20,8 @@ def checkpoints(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Checkpoint
 
 
 def start(checkpoints: Checkpoints, number: int, job: str | None = "7") -> None:
-    checkpoints.register(f"a{number}", {"started_at": f"2026-01-01T00:00:{number:02d}", "skypilot_job_id": job})
+    began = datetime(2026, 1, 1, 0, 0, number, tzinfo=UTC)
+    checkpoints.register(Attempt(attempt=f"a{number}", started_at=began, skypilot_job_id=job))
     check_starts(checkpoints, job)
 
 

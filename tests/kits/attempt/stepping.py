@@ -131,7 +131,7 @@ def stepping() -> Iterator[None]:
         patch.setattr(failpoints, "reach", _reach)
         patch.setattr(runner, "ThreadPoolExecutor", _Inline)
         patch.setattr(runner, "Feeder", _InlineFeeder)
-        patch.setattr(runner, "Heartbeat", _NoHeartbeat)
+        patch.setattr(runner, "Pulse", _NoHeartbeat)
         patch.setattr(parts, "PART_BYTES", PART_BYTES)
         patch.setattr(parts, "parquet_writer", _versioned_writer)
         patch.setattr(checkpoints, "write_table", _versioned_table)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed_assets.graph.common import EMBEDDING_SHARDS, asset_key
-from embed_assets.upkeep import gc
+from embed_assets.upkeep import gc, leases
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import files, layout
 from embed_worker.lake.errors import BadManifest
@@ -97,7 +97,8 @@ class Proof:
         wrong = self.wrong_shards()
         damages = verify_lake(self.store).damages
         doubled = storm.jobs.doubled()
-        patch.setattr(gc, "LIVE_SECONDS", 0.0)
+        patch.setattr(leases, "LIVE_SECONDS", 0.0)
+        patch.setattr(leases, "WAIT_SECONDS", 0.0)
         patch.setattr(gc, "SCRATCH_SECONDS", 0.0)
         for garbage in gc.find_garbage(self.store):
             self.store.delete(garbage.path)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from embed_assets.upkeep import gc
+from embed_assets.upkeep import gc, leases
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.runner import UNWRITTEN
 from embed_worker.exits import ExitCode
@@ -169,7 +169,8 @@ class Partition:
     def _remove_garbage(self) -> None:
         """As `embed-assets gc --yes` when all is old."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gc, "LIVE_SECONDS", 0.0)
+            patch.setattr(leases, "LIVE_SECONDS", 0.0)
+            patch.setattr(leases, "WAIT_SECONDS", 0.0)
             patch.setattr(gc, "SCRATCH_SECONDS", 0.0)
             for item in list(gc.find_garbage(self.store)):
                 self.store.delete(item.path)

@@ -1,0 +1,55 @@
+"""Times by the store's clock: those of nodes and of whoever asks may be wrong."""
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from embed_worker.lake.errors import NoPermission
+from embed_worker.lake.layout import temporary_name
+
+if TYPE_CHECKING:
+    from embed_worker.lake.store import Store
+
+STAMPS = ("LastModified", "last_modified", "updated", "mtime", "created")
+"""What fsspec's file systems call the time at which a file was written."""
+
+
+def stamp_of(info: Mapping[str, Any]) -> float | None:
+    """When a listed file was written, in seconds since the epoch; None where the file system does not say."""
+    for key in STAMPS:
+        match info.get(key):
+            case datetime() as found:
+                return found.timestamp()
+            case float() | int() as seconds:
+                return float(seconds)
+            case str() as text:
+                return datetime.fromisoformat(text).timestamp()
+    return None
+
+
+def told_by_s3(fs: Any, base: str) -> float:
+    """The `Date` of a server's answer, for a lake at `bucket/prefix`. FileNotFoundError where there is no bucket."""
+    bucket, _, prefix = base.partition("/")
+    answer = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", MaxKeys=1)
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date).timestamp() if date else time.time()
+
+
+def now_by_writing(store: "Store") -> float:
+    """The time of a file that is written for it: right on every store, for whoever may write there.
+
+    Raises StoreUnavailable where there is no such bucket or folder.
+    """
+    told = store.now()
+    if store.tells_time:
+        return told
+    path = temporary_name("now")
+    try:
+        store.create(path, b"")
+        return store.listing(path)[0].written
+    except NoPermission:
+        return told
+    finally:
+        store.delete(path)
