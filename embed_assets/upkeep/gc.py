@@ -82,12 +82,13 @@ class _Search:
         names = sorted({file.path.split("/")[1] for file in self._files["raw_reviews"]})
         self._latest = dict(zip(names, in_parallel(self._pointer, names), strict=True))
         """Dataset → its latest snapshot; None where that is not known."""
-        self._in_the_making = {
+        in_the_making = {
             path.split("/")[2].split("-")[0]
             for path, folder in [*self._raw.items(), *self._cuts.items()]
             if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
         }
-        """Snapshots that may be being written, or cut."""
+        self._kept = self._leases.snapshots | in_the_making
+        """Snapshots that a run works on, or that may be being written or cut."""
 
     def garbage(self) -> list[Garbage]:
         found = [*self._snapshots(), *self._of_shards(), *self._notes(), *self._rest()]
@@ -101,8 +102,7 @@ class _Search:
     def _old(self, dataset: str, snapshot: str) -> bool:
         """Without a pointer nobody can say what is old."""
         latest = self._latest.get(dataset)
-        kept = self._leases.snapshots | self._in_the_making
-        return latest is not None and snapshot != latest and snapshot not in kept
+        return latest is not None and snapshot != latest and snapshot not in self._kept
 
     def _snapshots(self) -> Iterator[Garbage]:
         whole: list[tuple[_Folder, Manifest]] = []

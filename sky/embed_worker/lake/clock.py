@@ -6,7 +6,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from embed_worker.lake.errors import NoPermission
+from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.layout import temporary_name
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def told_by_s3(fs: Any, base: str) -> float:
 
 
 def now_by_writing(store: "Store") -> float:
-    """The time of a file that is written for it: right on every store, for whoever may write there.
+    """The time of a file that is written for it: right on every store. Who may not write hears what the store tells.
 
     Raises StoreUnavailable where there is no such bucket or folder.
     """
@@ -49,7 +49,7 @@ def now_by_writing(store: "Store") -> float:
     try:
         store.create(path, b"")
         return store.listing(path)[0].written
-    except NoPermission:
+    except StoreUnavailable:  # no permission, or no space
         return told
     finally:
         store.delete(path)
