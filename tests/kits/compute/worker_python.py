@@ -6,7 +6,7 @@ from pathlib import Path
 SERVE = """
 import os, sys, time
 import embed_worker.__main__ as worker
-from embed_worker.lake.errors import BadJob, WorkerError
+from embed_worker.errors import BadJob, WorkerError
 
 real = worker.run_job
 def run_job(job, *rest, **options):
