@@ -1,9 +1,11 @@
 """`python -m embed_worker`: exit codes, the --serve protocol, signals."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,11 @@ def worker(*arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
         stderr=subprocess.PIPE,
         env={**os.environ, **environment},
     )
+
+
+def answers(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """What a serving worker says, without its signs of life."""
+    return (said for line in lines if "sign" not in (said := orjson.loads(line)))
 
 
 # -- in this process ------------------------------------------------------------------------------------------
@@ -169,11 +176,18 @@ def test_serve(lake: str, tmp_path: Path) -> None:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(line + b"\n")
         process.stdin.flush()
-        answer: dict[str, Any] = orjson.loads(process.stdout.readline())
-        return answer
+        for line in process.stdout:
+            said: dict[str, Any] = orjson.loads(line)
+            if "sign" not in said:
+                return said
+            signs.append(said["sign"])
+        raise AssertionError("it ended")
 
+    signs: list[str] = []
     assert ask(orjson.dumps({"job": url})) == {"job": url, "code": 0, "error": None}
+    assert signs == ["ready", "begun", "loading", "loading", "loaded"], "tokenizer, then model"
     assert ask(orjson.dumps({"job": url})) == {"job": url, "code": 0, "error": None}
+    assert signs[5:] == ["begun"], "it is committed already"
     bad = ask(orjson.dumps({"job": str(tmp_path / "none.json")}))
     assert bad["code"] == 65 and "none.json" in bad["error"]
     assert "error" in ask(b"this is no request")
@@ -221,7 +235,8 @@ def test_serve_stops_its_job_when_stdin_closes_and_nobody_waits(lake: str) -> No
     _in_the_middle(process)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert orjson.loads(out)["code"] == 75
+    (answer,) = answers(out.splitlines())
+    assert answer["code"] == 75
     assert not Store(lake).exists(job.shard.manifest_path)
 
 
@@ -234,7 +249,7 @@ def test_serve_leaves_after_an_error_that_may_have_broken_the_engine(lake: str, 
     process.stdin.write(orjson.dumps({"job": url}) + b"\n")
     process.stdin.write(orjson.dumps({"job": url}) + b"\n")
     process.stdin.flush()
-    bad, broken = (orjson.loads(process.stdout.readline()) for _ in range(2))
+    bad, broken = itertools.islice(answers(process.stdout), 2)
     assert bad["code"] == 65 and "leaving" not in bad, "a bad job breaks nothing"
     error = "RuntimeError: CUDA error: an illegal memory access was encountered"
     assert broken == {"job": url, "code": 75, "error": error, "leaving": True}
@@ -247,7 +262,7 @@ def test_sigterm_while_serve_is_idle(lake: str) -> None:
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(b"{}\n")
     process.stdin.flush()
-    assert b"error" in process.stdout.readline()
+    assert "error" in next(answers(process.stdout))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75
     process.communicate()

@@ -110,7 +110,7 @@ def test_a_worker_killed_from_outside_in_the_middle_of_a_job(tmp_path: Path) -> 
     (status,) = machine.until(JobState.RUNNING, handles=[handle])
     assert machine.compute.poll([waiting])[waiting].state is JobState.QUEUED
     wait_until(lambda: "working on" in machine.compute.logs(handle), "the job's first words")
-    os.kill(status.facts["worker_pid"], signal.SIGKILL)
+    os.kill(status.facts.worker_pid, signal.SIGKILL)
     (status,) = machine.final(handle)
     assert status.state is JobState.FAILED
     assert "SIGKILL" in status.detail
@@ -143,7 +143,7 @@ def test_cancelling_stops_the_worker_and_clears_the_queue(tmp_path: Path) -> Non
     handles = [machine.submit(stride) for stride in range(3)]
     (status,) = machine.until(JobState.RUNNING, handles=handles[:1])
     machine.compute.cancel(handles)
-    assert not alive(status.facts["worker_pid"])
+    assert not alive(status.facts.worker_pid)
     assert {s.state for s in machine.compute.poll(handles).values()} == {JobState.CANCELLED}
     machine.compute.cancel(handles)  # once more is no fault
     assert machine.compute.find([handle.name for handle in handles]) == {}
@@ -164,7 +164,7 @@ def test_a_session_leaves_no_process(tmp_path: Path) -> None:
     resource = LocalComputeResource(worker_python=worker_python(tmp_path / "python", HANG))
     with pytest.raises(ZeroDivisionError), resource.session() as compute:
         handle = compute.submit("n", ready.job(0), ready.resource.write_job(ready.job(0)))
-        pid = compute.poll([handle])[handle].facts["worker_pid"]
+        pid = compute.poll([handle])[handle].facts.worker_pid
         assert alive(pid)
         raise ZeroDivisionError
     assert not alive(pid)
