@@ -15,6 +15,7 @@ CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 NO_UPLOAD = {"NoSuchUpload"}
 """What S3 answers to the end of a multipart upload that it has ended already: the first answer got lost."""
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """EFBIG is what a limit on the size of files (`ulimit -f`) gives."""
 
@@ -28,10 +29,14 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        if server_code(error) in EXPIRED:
+        code = server_code(error)
+        if code in EXPIRED:
             raise _expired(url) from error
+        if code in WRONG_KEY:
+            raise NoPermission(f"{url}: wrong access key or secret ({code}); correct the credentials") from error
+        why = f"{error}" if is_local else f"{error}; a wrong access key may be answered alike"
         raise NoPermission(
-            f"{url}: no permission ({error}). Give this user read and write access, or point EMBED_LAKE elsewhere"
+            f"{url}: no permission ({why}). Give this user read and write access, or point EMBED_LAKE elsewhere"
         ) from error
     except OSError as error:
         if error.errno in FULL:

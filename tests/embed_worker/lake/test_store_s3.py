@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
-from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.errors import NoPermission, StoreUnavailable
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import leftovers, make_job, make_texts, prove, run
 from tests.kits.lake.store_suite import StoreSuite
@@ -80,6 +80,18 @@ def test_no_permission_on_s3_is_one_clear_sentence(s3_root: str, monkeypatch: py
 
     monkeypatch.setattr(store.fs, "cat_file", refuse)
     with pytest.raises(StoreUnavailable, match="no permission"):
+        store.read("a")
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_a_wrong_key_is_told_from_a_missing_right(s3_root: str, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    store = Store(s3_root)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise _answer(code)
+
+    monkeypatch.setattr(store.fs, "cat_file", refuse)
+    with pytest.raises(NoPermission, match=rf"wrong access key or secret \({code}\); correct the credentials"):
         store.read("a")
 
 
