@@ -13,6 +13,7 @@ import orjson
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.secrets import check_address
+from embed_worker.lake.store import WHOLE
 
 STAMPS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created", "ino")
 """What file systems tell of a file's version, besides its size."""
@@ -37,8 +38,7 @@ class ReadOnlyLake:
             self._fs, base = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **storage_options})
         except (ImportError, ValueError) as error:
             raise StoreUnavailable(f"the lake cannot be opened: {error}") from None
-        self._one_get = {"max_concurrency": 1} if root.startswith(("s3://", "s3a://")) else {}
-        """s3fs asks for a file's size before it reads, to read it in pieces: twice the requests for small files."""
+        self._whole = WHOLE if root.startswith(("s3://", "s3a://")) else {}
         self.root = root.rstrip("/")
         self._base = str(base).rstrip("/")
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class ReadOnlyLake:
         """None where there is no such file, or it is not JSON: a file being replaced is read the next time."""
         self._count("read")
         try:
-            return orjson.loads(self._fs.cat_file(f"{self._base}/{path}", **self._one_get))
+            return orjson.loads(self._fs.cat_file(f"{self._base}/{path}", **self._whole))
         except (FileNotFoundError, IsADirectoryError, orjson.JSONDecodeError):
             return None
 
