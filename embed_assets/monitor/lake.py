@@ -15,6 +15,7 @@ from embed_worker.lake import clock
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.secrets import check_address
+from embed_worker.lake.store import WHOLE
 
 STAMPS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created", "ino")
 """What file systems tell of a file's version, besides its size."""
@@ -47,8 +48,7 @@ class ReadOnlyLake:
         except (ImportError, ValueError) as error:
             raise StoreUnavailable(f"the lake cannot be opened: {told(error)}") from None
         self._is_s3 = root.startswith(("s3://", "s3a://"))
-        self._one_get = {"max_concurrency": 1} if self._is_s3 else {}
-        """s3fs asks for a file's size before it reads, to read it in pieces: twice the requests for small files."""
+        self._whole = WHOLE if self._is_s3 else {}
         self.root = root.rstrip("/")
         self._base = str(base).rstrip("/")
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class ReadOnlyLake:
         """Raises FileNotFoundError where there is no such file."""
         self._count("read")
         try:
-            data: bytes = self._fs.cat_file(f"{self._base}/{path}", **self._one_get)
+            data: bytes = self._fs.cat_file(f"{self._base}/{path}", **self._whole)
         except IsADirectoryError as error:
             raise FileNotFoundError(path) from error
         return data

@@ -126,8 +126,7 @@ def test_the_lost_end_of_a_multipart_upload_is_known(
     source.write_bytes(b"0123456789abcdef" * (11 << 16))
     with faulty(FaultProxy(s3_server)) as proxy:
         store = Store(s3_root)
-        put = store.fs.put_file
-        monkeypatch.setattr(store.fs, "put_file", lambda *a, **k: put(*a, **{**k, "chunksize": 5 << 20}))
+        monkeypatch.setitem(store_module.UPLOAD, "chunksize", 5 << 20)
         proxy.next_faults = [("?uploadId=", "answer dropped")]
         assert store.create_file("big", source) is True
         assert proxy.faults["answer dropped"] == 1

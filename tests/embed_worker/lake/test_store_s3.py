@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
+from embed_worker.lake import store as store_module
 from embed_worker.lake.errors import NoPermission, StoreUnavailable
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import leftovers, make_job, make_texts, prove, run
@@ -126,8 +127,7 @@ def test_a_file_of_several_upload_parts_is_create_only(
 ) -> None:
     """Big parts go up in a multipart upload; its completion carries the condition."""
     store = Store(request.getfixturevalue(server))
-    put = store.fs.put_file
-    monkeypatch.setattr(store.fs, "put_file", lambda *a, **k: put(*a, **{**k, "chunksize": 5 << 20}))
+    monkeypatch.setitem(store_module.UPLOAD, "chunksize", 5 << 20)
     source = tmp_path / "big"
     source.write_bytes(b"0123456789abcdef" * (12 << 16))
     assert store.create_file("big", source) is True
