@@ -9,7 +9,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bench.fleet import SimulatedFleetResource, skypilot_installed  # noqa: E402
-from embed_assets.graph.factory import asset_key, build_definitions  # noqa: E402
+from embed_assets.graph.common import asset_key, deployed  # noqa: E402
 from embed_assets.settings import Settings  # noqa: E402
 from embed_assets.spec import load_pipelines  # noqa: E402
 
@@ -21,6 +21,6 @@ jobs = [
     for name in ("raw_reviews", "stride_partitions", "embedding_shards")
 ]
 defs = dg.Definitions.merge(
-    build_definitions(pipelines, settings, fleet),
+    deployed(pipelines, settings, fleet),
     dg.Definitions(jobs=jobs),
 )

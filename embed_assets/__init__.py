@@ -1,3 +1,54 @@
-"""A Dagster data platform that turns millions of texts into embeddings. No torch, no vLLM in here."""
+"""A Dagster data platform that turns millions of texts into embeddings. The names in `__all__` are public; all else is
+the house's own."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embed_assets.graph.factory import build_definitions
+    from embed_assets.settings import Settings
+    from embed_assets.spec import DatasetSpec, EmbeddingPipeline, SpecError, load_pipeline, load_pipelines
+    from embed_worker.lake.errors import LakeError
+    from resources.dagster import LakeResource
+    from resources.lake import Lake
+    from resources.local.resource import LocalComputeResource
+    from resources.skypilot.resource import SkyPilotResource
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DatasetSpec",
+    "EmbeddingPipeline",
+    "Lake",
+    "LakeError",
+    "LakeResource",
+    "LocalComputeResource",
+    "Settings",
+    "SkyPilotResource",
+    "SpecError",
+    "build_definitions",
+    "load_pipeline",
+    "load_pipelines",
+]
+
+_HOMES = {
+    "DatasetSpec": "embed_assets.spec",
+    "EmbeddingPipeline": "embed_assets.spec",
+    "Lake": "resources.lake",
+    "LakeError": "embed_worker.lake.errors",
+    "LakeResource": "resources.dagster",
+    "LocalComputeResource": "resources.local.resource",
+    "Settings": "embed_assets.settings",
+    "SkyPilotResource": "resources.skypilot.resource",
+    "SpecError": "embed_assets.spec",
+    "build_definitions": "embed_assets.graph.factory",
+    "load_pipeline": "embed_assets.spec",
+    "load_pipelines": "embed_assets.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is asked for: a command that reads a lake does not wait for Dagster."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

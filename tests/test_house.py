@@ -28,10 +28,10 @@ FORBIDDEN = {
 }
 OF_THE_WORKER = (
     "embed_worker.lake", "embed_worker.steps", "embed_worker.engine.tokens", "embed_worker.engine.hash",
-    "embed_worker.extras",
+    "embed_worker.extras", "embed_worker.exits",
 )  # fmt: skip
 """What the platform may import of the worker: the lake, the steps that run in process, what a plan counts with, and
-what names a missing package."""
+what names a missing package; and the worker's exit codes, which a backend hears."""
 HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingface_hub", "s3fs", "gcsfs", "boto3"}
 """Slow to import, or not always there: only inside the functions that need them."""
 DISTRIBUTIONS = {

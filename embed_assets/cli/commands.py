@@ -8,8 +8,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from embed_assets.cli.common import chosen
+from embed_assets.deployment import compute_resource
 from embed_assets.estimate.costs import read_costs, total_of
-from embed_assets.graph.factory import compute_resource
 from embed_assets.index.hits import print_hits
 from embed_assets.index.search import find_table, search_table
 from embed_assets.monitor.states import State

@@ -18,15 +18,8 @@ from rich.text import Text
 from embed_assets.demo.bars import embedding_bars, progress_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
-from embed_assets.graph.common import asset_key
-from embed_assets.graph.factory import (
-    EMBEDDING_SHARDS,
-    RAW_REVIEWS,
-    STRIDE_PARTITIONS,
-    VECTOR_INDEX,
-    build_definitions,
-    compute_resource,
-)
+from embed_assets.deployment import compute_resource, deployed
+from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.hits import print_hits
 from embed_assets.index.search import find_table, search_table
@@ -81,7 +74,7 @@ def run_demo() -> None:
         vector: Future[list[list[float]]] | None = None
         if _looks_committed(lake, pipeline):  # nothing to embed: load the model for the search meanwhile
             vector = pool.submit(compute.embed_queries, pipeline.embedding, [QUERY])
-        definitions = build_definitions(pipelines, settings)
+        definitions = deployed(pipelines, settings)
         summaries = _materialize(definitions, pipeline, lake)
         _print_summary(summaries)
         with console.status("embedding the query …"):

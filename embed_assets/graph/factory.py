@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
+from embed_assets.graph.common import EMBEDDING_SHARDS, STRIDE_PARTITIONS, asset_key
 from embed_assets.graph.embedding_shards import build_embedding_shards
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.graph.raw_reviews import build_raw_reviews
@@ -13,10 +13,6 @@ from embed_assets.graph.stride_partitions import build_stride_partitions
 from embed_assets.graph.vector_index import build_vector_index
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
-from resources.dagster import ComputeResource, LakeResource
-from resources.local.resource import LocalComputeResource
-from resources.skypilot.resource import SkyPilotResource
-from resources.skypilot.settings import SkyPilotSettings
 
 
 def pipeline_assets(pipeline: EmbeddingPipeline, settings: Settings) -> list[Any]:
@@ -43,31 +39,13 @@ def pipeline_jobs(pipeline: EmbeddingPipeline, partitions: PipelinePartitions) -
     ]
 
 
-def compute_resource(settings: Settings) -> ComputeResource:
-    """The backend that the deployment chose."""
-    if settings.compute == "skypilot":
-        chosen = SkyPilotSettings().model_dump()
-        return SkyPilotResource(**chosen, worker_python=settings.worker_python)
-    return LocalComputeResource(
-        worker_python=settings.worker_python,
-        workers=settings.local_workers,
-        start_seconds=settings.local_start_seconds,
-        load_seconds=settings.local_load_seconds,
-    )
+def build_definitions(pipelines: Iterable[EmbeddingPipeline], settings: Settings) -> dg.Definitions:
+    """Assets, checks and jobs; no resources and no executor, so that they merge into any code location.
 
-
-def build_definitions(
-    pipelines: Iterable[EmbeddingPipeline], settings: Settings, compute: ComputeResource | None = None
-) -> dg.Definitions:
-    """All definitions of a deployment."""
+    The assets ask for the resources `lake` and `compute`.
+    """
     pipelines = list(pipelines)
     return dg.Definitions(
         assets=[asset for pipeline in pipelines for asset in pipeline_assets(pipeline, settings)],
         jobs=[job for pipeline in pipelines for job in pipeline_jobs(pipeline, PipelinePartitions(pipeline))],
-        resources={"lake": LakeResource(root=settings.lake), "compute": compute or compute_resource(settings)},
-        # A process a partition does not scale to hundreds of GPUs: the run's own process drives them all.
-        executor=dg.in_process_executor,
     )
-
-
-__all__ = ["EMBEDDING_SHARDS", "RAW_REVIEWS", "STRIDE_PARTITIONS", "VECTOR_INDEX", "build_definitions"]

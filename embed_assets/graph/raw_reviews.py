@@ -17,7 +17,6 @@ from embed_assets.tell.lineage import column_schema
 from embed_assets.tell.summary import lengths_metadata
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, LakeError
-from embed_worker.lake.integrity import file_faults
 from embed_worker.lake.manifests import RawManifest
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import DamagedSnapshot, Ingested, ingest
@@ -58,12 +57,11 @@ def build_raw_reviews(
                 if run.checks_only:
                     run.checked(name, _check(lake, name, run.selected_checks))
                     continue
-                made = _make(context, lake, pipeline.dataset(name))
+                made, view = _make(context, lake, pipeline.dataset(name))
                 metadata = _metadata(lake, made)
             except (SourceError, LakeError) as error:
                 run.failed(name, str(error))
                 continue
-            view = _view(lake, made.manifest)
             run.committed(
                 name,
                 data_version=made.manifest.snapshot,
@@ -87,7 +85,7 @@ def _check(lake: Lake, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
     return run_checks(ROW_CHECKS, checks, _view(lake, raw))
 
 
-def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -> Ingested:
+def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -> tuple[Ingested, RowsView]:
     reported = time.monotonic()
 
     def progress(records: int) -> None:
@@ -102,13 +100,15 @@ def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -
         context.log.warning(f"{dataset.name}: {error}; it is removed and the source read anew")
         lake.store.delete(error.path)
         made = ingest(lake.store, dataset, progress)
-    if not made.created and (faults := file_faults(lake.store, _folder(made.manifest), made.manifest.listed)):
-        context.log.warning(f"{dataset.name}: {faults[0]}; its manifest is retired and the source read anew")
+    view = _view(lake, made.manifest)
+    if not made.created and view.faults:
+        context.log.warning(f"{dataset.name}: {view.faults[0]}; its manifest is retired and the source read anew")
         lake.store.delete(f"{_folder(made.manifest)}/{layout.MANIFEST}")
         made = ingest(lake.store, dataset, progress)
+        view = _view(lake, made.manifest)
     elif not made.created:
         context.log.info(f"{dataset.name}: the source is unchanged, snapshot {made.manifest.snapshot} is adopted")
-    return made
+    return made, view
 
 
 def _folder(raw: RawManifest) -> str:

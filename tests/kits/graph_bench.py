@@ -12,7 +12,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from embed_assets.graph.factory import build_definitions
+from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
 from resources.local.resource import LocalComputeResource
@@ -47,7 +47,7 @@ class GraphBench:
         compute: Any = InProcessCompute()
         if self.python is not None:
             compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02)
-        return build_definitions([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
+        return deployed([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
 
     def partitions(self, *names: str) -> list[str]:
         return [f"{name}-{i:05d}" for name in names or ("a", "b") for i in range(self.strides[name])]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
-from embed_assets.graph.factory import build_definitions
+from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from embed_assets.spec.pipeline import HourlyPrice, PlanAssumptions
 from resources.compute import JobHandle, JobStatus
@@ -54,7 +54,7 @@ def run_all(
     settings = Settings(
         lake=str(tmp_path / "lake"), compute="skypilot", monitor_url="http://127.0.0.1:8000", max_attempts=1
     )
-    job = build_definitions([pipeline], settings, InProcessCompute()).resolve_implicit_global_asset_job_def()
+    job = deployed([pipeline], settings, InProcessCompute()).resolve_implicit_global_asset_job_def()
     found = {}
     for asset, first, last in (
         ("raw_reviews", "d", "d"),

@@ -19,7 +19,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from bench.cloud import Cloud, Weather, serving
 from bench.fleet import SimulatedFleetResource
 from embed_assets.checks.shard import SHARD_CHECKS
-from embed_assets.graph.factory import build_definitions
+from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from tests.kits import pipelines as kit
 
@@ -50,7 +50,7 @@ class FleetBench:
     def definitions(self, per_run: int = 100) -> dg.Definitions:
         pipeline = kit.pipeline([kit.dataset(str(self.source), strides=self.strides)])
         settings = Settings(lake=str(self.lake), partitions_per_run=per_run)
-        return build_definitions([pipeline], settings, SimulatedFleetResource(address=self.socket))
+        return deployed([pipeline], settings, SimulatedFleetResource(address=self.socket))
 
     def run(self, asset: str, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
         """A run over a range of partitions, or over one."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from embed_assets.graph.factory import build_definitions
+from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from embed_assets.spec import SpecError, load_pipelines
 from tests.kits import ROOT
@@ -52,7 +52,7 @@ def test_two_pipelines_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_the_pipelines_of_the_repository_load_and_make_definitions() -> None:
     found = load_pipelines(sorted((ROOT / "pipelines").glob("*.yaml")))
     assert {"demo", "amazon_books"} <= {pipeline.name for pipeline in found}
-    definitions = build_definitions(found, Settings())
+    definitions = deployed(found, Settings())
     assert len(definitions.resolve_asset_graph().materializable_asset_keys) == 4 * len(found)
     books = next(pipeline for pipeline in found if pipeline.name == "amazon_books")
     assert (books.datasets[0].strides, books.embedding.attention, books.embedding.pooling) == (

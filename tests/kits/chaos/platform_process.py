@@ -14,8 +14,8 @@ import yaml
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from pydantic import BaseModel
 
+from embed_assets.deployment import deployed
 from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
-from embed_assets.graph.factory import build_definitions
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -59,7 +59,7 @@ class StormDeployment(BaseModel):
         if self.local:
             compute = LocalComputeResource(worker_python=sys.executable, workers=2, poll_seconds=0.03)
         settings = Settings(lake=self.lake, max_attempts=self.attempts)
-        return build_definitions([self.pipeline()], settings, compute)
+        return deployed([self.pipeline()], settings, compute)
 
     def partitions(self, asset: str) -> list[str]:
         strides_of = PipelinePartitions(self.pipeline()).strides_of

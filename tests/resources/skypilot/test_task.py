@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from embed_assets.graph.factory import compute_resource
+from embed_assets.deployment import compute_resource
 from embed_assets.settings import Settings
 from resources.compute import BackendBroken
 from resources.local.process import WorkerMissing
