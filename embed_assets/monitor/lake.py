@@ -33,7 +33,7 @@ class Version:
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "Version":
         stamp = "|".join(str(info.get(key, "")) for key in STAMPS)
-        return cls(int(info.get("size") or 0), stamp, clock.stamp_of(info))
+        return cls(int(info.get("size") or 0), stamp, clock.stamp_of(info, None))
 
 
 class ReadOnlyLake:

@@ -124,10 +124,10 @@ class Prepared:
         shards = []
         for stride in range(3):
             job = self.job(stride)
-            manifest = self.resource.shard(job.output)
+            manifest = self.resource.shard(job.shard)
             assert manifest is not None
             folder = layout.strides_folder(self.dataset.name, self.partitioning)
-            shards.append(ShardInput(job.output, manifest, folder, manifest.input.files))
+            shards.append(ShardInput(manifest, folder, manifest.input.files))
         build_table(self.resource, self.pipeline.embedding.spec_id, "d", shards)
 
     def expected(self, stride: int) -> range:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.layout import temporary_name
@@ -16,8 +16,11 @@ STAMPS = ("LastModified", "last_modified", "updated", "mtime", "created")
 """What fsspec's file systems call the time at which a file was written."""
 
 
-def stamp_of(info: Mapping[str, Any]) -> float | None:
-    """When a listed file was written, in seconds since the epoch; None where the file system does not say."""
+T = TypeVar("T")
+
+
+def stamp_of(info: Mapping[str, Any], otherwise: T) -> float | T:
+    """When a listed file was written, in seconds since the epoch, where the file system says so."""
     for key in STAMPS:
         match info.get(key):
             case datetime() as found:
@@ -26,7 +29,7 @@ def stamp_of(info: Mapping[str, Any]) -> float | None:
                 return float(seconds)
             case str() as text:
                 return datetime.fromisoformat(text).timestamp()
-    return None
+    return otherwise
 
 
 def told_by_s3(fs: Any, base: str) -> float:

@@ -135,8 +135,8 @@ class Store:
                 found = {}
         prefix, now = len(self._base) + 1, time.time()
         return [
-            Listed(str(name)[prefix:], int(found[name]["size"] or 0), clock.stamp_of(found[name]) or now)
-            for name in sorted(found)
+            Listed(str(name)[prefix:], int(info["size"] or 0), clock.stamp_of(info, now))
+            for name, info in sorted(found.items())
         ]
 
     def walk(self, path: str) -> Iterator[tuple[str, int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from embed_assets.cli import app
+from embed_assets.cli.app import app
 from embed_assets.settings import Settings
 from tests.kits.pipelines import Prepared
 

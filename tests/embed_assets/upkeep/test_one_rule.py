@@ -58,16 +58,16 @@ def write(lake: FakeLake, stride: int, now: float, what: dict[str, Any]) -> None
         path.write_bytes(path.read_bytes()[:-9])
 
 
-@pytest.fixture
-def pipeline() -> EmbeddingPipeline:
+def pipeline_of_four() -> EmbeddingPipeline:
     return kit.pipeline([kit.dataset("none.jsonl", name="books", strides=4)], embedding=MODEL)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(partitions, min_size=4, max_size=4))
 def test_status_and_monitor_tell_the_same_states(
-    tmp_path_factory: pytest.TempPathFactory, pipeline: EmbeddingPipeline, made: list[dict[str, Any]]
+    tmp_path_factory: pytest.TempPathFactory, made: list[dict[str, Any]]
 ) -> None:
+    pipeline = pipeline_of_four()
     root = tmp_path_factory.mktemp("lake")
     try:
         lake = FakeLake(root, 4)

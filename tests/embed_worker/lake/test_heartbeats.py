@@ -13,6 +13,12 @@ from embed_worker.lake.attempts import Attempt, Hardware
 from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen, parse, read_progress
 from embed_worker.lake.store import Store
 
+
+@pytest.fixture
+def store(lake: str) -> Store:
+    return Store(lake)
+
+
 SHARD = {
     "dataset": "books", "spec_id": "m-0123", "snapshot": "0123", "method": "stride", "count": 8, "stride": 1,
 }  # fmt: skip

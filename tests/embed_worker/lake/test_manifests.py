@@ -108,7 +108,7 @@ def test_a_wrong_key_deep_inside_is_named(lake: str) -> None:
 def test_the_data_version_is_of_the_content_alone() -> None:
     base = ShardManifest(**shard())
     same = ShardManifest(
-        **shard(created_at="2020-01-01", attempts=[{"a": 1}], seconds={"x": 1.0}, hardware={"cpu": "z"})
+        **shard(created_at="2020-01-01", attempts=[{"attempt": "a"}], seconds={"x": 1.0}, hardware={"cpu": "z"})
     )
     assert same.data_version == base.data_version
     other_file = FILE.model_copy(update={"sha256": "cd" * 32})

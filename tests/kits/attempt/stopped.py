@@ -28,7 +28,7 @@ class StopAfter(CountingEngine):
 
 def committed_rows(store: Store, job: EmbedJob) -> set[int]:
     """Numbers of the rows whose checkpoints are there."""
-    names = store.list(f"{job.output}/checkpoints/rows-{job.checkpoint_rows:07d}")
+    names = store.list(f"{job.shard.folder}/checkpoints/rows-{job.checkpoint_rows:07d}")
     indices = [int(name[:6]) for name in names if name.endswith(".json") and not name.startswith(".")]
     size = job.checkpoint_rows
     return {row for i in indices for row in range(i * size, min((i + 1) * size, job.input.rows))}
