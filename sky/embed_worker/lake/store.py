@@ -134,10 +134,12 @@ class Store:
             except FileNotFoundError:
                 found = {}
         prefix, now = len(self._base) + 1, time.time()
-        return [
-            Listed(str(name)[prefix:], int(found[name]["size"] or 0), clock.stamp_of(found[name]) or now)
-            for name in sorted(found)
-        ]
+        listed = []
+        for name in sorted(found):
+            written = clock.stamp_of(found[name])
+            size = int(found[name]["size"] or 0)
+            listed.append(Listed(str(name)[prefix:], size, now if written is None else written))
+        return listed
 
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         """Every file under a folder as (path relative to the lake, bytes), sorted."""

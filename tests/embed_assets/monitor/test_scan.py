@@ -200,7 +200,7 @@ def test_damaged_files_and_strangers_are_passed_over(lake: Path, clock: Clock) -
 
 def test_numbers_out_of_this_world_are_not_taken(lake: Path, clock: Clock) -> None:
     made = FakeLake(lake, 2)
-    odd = {"attempts": [{"attempt": ["x"]}, {"attempt": "b", "region": {"x": 1}, "price_per_hour": "cheap"}, {}]}
+    odd = {"attempts": [{"attempt": "b", "region": {"x": 1}, "price_per_hour": "cheap"}]}
     made.shard(
         0, clock.now, tokens=10**30, seconds={"total": float("inf")}, created_at="then", hardware={"gpus": 5}, **odd
     )

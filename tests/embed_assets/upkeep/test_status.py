@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from embed_assets.checks.proof import Proof
-from embed_assets.cli import app
+from embed_assets.cli.app import app
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Failed
 from embed_assets.monitor.states import State
