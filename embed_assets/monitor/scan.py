@@ -128,11 +128,6 @@ class Scanner:
             self._submitted[partition] = max(version.written or 0.0, self._submitted.get(partition, 0.0))
         self._read_costs()
         self._upstream.look()
-        busy = {
-            (RunKey.of(s.shard), s.shard.stride)
-            for s in self._seen.values()
-            if not s.beat.over and s.age(now) < FULL_SECONDS
-        }
         beating = {(s.shard.dataset, s.shard.partitioning.name) for s in self._seen.values()}
         wanted: set[tuple[RunKey, int]] = set()
         for dataset, partitionings in self._upstream.wanted(beating).items():
@@ -142,7 +137,7 @@ class Scanner:
                     known = self._shards.setdefault(key, {})
                     for gone in known.keys() - there:
                         del known[gone]
-                    wanted |= {(key, stride) for stride in there - known.keys()} - busy
+                    wanted |= {(key, stride) for stride in there - known.keys()}
         self._read_shards(wanted)
         self._check_again()
 

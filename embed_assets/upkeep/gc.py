@@ -91,7 +91,8 @@ class _Search:
         """Snapshots that a run works on, or that may be being written or cut."""
 
     def garbage(self) -> list[Garbage]:
-        found = [*self._snapshots(), *self._of_shards(), *self._notes(), *self._rest()]
+        notes = list(self._notes())
+        found = [*self._snapshots(), *self._of_shards(), *notes, *self._rest({item.path for item in notes})]
         folders = {item.path for item in found}
         if self._store.is_local:
             found += [item for item in self._temporaries() if not folders & set(_parents(item.path))]
@@ -175,10 +176,10 @@ class _Search:
                     continue  # a failed one's last word is what the monitor knows
                 yield Garbage(note.file.path, f"{kind}: {why}", note.file.bytes)
 
-    def _rest(self) -> Iterator[Garbage]:
-        """What is kept beside the assets for as long as these are there."""
+    def _rest(self, gone: set[str]) -> Iterator[Garbage]:
+        """What is kept beside the assets for as long as these are there. `gone`: notes that are not."""
         specs = {shard.spec_id for _, shard in _shards(self._shards)}
-        specs |= {note.shard.spec_id for note in self._leases.jobs} | {shard.spec_id for shard in self._leases.held}
+        specs |= {note.shard.spec_id for note in self._leases.jobs if note.file.path not in gone}
         for file in self._files["embedding_spaces"]:
             name = file.path.rpartition("/")[2]
             if name.endswith(".json") and name.removesuffix(".json") not in specs and not layout.is_temporary(name):

@@ -3,7 +3,6 @@
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from embed_assets.estimate.costs import JobCost, write_cost
 from embed_assets.upkeep.gc import find_garbage, remove
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.attempt.runner import run_job
-from embed_worker.engine.hash import HashEngine
 from embed_worker.engine.loading import LoadedModel, load_model
 from embed_worker.lake import layout
 from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.store import Store
 from tests.kits import pipelines as kit
+from tests.kits.attempt.jobs import CountingEngine
 from tests.kits.lake.progress import grow_old, put_beat
 from tests.kits.pipelines import Prepared
 
@@ -53,17 +52,15 @@ def test_gc_in_mid_run_takes_nothing_from_a_worker_whose_clock_is_slow(
     job = midway.job(1, heartbeat_seconds=0.01)
     begun, go_on = threading.Event(), threading.Event()
 
-    class Slow(HashEngine):
-        def embed(self, source: Any) -> Iterator[Any]:
-            for result in super().embed(source):
-                if result[0][0] >= 0 and not go_on.is_set():
-                    begun.set()
-                    assert go_on.wait(60)
-                yield result
+    class Held(CountingEngine):
+        def hook(self, ids: tuple[int, ...], vector: Any) -> Any:
+            begun.set()
+            assert go_on.wait(60)
+            return vector
 
     def load() -> LoadedModel:
         model = load_model(job.spec)
-        model.engine = Slow(job.spec)
+        model.engine = Held(job.spec)
         return model
 
     worker = threading.Thread(target=run_job, args=(job, load, threading.Event()))
@@ -131,8 +128,7 @@ def test_the_heartbeats_of_a_removed_dataset_go_at_once_when_nobody_is_alive(mid
         midway.store.delete(asset)
     found = {item.path: item.why for item in find_garbage(midway.store)}
     left = {path for path, _ in midway.store.walk("")} - found.keys()
-    space = layout.canaries_file(midway.pipeline.embedding.spec_id)
-    assert left == {alive, midway.job(1).path, space}, "what a living job reads or may need"
+    assert left == {alive, midway.job(1).path, layout.canaries_file(midway.pipeline.embedding.spec_id)}
     assert found["progress/d-00002/gone.json"] == "heartbeat: its dataset is gone"
     grow_old(midway.store, alive, 901)
     remove(midway.store, find_garbage(midway.store))

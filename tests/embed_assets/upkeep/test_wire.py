@@ -35,7 +35,7 @@ def test_each_byte_of_a_bucket_comes_once_and_is_counted(
     kit.write_jsonl(source, [*kit.texts(3 * DIGEST_ROWS + 70), {"key": "x", "text": ""}])
     made = Prepared(s3_root, str(source), strides=2)  # a stride of more than one block of its digest
     for stride in range(2):
-        made.embed(stride)
+        made.embed(stride, checkpoint_rows=5000)
     listed = {file.path: file.bytes for file in made.store.listing("") if file.path.endswith(".parquet")}
     assert len(listed) == 6
     wire.clear()

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embed_worker.lake.attempts import Attempt, Hardware
+from embed_worker.lake.clock import now_by_writing
+from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen, parse, read_progress
 from embed_worker.lake.store import Store
 
@@ -97,7 +99,8 @@ def test_one_of_another_name_is_none(attempt: Any) -> None:
     assert beat(attempt=attempt) is None
 
 
-def test_what_can_be_read_is_read_with_the_stores_time(store: Store) -> None:
+def test_what_can_be_read_is_read_with_the_stores_time(lake: str) -> None:
+    store = Store(lake)
     word = {"shard": SHARD, "error": "no capacity"}
     files = {
         PATH: orjson.dumps(BEAT), "progress/books-00001/_given-up-f.json": orjson.dumps(word),
@@ -115,7 +118,12 @@ def test_what_can_be_read_is_read_with_the_stores_time(store: Store) -> None:
     assert isinstance(seen, Seen) and (seen.written, seen.begun, seen.age(1060), seen.age(0)) == (1000, 997.5, 60, 0)
 
 
-def test_the_stores_time_is_told(store: Store, s3_root: str) -> None:
+@pytest.mark.parametrize("where", ["lake", "s3_root"])
+def test_the_stores_time_is_told(request: pytest.FixtureRequest, where: str) -> None:
+    store = Store(request.getfixturevalue(where))
     store.create("x", b"")
-    for lake in (store, Store(s3_root)):
-        assert abs(lake.now() - time.time()) < 600
+    assert abs(store.now() - time.time()) < 600
+    assert abs(now_by_writing(store) - time.time()) < 600
+    assert [path for path, _ in store.walk("")] == ["x"], "nothing is left of asking"
+    with pytest.raises(StoreUnavailable, match="there is no such"):
+        Store(f"{where}/no" if where == "lake" else "s3://no-such/lake").now()
