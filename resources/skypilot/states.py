@@ -78,7 +78,7 @@ def explain(name: str, job_id: int, failure_reason: str | None) -> str:
         advice = "The worker refuses the job: another attempt would fail alike. Its log below names the cause."
     if name == "FAILED" and exit_code(failure_reason) == ExitCode.UNAVAILABLE:
         advice = (
-            "The worker could not begin in the lake, or the lake refuses it: its log below says why. Give the nodes' "
+            "The worker could not begin in the lake, or has no access to it: its log below says why. Give the nodes' "
             "role read and write access to EMBED_LAKE; what is committed is kept."
         )
     reason = f" ({' '.join(failure_reason.split())})" if failure_reason else ""
