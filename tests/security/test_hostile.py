@@ -49,6 +49,7 @@ def vectors(made: Prepared) -> dict[str, list[list[float]]]:
     return found
 
 
+@pytest.mark.slow
 def test_hostile_texts_change_nothing_but_their_own_row(tmp_path: Path) -> None:
     plain = kit.texts(20)
     bad = [{"key": f"bad{i}", "text": text, "n": i} for i, text in enumerate(TEXTS)]

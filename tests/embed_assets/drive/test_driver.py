@@ -18,6 +18,7 @@ from tests.kits.drive.bench import DriverBench, commit
 from tests.kits.processes import wait_until
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @hypothesis_settings(max_examples=60)
 def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(

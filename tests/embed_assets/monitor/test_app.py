@@ -183,6 +183,7 @@ def test_the_command_refuses_an_open_port_and_says_what_is_missing(lake: Path, m
     )
 
 
+@pytest.mark.slow
 def test_the_command_serves_a_real_lake_and_logs_no_token(lake: Path) -> None:
     FakeLake(lake, 3).shard(0, time.time())
     port = free_port()

@@ -31,6 +31,7 @@ class TestLocalStore(StoreSuite):
     def root(self, lake: str) -> str:
         return lake
 
+    @pytest.mark.slow
     def test_of_several_processes_exactly_one_creates_each_name(self, root: str, tmp_path: Path) -> None:
         names, gate = 100, tmp_path / "gate"
         command = [sys.executable, "-c", RACER, root]

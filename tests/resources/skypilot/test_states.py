@@ -40,6 +40,7 @@ def real_statuses(sky_script: Callable[[str], str]) -> dict[str, bool]:
     return dict(json.loads(sky_script(script)))
 
 
+@pytest.mark.slow
 def test_the_real_enum_is_mapped_completely(real_statuses: dict[str, bool]) -> None:
     assert set(STATES) == set(real_statuses)
     for name, terminal in real_statuses.items():
@@ -48,6 +49,7 @@ def test_the_real_enum_is_mapped_completely(real_statuses: dict[str, bool]) -> N
         assert (name in ADVICE) == (terminal and name != "SUCCEEDED"), name
 
 
+@pytest.mark.slow
 def test_what_the_server_says_of_its_controller_reaches_us(sky_script: Callable[[str], str]) -> None:
     script = """
 import json, pickle

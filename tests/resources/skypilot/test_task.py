@@ -88,6 +88,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_the_task_asks_for_spot_gpus_first_then_on_demand_anywhere(parsed: dict[str, Any]) -> None:
     task = parsed["task"]
     assert task["order"] == "list"  # `ordered`: tried from top to bottom
@@ -105,6 +106,7 @@ def test_the_task_asks_for_spot_gpus_first_then_on_demand_anywhere(parsed: dict[
     assert task["workdir"] == "sky" and task["setup"] == "bash setup_node.sh"
 
 
+@pytest.mark.slow
 def test_the_pool_is_one(parsed: dict[str, Any]) -> None:
     pool = parsed["pool"]
     assert pool["pool"] == [True, 2]
@@ -112,6 +114,7 @@ def test_the_pool_is_one(parsed: dict[str, Any]) -> None:
     assert pool["setup"] == parsed["task"]["setup"]
 
 
+@pytest.mark.slow
 def test_the_monitors_cluster_is_small_and_opens_no_port(parsed: dict[str, Any]) -> None:
     (only,) = parsed["monitor"]["resources"]
     assert only["gpus"] is None and only["ports"] is None and (only["cpus"], only["memory"]) == ("2+", "4+")
@@ -120,6 +123,7 @@ def test_the_monitors_cluster_is_small_and_opens_no_port(parsed: dict[str, Any])
     assert parsed["monitor"]["secrets"] == ["EMBED_MONITOR_TOKEN"] and parsed["monitor"]["workdir"] == "."
 
 
+@pytest.mark.slow
 def test_overrides_for_slurm_leave_one_plain_request(parsed: dict[str, Any]) -> None:
     (only,) = parsed["slurm"]["resources"]
     assert only["gpus"] is None and only["spot"] is False and (only["cpus"], only["memory"]) == ("1", "2")
