@@ -130,7 +130,7 @@ def at_hub(scene: Scene, url: str) -> None:
     scene.patch.setattr("huggingface_hub.snapshot_download", there)
 
 
-class Bad(CountingEngine):
+class GoingBad(CountingEngine):
     """Good at first, as the canaries see it; then it gives NaN, to the canaries too."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
@@ -149,7 +149,7 @@ def sick(scene: Scene, answer: np.ndarray | str | None) -> None:
 
     def submit(self: InProcess, name: str, job: EmbedJob, url: str) -> JobHandle:
         handle = JobHandle(name, str(len(self._ended)))
-        engine = Bad(job.spec)
+        engine = GoingBad(job.spec)
         made = loaded(job.spec, engine)
         engine.bad = True
         if answer is not None:
@@ -194,5 +194,3 @@ def fruitless_starts(scene: Scene) -> Iterator[str]:
     scene.patch.setenv("SKYPILOT_MANAGED_JOB_ID", "8")
     scene.patch.setattr(InProcessCompute, "backend", InProcess)
     scene.made(SHARDS)
-
-

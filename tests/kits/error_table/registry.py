@@ -8,6 +8,8 @@ from tests.kits import ROOT
 from tests.kits.error_table.scene import Scene
 
 HEADER = "| the error says | it is | do |"
+ENDINGS = "| status | it means | do |"
+"""Of the table in docs/skypilot.md."""
 MARK = "†"
 """Behind words that no test here can bring up."""
 
@@ -37,12 +39,12 @@ def provokes(*words: str) -> Callable[[Provoke], Provoke]:
     return register
 
 
-def rows() -> list[str]:
-    """The first cell of each row."""
+def rows(page: str = "operations.md", header: str = HEADER) -> list[str]:
+    """The first cell of each row of the tables with this header."""
     found, inside = [], False
-    for line in (ROOT / "docs" / "operations.md").read_text().splitlines():
-        inside = line == HEADER or (inside and line.startswith("|"))
-        if inside and line != HEADER and not line.startswith("|---"):
+    for line in (ROOT / "docs" / page).read_text().splitlines():
+        inside = line == header or (inside and line.startswith("|"))
+        if inside and line != header and not line.startswith("|---"):
             found.append(re.split(r"(?<!\\)\|", line)[1].strip())
     return found
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from embed_assets.cli.app import app
 from embed_worker.lake.store import Store
 from tests.kits import pipelines as kit
-from tests.kits.graph_bench import RAW, STRIDES, GraphBench
+from tests.kits.graph_bench import STRIDES, GraphBench
 
 KEYS = ("a-00000", "a-00001")
 
@@ -94,5 +94,3 @@ class Scene:
         failure = event.step_failure_data
         words = failure.user_failure_data.description if failure.user_failure_data else str(failure.error)
         return f"{self.bench.log(run)}\n{words}"
-
-

@@ -20,14 +20,14 @@ NO_MEMORY = """
 """
 
 
-def python(scene: Scene, body: str = "", shell: str = "") -> str:
+def python(scene: Scene, body: str = "", first: str = "") -> str:
     """The worker's Python: a few lines of shell, then the real worker, where `body` runs before each job."""
     start = f"PYTHONPATH={ROOT}:{ROOT / 'sky'} exec"
     path = scene.folder / "python"
     if not body:
-        return shell_python(path, f'{shell}\n{start} {sys.executable} "$@"')
+        return shell_python(path, f'{first}\n{start} {sys.executable} "$@"')
     real = worker_python(scene.folder / "python-with-body", body)
-    return shell_python(path, f"{shell}\n{start} {real}")
+    return shell_python(path, f"{first}\n{start} {real}")
 
 
 @provokes("the worker process was killed by SIGKILL (out of memory?)")
@@ -61,14 +61,14 @@ def broken(scene: Scene) -> Iterator[str]:
     yield scene.told(SHARDS)
 
 
-@provokes("did not begin to work within …; the end of its log says where it hung", "EMBED_LOCAL_START_SECONDS")
+@provokes("did not begin to work within …; the end of its log says where it hung")
 def hung_at_its_start(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    scene.bench.python, scene.bench.local = python(scene, shell="sleep 60"), {"start_seconds": 0.3}
+    scene.bench.python, scene.bench.local = python(scene, first="sleep 60"), {"start_seconds": 0.3}
     yield scene.told(SHARDS)
 
 
-@provokes("loaded no model within …; the end of its log says where it hung", "EMBED_LOCAL_LOAD_SECONDS")
+@provokes("loaded no model within …; the end of its log says where it hung")
 def hung_at_its_model(scene: Scene) -> Iterator[str]:
     assert scene.ready
     scene.bench.python = python(scene, "worker.load_model = lambda spec: time.sleep(60)")

@@ -1,7 +1,6 @@
 """Every word that the error tables of docs/operations.md quote comes out of the real parts, and its cure helps."""
 
-import importlib
-import pkgutil
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-import tests.kits.error_table as kit
-from tests.kits.error_table.registry import PROVOCATIONS, Provocation, quoted, rows, says
+from resources.skypilot.states import ADVICE
+from tests.kits.error_table import budget, damage, inputs, killed_runs, model, sky, stores, worker
+from tests.kits.error_table.registry import ENDINGS, PROVOCATIONS, Provocation, quoted, rows, says
 from tests.kits.error_table.scene import Scene
 
-for module in pkgutil.iter_modules(kit.__path__):
-    importlib.import_module(f"{kit.__name__}.{module.name}")
-
+ENDED = re.compile(r"`([A-Z_]+)`(?:, exit code (\d+))?")
+REGISTERED = (inputs, stores, damage, model, worker, sky, budget, killed_runs)
 NOT_HERE = {
     "the file system does not answer": "needs a network file system whose server is gone",
     "vLLM refuses": "needs the real vLLM; tests/embed_worker/engine/test_vllm.py",
@@ -24,9 +23,7 @@ NOT_HERE = {
 
 
 @pytest.fixture
-def scene(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Scene]:
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Scene]:
     with dg.DagsterInstance.ephemeral() as instance:
         yield Scene(tmp_path, instance, monkeypatch, request.getfixturevalue)
 
@@ -52,3 +49,26 @@ def test_the_words_come_out_and_the_cure_helps(provocation: Provocation, scene: 
     for text in said:
         for words in provocation.words:
             assert says(text, words), f"{words!r} is not in what is said:\n{text}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in rows("skypilot.md", ENDINGS) if ENDED.fullmatch(row)])
+def test_each_end_of_a_managed_job_is_told_with_what_to_do(row: str, scene: Scene) -> None:
+    found = ENDED.fullmatch(row)
+    assert found is not None
+    status, exit_code = found.groups()
+    said = sky.end_of(scene, status, exit_code)
+    assert says(said, f"ended as {status}") and says(said, "Full log: `sky jobs logs")
+    if exit_code:
+        assert says(said, f"exit code {exit_code}")
+    if exit_code == "65":
+        assert says(said, "another attempt would fail alike") and "attempt 1 of" not in said
+    if exit_code == "69":
+        assert (
+            says(said, "Give the nodes' role read and write access to EMBED_LAKE") and "attempt 1 of 2 failed" in said
+        )
+
+
+def test_the_page_has_each_status_that_ends_a_partition() -> None:
+    told = {found[1] for row in rows("skypilot.md", ENDINGS) if (found := ENDED.fullmatch(row))}
+    assert told == ADVICE.keys()

@@ -38,7 +38,7 @@ ONE_AT_A_TIME = {
 }
 
 
-class Deployment(Dagster):
+class SmallDagster(Dagster):
     """A code server, and what `dagster dev` does with it, in this process."""
 
     def __init__(self, context: WorkspaceProcessContext, home: Path) -> None:
@@ -84,7 +84,7 @@ def code_server_of(process: int) -> int:
 
 
 @contextmanager
-def deployment(scene: Scene) -> Iterator[Deployment]:
+def deployment(scene: Scene) -> Iterator[SmallDagster]:
     """Its workers do nothing, until their run is gone."""
     assert scene.ready
     home, file = scene.folder / "home", scene.folder / "definitions.py"
@@ -98,7 +98,7 @@ def deployment(scene: Scene) -> Iterator[Deployment]:
         dg.DagsterInstance.local_temp(str(home), overrides=ONE_AT_A_TIME) as instance,
         WorkspaceProcessContext(instance, target) as context,
     ):
-        yield Deployment(context, home)
+        yield SmallDagster(context, home)
 
 
 @provokes("This run has been marked as failed from outside the execution context")

@@ -1,5 +1,6 @@
 """The store that the lake is in: full, away, refusing."""
 
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def a_full_scratch_disk(scene: Scene) -> Iterator[str]:
     scene.made(RAW)
 
 
-@provokes("the lake does not answer", "no space left", "jobs go on, asking again", "the lake answers again")
+@provokes("the lake does not answer")
 def a_disk_that_is_full_for_a_while(scene: Scene) -> Iterator[str]:
     disk = scene.fixture("small_disk")
     scene.lies_in(disk / "lake")
@@ -145,6 +146,14 @@ def no_network(scene: Scene) -> Iterator[str]:
     scene.made(RAW)
 
 
+@provokes("is not installed here: pip install")
+def no_library(scene: Scene) -> Iterator[str]:
+    scene.patch.setitem(sys.modules, "gcsfs", None)
+    scene.lies_in("gs://bucket/lake")
+    yield scene.told(RAW)
+    yield scene.command("status")
+
+
 @provokes("the worker cannot read or write the lake")
 def a_lake_that_refuses_the_worker_alone(scene: Scene) -> Iterator[str]:
     scene.lies_in(scene.fixture("s3_root"))
@@ -152,5 +161,5 @@ def a_lake_that_refuses_the_worker_alone(scene: Scene) -> Iterator[str]:
     proxy = FaultProxy(scene.fixture("s3_server"))
     proxy.next_faults = [("/", "error AccessDenied")] * 3
     with proxy.running():
-        scene.bench.python = python(scene, shell=f"export AWS_ENDPOINT_URL={proxy.url}")
+        scene.bench.python = python(scene, first=f"export AWS_ENDPOINT_URL={proxy.url}")
         yield scene.logged(SHARDS)
