@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from embed_assets.graph.factory import build_definitions
+from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from embed_assets.spec.pipeline import HourlyPrice, PlanAssumptions
 from tests.kits import pipelines as kit
@@ -22,7 +22,7 @@ def limited(scene: Scene, dollars: float | None, plan: dict[str, Any]) -> None:
         dataset = kit.dataset(str(scene.source), name="a", strides=2)
         pipeline = kit.pipeline([dataset], plan=PlanAssumptions(**plan), budget_usd=dollars)
         settings = Settings(lake=str(scene.bench.lake), compute="skypilot", max_attempts=1)
-        return build_definitions([pipeline], settings, InProcessCompute())
+        return deployed([pipeline], settings, InProcessCompute())
 
     scene.patch.setenv("EMBED_SKY_ACCELERATORS", "L4")
     scene.patch.setattr(scene.bench, "definitions", definitions)

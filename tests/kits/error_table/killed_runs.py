@@ -23,13 +23,13 @@ from tests.kits.processes import alive, wait_until
 DEFINITIONS = """
 import sys
 sys.path[:0] = [{root!r}, {root!r} + "/sky"]
-from embed_assets.graph.factory import build_definitions
+from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 dataset = kit.dataset({source!r}, name="a", strides=2)
 worker = LocalComputeResource(worker_python={python!r}, poll_seconds=0.1)
-defs = build_definitions([kit.pipeline([dataset])], Settings(lake={lake!r}), worker)
+defs = deployed([kit.pipeline([dataset])], Settings(lake={lake!r}), worker)
 """
 ONE_AT_A_TIME = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
