@@ -38,9 +38,9 @@ PLAN_SAMPLE = 2048
 
 DESCRIPTION = """The rows of a snapshot, cut into the inputs of the embedding jobs.
 
-Row r belongs to stride r mod N (or to the r-th of N equal runs with `partitioning: contiguous`). One pass over the
-snapshot writes all strides of a dataset, whichever are selected; the exact-cover check of each proves that together
-they hold every row once."""
+Row r belongs to stride r mod N (or to the r-th of N equal runs with `partitioning: contiguous`). Materializing any
+writes all strides of its dataset, in one pass over the snapshot; where they are there, it proves and adopts them all.
+The exact-cover check of each proves that together they hold every row once."""
 
 
 def build_stride_partitions(

@@ -19,7 +19,7 @@ from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.extras import MissingExtra
 from embed_worker.lake import layout
-from embed_worker.lake.errors import LakeError, NotReady
+from embed_worker.lake.errors import DamagedData, LakeError, NotReady
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.parallel import in_parallel
 from resources.lake import Lake
@@ -65,7 +65,8 @@ def build_vector_index(
             made = build_table(lake, pipeline.embedding.spec_id, name, inputs)
             cost = _cost(lake, pipeline, name)
         except (LakeError, MissingExtra) as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            cure = "; materialize its partition again" if isinstance(error, DamagedData) else ""
+            raise dg.Failure(f"{error}{cure}", allow_retries=False) from error
         if not made.created:
             context.log.info(f"{name}: the table holds these very shards already; nothing to do")
         expected = sum(shard.manifest.windows for shard in inputs)

@@ -35,6 +35,8 @@ class GraphBench:
         self.strides = {"a": 3, "b": 2}
         self.python: str | None = None
         """Python of real worker processes; without one, jobs run in this process."""
+        self.local: dict[str, Any] = {}
+        """Of those worker processes: more of LocalComputeResource's fields."""
         self.embedding: dict[str, Any] = {}
         self.ingest: dict[str, Any] = {}
 
@@ -46,7 +48,7 @@ class GraphBench:
         pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding))
         compute: Any = InProcessCompute()
         if self.python is not None:
-            compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02)
+            compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02, **self.local)
         return deployed([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
 
     def partitions(self, *names: str) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 import fsspec
+import orjson
 
 from embed_worker.errors import BadJob, WorkerError
 from embed_worker.lake.files import sha256_of
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 CACHE = "EMBED_MODEL_CACHE"
 """Folder of fetched models, shared by the processes of a node. Default: ~/.cache/embed-worker/models."""
+MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header, as the format has it."""
 FILES = (".json", ".safetensors", ".txt", ".model")
 """What a model is made of. Python code and pickled weights are left behind."""
 
@@ -51,10 +54,11 @@ def model_folder(spec: EmbeddingSpec) -> Path:
 
 
 def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
-    """Safetensors only, and every pinned digest right."""
+    """Safetensors only, every pinned digest right, and what is not pinned at least whole."""
     if not (folder / "tokenizer.json").is_file():
         raise BadJob(f"{folder} has no tokenizer.json")
-    if not any(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise BadJob(f"{folder} has no *.safetensors; pickled weights are not loaded")
     for name, digest in spec.sha256.items():
         path = folder / name
@@ -62,6 +66,23 @@ def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
             raise BadJob(f"{path} is missing; embedding.sha256 names it")
         if (found := sha256_of(path)) != digest:
             raise BadJob(f"{path} has sha256 {found}, the spec wants {digest}: not the pinned weights")
+    for path in weights:
+        if path.name not in spec.sha256:
+            check_whole(path)
+
+
+def check_whole(path: Path) -> None:
+    """Holds a safetensors file's size against its header. vLLM names no file where one is cut off."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = orjson.loads(file.read(min(length, MAX_HEADER)))
+        tensors = (about for name, about in header.items() if name != "__metadata__")
+        wanted = 8 + length + max((about["data_offsets"][1] for about in tensors), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise BadJob(f"{path} is cut off or no safetensors file (its header: {error}); fetch it again") from error
+    if (size := path.stat().st_size) != wanted:
+        raise BadJob(f"{path} is cut off or damaged: it has {size} bytes, its header wants {wanted}; fetch it again")
 
 
 def fetch_folder(url: str, suffixes: tuple[str, ...]) -> Path:

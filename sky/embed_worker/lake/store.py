@@ -19,7 +19,7 @@ from embed_worker.lake import clock, failpoints, local_disk, store_errors
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.reading import Reading
 from embed_worker.lake.secrets import check_address
-from embed_worker.lake.store_errors import FULL, LOST, NO_UPLOAD, server_code, until_decided
+from embed_worker.lake.store_errors import FULL, LOST, NO_BUCKET, NO_UPLOAD, server_code, until_decided
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
@@ -120,7 +120,9 @@ class Store:
         with self._errors(path):
             try:
                 found = self.fs.ls(self.path(path), detail=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if server_code(error) in NO_BUCKET:
+                    raise
                 return []
             folder = self.path(path).rstrip("/")
             names = (str(name).rstrip("/") for name in found)
@@ -131,7 +133,9 @@ class Store:
         with self._errors(path):
             try:
                 found = self.fs.find(self.path(path), detail=True)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if server_code(error) in NO_BUCKET:
+                    raise
                 found = {}
         prefix, now = len(self._base) + 1, time.time()
         return [
@@ -192,7 +196,7 @@ class Store:
             try:
                 self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
             except FileNotFoundError as error:
-                raise self._bucket_missing() from error
+                raise store_errors.bucket_missing(self.root) from error
 
     def create_json(self, path: str, value: Any) -> bool:
         return self.create(path, to_json(value))
@@ -258,7 +262,7 @@ class Store:
                 if code in LOST or (code in NO_UPLOAD and self.fs.exists(self.path(path))):
                     return self._made_by(path, put_id)
                 if isinstance(error, FileNotFoundError) and code not in NO_UPLOAD:
-                    raise self._bucket_missing() from error
+                    raise store_errors.bucket_missing(self.root) from error
                 raise
 
         return put_once()
@@ -271,9 +275,6 @@ class Store:
             return bool(self.fs.metadata(self.path(path), refresh=True).get(PUT_ID) == put_id)
         except FileNotFoundError:
             return False
-
-    def _bucket_missing(self) -> StoreUnavailable:
-        return StoreUnavailable(f"{self.root}: there is no such bucket. Create it, or point EMBED_LAKE elsewhere")
 
     def _errors(self, path: str) -> AbstractContextManager[None]:
         return store_errors.translated(self.url(path), self.is_local)

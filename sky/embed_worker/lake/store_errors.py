@@ -14,6 +14,7 @@ CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 """What S3 answers while another put of the same name is under way: ask again, it decides then."""
 NO_UPLOAD = {"NoSuchUpload"}
 """What S3 answers to the end of a multipart upload that it has ended already: the first answer got lost."""
+NO_BUCKET = {"NoSuchBucket"}
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -25,7 +26,7 @@ AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN, errno.E
 
 @contextmanager
 def translated(url: str, is_local: bool) -> Iterator[None]:
-    """Raises StoreUnavailable for what an operator can mend; FileNotFoundError and ValueError pass."""
+    """Raises StoreUnavailable for what an operator can mend; FileNotFoundError of a file and ValueError pass."""
     try:
         yield
     except PermissionError as error:
@@ -49,9 +50,11 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
             raise StoreUnavailable(
                 f"{url}: cannot be read or written ({error.strerror}). Point EMBED_LAKE at a writable folder"
             ) from error
+        code = server_code(error)
+        if code in NO_BUCKET:
+            raise bucket_missing(url) from error
         if is_local or isinstance(error, FileNotFoundError):
             raise
-        code = server_code(error)
         if code in EXPIRED:
             raise _expired(url) from error
         hint = ". Expired credentials are answered so, too" if code in ("400", "Bad Request") else ""
@@ -83,6 +86,10 @@ until_decided = retry(
     reraise=True,
 )
 """Decorates a put that is sent again while the server has not decided who was first."""
+
+
+def bucket_missing(url: str) -> StoreUnavailable:
+    return StoreUnavailable(f"{url}: there is no such bucket. Create it, or point EMBED_LAKE elsewhere")
 
 
 def _expired(url: str) -> StoreUnavailable:

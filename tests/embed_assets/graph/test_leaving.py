@@ -13,8 +13,9 @@ from embed_assets.graph.embedding_shards import _leave
 CANCELING, STARTED = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.STARTED
 
 
-def leave(statuses: list[Any], outlives_driver: bool) -> list[list[str]]:
-    """The cancellations of a run whose status is asked for again and again; an exception in the list is raised."""
+def leave(statuses: list[Any], outlives_driver: bool) -> tuple[int, str]:
+    """What was cancelled, and what is told, of a run whose status is asked for again and again; an exception in the
+    list is raised."""
     answers = iter(statuses)
 
     def get_run_by_id(_: str) -> Any:
@@ -23,22 +24,30 @@ def leave(statuses: list[Any], outlives_driver: bool) -> list[list[str]]:
             raise answer
         return SimpleNamespace(status=answer)
 
-    cancelled: list[list[str]] = []
+    cancelled: list[int] = []
+    told: list[str] = []
     log = SimpleNamespace(info=lambda _: None, warning=lambda _: None, error=lambda _: None)
     context: Any = SimpleNamespace(run_id="r", log=log, instance=SimpleNamespace(get_run_by_id=get_run_by_id))
-    run: Any = SimpleNamespace(context=context, tell=lambda text, *, warning=False: None)
-    driver: Any = SimpleNamespace(open_handles=["job"], cancel=lambda: cancelled.append(["job"]))
+    run: Any = SimpleNamespace(context=context, tell=lambda text, *, warning=False: told.append(text))
+    driver: Any = SimpleNamespace(open_handles=["job"], cancel=lambda: cancelled.append(1) or 1)
     compute: Any = SimpleNamespace(outlives_driver=outlives_driver)
     _leave(run, RunLife(context), driver, compute)
-    return cancelled
+    (text,) = told
+    return sum(cancelled), text
+
+
+KEPT = "what they have committed is kept"
 
 
 @pytest.mark.parametrize("outlives_driver", [True, False])
 def test_a_signal_in_the_middle_does_not_keep_jobs_from_being_cancelled(outlives_driver: bool) -> None:
     late = DagsterExecutionInterruptedError()
-    assert leave([late, KeyboardInterrupt(), CANCELING], outlives_driver) == [["job"]]
+    found = leave([late, KeyboardInterrupt(), CANCELING], outlives_driver)
+    assert found == (1, f"this run was cancelled: 1 jobs are stopped; {KEPT}")
 
 
 def test_a_death_that_is_no_cancellation_leaves_remote_jobs_and_ends_local_ones() -> None:
-    assert leave([STARTED], outlives_driver=True) == []
-    assert leave([STARTED], outlives_driver=False) == [["job"]]
+    """And it is not told as one: nobody cancelled anything."""
+    assert leave([STARTED], outlives_driver=True) == (0, "this run is going away; 1 jobs go on, re-execute to attach")
+    stopped = leave([STARTED], outlives_driver=False)
+    assert stopped == (1, f"this run's process is going away: 1 jobs are stopped; {KEPT}")

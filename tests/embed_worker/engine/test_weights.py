@@ -61,6 +61,33 @@ def test_a_model_replaced_at_the_source_is_fetched_anew(url: str) -> None:
         check_weights(pinned, after)
 
 
+SAFETENSORS = b'{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+SAFETENSORS = len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + b"\0" * 8
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (SAFETENSORS[:-1], f"it has {len(SAFETENSORS) - 1} bytes, its header wants {len(SAFETENSORS)}"),
+        (SAFETENSORS + b"\0", "cut off or damaged"),
+        (SAFETENSORS[:40], "its header"),
+        (SAFETENSORS[:3], "its header"),
+        (b"", "its header"),
+        (b"weights in some other format", "its header"),
+        ((2).to_bytes(8, "little") + b"[]", "its header"),
+    ],
+)
+def test_weights_that_are_cut_off_are_named(tmp_path: Path, data: bytes, fault: str) -> None:
+    byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / "model-00001-of-00002.safetensors"
+    path.write_bytes(SAFETENSORS)
+    check_weights(make_spec(model="a/b"), tmp_path)
+    path.write_bytes(data)
+    with pytest.raises(BadJob, match=fault) as told:
+        check_weights(make_spec(model="a/b"), tmp_path)
+    assert str(path) in str(told.value) and "fetch it again" in str(told.value)
+
+
 def test_a_fetch_that_broke_off_leaves_no_model(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fs, _ = fsspec.core.url_to_fs(url)
     whole = fs.get_file

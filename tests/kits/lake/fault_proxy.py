@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 ERRORS = {"InternalError": 500, "ServiceUnavailable": 503, "SlowDown": 503}
-REFUSALS = {"AccessDenied": 403}
+REFUSALS = {"AccessDenied": 403, "InvalidAccessKeyId": 403, "SignatureDoesNotMatch": 403, "ExpiredToken": 400}
 """Not of the schedule: another try does not help."""
 STORM: Mapping[str, float] = {
     **{"error": 0.05, "answer dropped": 0.03, "answer timed out": 0.003, "reset in request": 0.02},

@@ -1,0 +1,106 @@
+"""What an asset is made from: missing, changing, or not as the spec says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from embed_worker.steps.raw import ingest
+from embed_worker.steps.source import SourceFile
+from resources.lake import Lake
+from tests.kits import pipelines as kit
+from tests.kits.error_table.registry import provokes
+from tests.kits.error_table.scene import Scene
+from tests.kits.graph_bench import INDEX, RAW, SHARDS, STRIDES
+
+
+@provokes("raw_reviews of … is not in …; materialize it first")
+def nothing_is_ingested(scene: Scene) -> Iterator[str]:
+    yield scene.told(SHARDS)
+    yield scene.told(STRIDES)
+    scene.made(RAW)
+    scene.made(STRIDES)
+    scene.made(SHARDS)
+
+
+@provokes("stride_partitions of … are not there for snapshot …; materialize them first")
+def nothing_is_cut(scene: Scene) -> Iterator[str]:
+    ingest(Lake(str(scene.bench.lake)).store, kit.dataset(str(scene.source), name="a", strides=2))
+    yield scene.told(SHARDS)
+    scene.made(STRIDES)
+    scene.made(SHARDS)
+
+
+@provokes("embedding_shards of … are not committed: …. Materialize them first")
+def a_shard_is_missing(scene: Scene) -> Iterator[str]:
+    scene.ready.embed(0)
+    yield scene.told(INDEX)
+    scene.made(SHARDS, "a-00001")
+    scene.made(INDEX)
+
+
+@provokes("the source changed while it was read; materialize it again")
+def the_source_changes(scene: Scene) -> Iterator[str]:
+    original = SourceFile.open
+
+    def open_and_append(self: SourceFile) -> Any:
+        with scene.source.open("a") as file:
+            file.write('{"text": "one more"}\n')
+        return original(self)
+
+    with scene.patch.context() as patch:
+        patch.setattr(SourceFile, "open", open_and_append)
+        yield scene.told(RAW)
+    scene.made(RAW)
+
+
+@provokes("there is no such file")
+def the_source_is_gone(scene: Scene) -> Iterator[str]:
+    away = scene.source.rename(scene.source.with_suffix(".away"))
+    yield scene.told(RAW)
+    away.rename(scene.source)
+    scene.made(RAW)
+
+
+@provokes("is cut off, damaged or not …; fetch it again")
+def the_source_is_cut_off(scene: Scene) -> Iterator[str]:
+    whole = scene.source.read_bytes()
+    scene.bench.ingest = {"compression": "gzip"}
+    scene.source.write_bytes(b"\x1f\x8b\x08\x00" + whole)
+    yield scene.told(RAW)
+    scene.bench.ingest = {}
+    scene.source.write_bytes(whole)
+    scene.made(RAW)
+
+
+@provokes("has no column …; it has …")
+def the_template_names_no_column(scene: Scene) -> Iterator[str]:
+    scene.bench.ingest = {"text": "{body}"}
+    yield scene.told(RAW)
+    scene.bench.ingest = {}
+    scene.made(RAW)
+
+
+@provokes("the source has no record that")
+def where_lets_nothing_through(scene: Scene) -> Iterator[str]:
+    scene.bench.ingest = {"where": {"n": -1}}
+    yield scene.told(RAW)
+    scene.bench.ingest = {}
+    scene.made(RAW)
+
+
+@provokes("has a new code version")
+def the_template_is_edited(scene: Scene) -> Iterator[str]:
+    """The other assets adopt what is there, green."""
+    bench = scene.bench
+    scene.made(RAW)
+    scene.made(STRIDES)
+    scene.made(SHARDS)
+    bench.ingest = {"text": "title: {text}"}
+    assert "adopted" in scene.logged(SHARDS) and "adopted" in scene.logged(STRIDES)
+    assert not bench.stale(SHARDS, ["a-00000"])
+    yield bench.stale(RAW, ["a"])["a"]
+    scene.made(RAW)
+    assert not bench.stale(RAW, ["a"])
+    assert bench.stale(STRIDES, ["a-00000"])
+    scene.made(STRIDES)
+    scene.made(SHARDS)
+    assert not bench.stale(SHARDS, ["a-00000"])
