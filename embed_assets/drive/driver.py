@@ -13,7 +13,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from embed_assets.checks.proof import Prove
 from embed_assets.drive.adoption import Found
-from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Tell
+from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Refusal, Tell, Unlimited
 from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.drive.progress import ProgressLine
 from embed_assets.drive.proving import Proving, Seen
@@ -57,7 +57,7 @@ class Driver:
         provers: Executor | None = None,
     ) -> None:
         self._lake, self._compute, self._jobs, self._tell = lake, compute, jobs, tell
-        self._budget = budget
+        self._budget = budget or Unlimited()
         self._max_attempts, self._alive, self._clock, self._sleep = max_attempts, alive, clock, sleep
         self._outages = Outages(compute.poll_seconds, tell, alive, clock, sleep)
         self._open: dict[str, _Open] = {}
@@ -67,6 +67,7 @@ class Driver:
         self._committed = self._failed = self._adopted = self._unadopted = 0
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
         self._unsure = {job.name for job in jobs} if compute.outlives_driver else set[str]()
+        self._held_up = False  # by the budget
         self._progress = ProgressLine(sum(job.input.rows for job in jobs), clock())
 
     @property
@@ -87,6 +88,8 @@ class Driver:
             )  # fmt: skip
             handles += patient(self._compute.find, sorted(self._unsure)).values()
         self._compute.cancel(handles)
+        for entry in self._open.values():
+            self._budget.ended(entry.job, entry.handle, entry.status, committed=False)
         return len(handles)
 
     def run(self) -> Iterator[Outcome]:
@@ -106,6 +109,7 @@ class Driver:
                 self._summary()
         finally:
             self._proving.close()
+            self._budget.withdraw([job for _, job in self._waiting if job.name not in self._unsure])
 
     def _sort(self) -> None:
         """What has a manifest is adopted, whatever it is worth; the rest is to be made."""
@@ -165,6 +169,7 @@ class Driver:
             self._attempts[job.shard.key] = 1
             self._open[job.shard.key] = _Open(job, handle, self._clock())
         self._waiting = [(at, job) for at, job in self._waiting if job.shard.key not in self._open]
+        self._budget.launched([entry.job for entry in self._open.values()])
         if live:
             self._tell(f"attached to {len(live)} jobs that were already running")
 
@@ -172,17 +177,18 @@ class Driver:
         now = self._clock()
         if self._outages.not_yet("submit"):
             return
-        if self._budget and self._waiting:
-            running = [(entry.job, entry.status) for entry in self._open.values()]
+        due = [job for at, job in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
+        if due:
             try:
-                refusal = self._budget.refusal([job for _, job in self._waiting], running)
+                due, refusal = self._budget.reserve(due)
             except StoreUnavailable as error:
                 self._outages.unanswered("submit", error)
                 return
-            if refusal is not None:
-                yield from self._launch_no_more(*refusal)
-                return
-        due = [job for at, job in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
+            if refusal is not None and not due and not self._open:
+                yield from self._launch_no_more(refusal)
+            elif refusal is not None and not self._held_up:
+                self._tell(f"{refusal.figures}. What waits is asked for again as jobs end", warning=True)
+            self._held_up = refusal is not None
         for job in due:
             try:
                 handle = self._compute.find([job.name]).get(job.name) if job.name in self._unsure else None
@@ -200,11 +206,13 @@ class Driver:
             self._attempts[job.shard.key] = self._attempts.get(job.shard.key, 0) + 1
             self._open[job.shard.key] = _Open(job, handle, self._clock())
             self._waiting = [(at, other) for at, other in self._waiting if other is not job]
+            self._budget.launched([job])
 
-    def _launch_no_more(self, why: str, figures: str) -> Iterator[Outcome]:
-        """What runs goes on; what waits is not launched."""
-        self._tell(figures, warning=True)
-        why, jobs = f"not launched: {why}", [job for _, job in self._waiting]
+    def _launch_no_more(self, refusal: Refusal) -> Iterator[Outcome]:
+        """Nothing runs any more whose end may leave room for what waits."""
+        why, jobs = f"not launched: {refusal.short}", [job for _, job in self._waiting]
+        fit = f"{sum(self._attempts.values())} jobs of this run found room, {len(jobs)} partitions are not launched"
+        self._tell(f"{refusal.figures}. {fit}: raise budget_usd, and materialize them again", warning=True)
         in_parallel(lambda job: self._lake.give_up(job, why), jobs)
         for job in jobs:
             self._failed += 1
@@ -230,8 +238,7 @@ class Driver:
         if notices:
             more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
             self._tell("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
-        if self._budget:
-            self._budget.running([(entry.job, entry.status) for entry in self._open.values()])
+        self._budget.running([(entry.job, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
 
     def _ends(self) -> Iterator[Outcome]:
@@ -247,8 +254,7 @@ class Driver:
                 del self._open[entry.job.shard.key]
                 self._committed += 1
                 self._progress.done(entry.job.input.rows)
-                if self._budget:
-                    self._budget.ended(entry.job, entry.handle, entry.status, committed=True)
+                self._budget.ended(entry.job, entry.handle, entry.status, committed=True)
                 attempts, elapsed = self._attempts[entry.job.shard.key], self._clock() - entry.since
                 self._proving.add(Seen(entry.job, manifest, entry.status, attempts, elapsed))
             elif entry.status.state.final:
@@ -266,8 +272,7 @@ class Driver:
         attempts = self._attempts[key]
         log = self._log_of(entry.handle)
         del self._open[key]
-        if self._budget:
-            self._budget.ended(job, entry.handle, entry.status, committed=False)
+        self._budget.ended(job, entry.handle, entry.status, committed=False)
         if state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts:
             self._failed += 1
             if state is JobState.CANCELLED:

@@ -48,16 +48,46 @@ class Tell(Protocol):
     def __call__(self, text: str, *, warning: bool = False) -> None: ...
 
 
-class Budget(Protocol):
-    """Follows what jobs cost, and may stop the launching of further ones."""
+@dataclass(frozen=True)
+class Refusal:
+    """Why a job is not to be launched now."""
 
-    def refusal(
-        self, waiting: Sequence[EmbedJob], running: Sequence[tuple[EmbedJob, JobStatus]]
-    ) -> tuple[str, str] | None:
-        """Why nothing of what waits is to be launched any more: in a few words, and with all figures."""
+    short: str
+    figures: str
+
+
+class Budget(Protocol):
+    """Follows what jobs cost, and says which may be launched."""
+
+    def reserve(self, jobs: Sequence[EmbedJob]) -> tuple[list[EmbedJob], Refusal | None]:
+        """Those of the jobs that may be launched, and why not all may. May raise StoreUnavailable.
+
+        What they are expected to cost is put aside for them: until they are over, or are not to be launched after all.
+        """
+
+    def launched(self, jobs: Sequence[EmbedJob]) -> None:
+        """There are live jobs of these: this run has launched them, or found them."""
+
+    def withdraw(self, jobs: Sequence[EmbedJob]) -> None:
+        """This run does not launch these."""
 
     def running(self, jobs: Sequence[tuple[EmbedJob, JobStatus]]) -> None:
         """After each poll: the jobs that are open, with the last that is known of each."""
 
     def ended(self, job: EmbedJob, handle: JobHandle, status: JobStatus, *, committed: bool) -> None:
         """A job is over; `status` is the last that is known of it."""
+
+
+class Unlimited:
+    """No budget."""
+
+    def reserve(self, jobs: Sequence[EmbedJob]) -> tuple[list[EmbedJob], Refusal | None]:
+        return list(jobs), None
+
+    def launched(self, jobs: Sequence[EmbedJob]) -> None: ...
+
+    def withdraw(self, jobs: Sequence[EmbedJob]) -> None: ...
+
+    def running(self, jobs: Sequence[tuple[EmbedJob, JobStatus]]) -> None: ...
+
+    def ended(self, job: EmbedJob, handle: JobHandle, status: JobStatus, *, committed: bool) -> None: ...

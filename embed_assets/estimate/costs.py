@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from embed_assets.estimate.reservations import Reservation
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
-from embed_worker.lake.store import Store, to_json
+from embed_worker.lake.store import Listed, Store, to_json
 from resources.compute import JobStatus
 
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -37,9 +38,15 @@ class JobCost(BaseModel):
     """False: dollars are those up to the time the file was written."""
     dollars_per_hour: Dollars | None = None
     """Of the machine that the job had last."""
+    reservation: str | None = None
+    """Whose place this cost takes, by its id."""
+    expected_usd: Dollars | None = None
+    """What was put aside for the job: of one whose cost is not known, this counts against a budget."""
 
 
-def cost_of(job: EmbedJob, status: JobStatus, *, committed: bool, over: bool = True) -> JobCost | None:
+def cost_of(
+    job: EmbedJob, status: JobStatus, *, committed: bool, over: bool = True, reservation: Reservation | None = None
+) -> JobCost | None:
     """None where the backend has no prices at all: jobs on this machine."""
     facts = status.facts
     if not facts.priced:
@@ -60,6 +67,8 @@ def cost_of(job: EmbedJob, status: JobStatus, *, committed: bool, over: bool = T
         region=facts.region,
         over=over,
         dollars_per_hour=facts.dollars_per_hour,
+        reservation=reservation.id if reservation else None,
+        expected_usd=reservation.usd if reservation else None,
     )
 
 
@@ -69,18 +78,35 @@ def write_cost(store: Store, cost: JobCost) -> None:
     What was known of a job while it ran is no cost of it once it is over.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{cost.partition}.{cost.job}")
-    path = f"costs/{cost.pipeline}/{name}.json"
-    if cost.usd is None and (known := _read(store, path)) is not None and known.over:
+    path = f"{_folder(cost.pipeline)}/{name}.json"
+    if (cost.usd is None or not cost.over) and (known := _read(store, path)) is not None and known.over:
         return
     store.replace(path, to_json(cost.model_dump(mode="json")))
 
 
 def read_costs(store: Store, pipeline: str) -> list[JobCost]:
     """Of every job of a pipeline, whichever model and snapshot. A damaged file is left out."""
-    folder = f"costs/{pipeline}"
-    names = [name for name in store.list(folder) if name.endswith(".json")]
-    found = in_parallel(lambda name: _read(store, f"{folder}/{name}"), names)
-    return [cost for cost in found if cost is not None]
+    return Costs(store, pipeline).read()
+
+
+class Costs:
+    """A pipeline's costs, followed: asked again, it reads the files that are new or were replaced."""
+
+    def __init__(self, store: Store, pipeline: str) -> None:
+        self._store, self._pipeline = store, pipeline
+        self._known: dict[Listed, JobCost | None] = {}
+
+    def read(self) -> list[JobCost]:
+        """A damaged file is left out."""
+        listed = [file for file in self._store.listing(_folder(self._pipeline)) if file.path.endswith(".json")]
+        new = [file for file in listed if file not in self._known]
+        read = dict(zip(new, in_parallel(lambda file: _read(self._store, file.path), new), strict=True))
+        self._known = {file: read[file] if file in read else self._known[file] for file in listed}
+        return [cost for cost in self._known.values() if cost is not None]
+
+
+def _folder(pipeline: str) -> str:
+    return f"costs/{pipeline}"
 
 
 def _read(store: Store, path: str) -> JobCost | None:

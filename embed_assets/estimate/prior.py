@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from embed_assets.estimate.budget import Prior, RunBudget
+from embed_assets.estimate.account import PerRow, Prior
+from embed_assets.estimate.budget import RunBudget
 from embed_assets.estimate.build import make_plan, quotes_for
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -16,7 +17,7 @@ SAMPLE_ROWS = 1024
 def prior_of(lake: Lake, pipeline: EmbeddingPipeline, settings: SkyPilotFields) -> Prior:
     """Samples a dataset and asks for prices when it is called, not before."""
 
-    def ask(dataset: str) -> tuple[float | None, str]:
+    def ask(dataset: str) -> PerRow:
         try:
             own = [Wanted(name, price.spot is not None) for name, price in pipeline.plan.usd_per_hour.items()]
             first = [*wanted(settings), *own]

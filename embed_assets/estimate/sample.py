@@ -1,10 +1,12 @@
 """A sample of a dataset's texts: of its snapshot where it is ingested, else of the head of its source."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from embed_assets.estimate.figures import Figure, How
@@ -40,32 +42,38 @@ class Sample:
 
 
 def sample_snapshot(store: Store, raw: RawManifest, size: int) -> Sample:
-    """Texts of random row groups of a snapshot, the same in every call."""
+    """Texts of random row groups of a snapshot, the same in every call.
+
+    The rows are drawn before any is read: beside one group's column, no more texts are held than are asked for.
+    """
     draw = random.Random(SEED)  # noqa: S311
     folder = layout.raw_folder(raw.dataset, raw.snapshot)
-    groups = []
+    groups: list[tuple[str, int, int]] = []
     for file in raw.files:
         with store.open(f"{folder}/{file.path}") as source:
-            groups += [(file.path, group) for group in range(pq.ParquetFile(source).num_row_groups)]
+            about = pq.ParquetFile(source).metadata
+            groups += [(file.path, group, about.row_group(group).num_rows) for group in range(about.num_row_groups)]
     chosen = sorted(draw.sample(groups, min(GROUPS, len(groups))))
-    texts: list[tuple[int, str]] = []
-    cluster = 0
-    for path in sorted({path for path, _ in chosen}):
+    there = sum(rows for _, _, rows in chosen)
+    drawn = np.sort(draw.sample(range(there), min(size, there)))
+    texts: list[str] = []
+    clusters: list[int] = []
+    first = 0
+    for path, of_file in itertools.groupby(chosen, key=lambda one: one[0]):
         with store.open(f"{folder}/{path}") as source:
             parquet = pq.ParquetFile(source)
-            for group in (group for name, group in chosen if name == path):
+            for _, group, rows in of_file:
+                low, high = np.searchsorted(drawn, (first, first + rows))
                 column = parquet.read_row_group(group, columns=["text"]).column("text")
-                picked = sorted(draw.sample(range(len(column)), min(size, len(column))))
-                texts += [(cluster, text) for text in column.take(picked).to_pylist()]
-                cluster += 1
+                texts += column.take(drawn[low:high] - first).to_pylist()
+                clusters += [first] * int(high - low)
+                first += rows
     seen = len(chosen) == len(groups)
-    if len(texts) > size:
-        texts = sorted(draw.sample(texts, size), key=lambda one: one[0])
-    whole = seen and len(texts) == raw.rows
     origin = f"{len(texts):,} of the snapshot's {raw.rows:,} rows, from {len(chosen)} of {len(groups)} row groups"
-    clusters = list(range(len(texts))) if seen else [cluster for cluster, _ in texts]
-    rows = Figure.exact(raw.rows, How.MEASURED)
-    return Sample([text for _, text in texts], clusters, rows, origin, random=True, whole=whole)
+    if seen:
+        clusters = list(range(len(texts)))
+    whole = seen and len(texts) == raw.rows
+    return Sample(texts, clusters, Figure.exact(raw.rows, How.MEASURED), origin, random=True, whole=whole)
 
 
 def sample_source(dataset: DatasetSpec, size: int, rows: int | None) -> Sample:

@@ -77,7 +77,7 @@ class EmbeddingPipeline(StrictModel):
     checkpoint_rows: Count = Field(default=1024, ge=1, le=1_000_000)
     """Rows of a checkpoint. A preemption repeats the one in the engine and at most two that wait."""
     budget_usd: float | None = Field(default=None, gt=0)
-    """No further job is launched where the cost so far and what is projected for the rest of a run exceed it."""
+    """Dollars that all runs of the pipeline may spend together. A job that finds no room is not launched."""
     plan: PlanAssumptions = PlanAssumptions()
     """What `embed-assets plan` is told. It changes no row and no vector."""
 

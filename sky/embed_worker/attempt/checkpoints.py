@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embed_worker.errors import BadJob
 from embed_worker.lake import failpoints, files
-from embed_worker.lake.attempts import Attempt, attempt_of, in_order
+from embed_worker.lake.attempts import Attempt, in_order, readable
 from embed_worker.lake.errors import BadManifest, DamagedData
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob
@@ -90,8 +90,8 @@ class Checkpoints:
         for name in self._store.list(folder):
             if name.endswith(".json"):
                 with suppress(ValueError, FileNotFoundError):
-                    found.append(attempt_of(self._store.read_json(f"{folder}/{name}")))
-        return in_order([attempt for attempt in found if attempt is not None])
+                    found.append(self._store.read_json(f"{folder}/{name}"))
+        return in_order(readable(found))
 
     def writers(self) -> set[str]:
         """Attempts that have left at least one checkpoint's data."""

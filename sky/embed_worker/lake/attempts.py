@@ -2,9 +2,9 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from embed_worker.lake.lenient import Count, Lenient, Moment, Number, Price, Text
 
@@ -68,6 +68,15 @@ def attempt_of(note: object) -> Attempt | None:
         return Attempt.model_validate(note)
     except ValidationError:
         return None
+
+
+def readable(notes: object) -> list[Attempt]:
+    """Those of a list that are attempts."""
+    found = map(attempt_of, notes) if isinstance(notes, list) else ()
+    return [attempt for attempt in found if attempt is not None]
+
+
+Attempts = Annotated[list[Attempt], BeforeValidator(readable)]
 
 
 def in_order(attempts: list[Attempt]) -> list[Attempt]:

@@ -152,5 +152,10 @@ def job_file(partition: str, fingerprint: str) -> str:
     return f"jobs/{partition}/{fingerprint}.json"
 
 
+def reservations_folder(pipeline: str) -> str:
+    """Dollars that runs of a pipeline have put aside for what they launch."""
+    return f"reserved/{pipeline}"
+
+
 def heartbeat_file(partition: str, attempt: str) -> str:
     return f"progress/{partition}/{attempt}.json"

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embed_worker.lake import layout
-from embed_worker.lake.attempts import Attempt, Hardware
+from embed_worker.lake.attempts import Attempts, Hardware
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
 from embed_worker.lake.layout import FORMAT, Method, ShardId
@@ -179,7 +179,7 @@ class ShardManifest(_Manifest):
     checkpoints: int
     engine: dict[str, str]
     hardware: Hardware
-    attempts: list[Attempt]
+    attempts: Attempts
     seconds: dict[str, float]
 
     @model_validator(mode="after")

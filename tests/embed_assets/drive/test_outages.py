@@ -1,12 +1,13 @@
 """A backend or a lake that is away is asked through, and takes nothing for a no."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from embed_assets.drive.events import Committed
+from embed_assets.drive.events import Committed, Refusal, Unlimited
 from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.job import EmbedJob
 from tests.kits.drive.bench import DriverBench, commit
 
 
@@ -104,17 +105,12 @@ def test_a_budget_that_cannot_be_read_delays_launches_only(tmp_path: Path) -> No
     bench.states("commit")
     answers = iter([StoreUnavailable("away"), StoreUnavailable("away"), None])
 
-    class Costs:
-        def refusal(self, *_: Any) -> None:
+    class Away(Unlimited):
+        def reserve(self, jobs: Sequence[EmbedJob]) -> tuple[list[EmbedJob], Refusal | None]:
             if (error := next(answers, None)) is not None:
                 raise error
+            return super().reserve(jobs)
 
-        def running(self, *_: Any) -> None:
-            pass
-
-        def ended(self, *_: Any, **__: Any) -> None:
-            pass
-
-    outcomes = bench.run(budget=Costs())
+    outcomes = bench.run(budget=Away())
     assert [type(o) for o in outcomes] == [Committed] * 2
     assert bench.told.count("the lake does not answer") == 1

@@ -7,52 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_assets.drive.events import Committed, Failed
 from embed_assets.estimate.budget import RunBudget
 from embed_assets.estimate.costs import JobCost, read_costs, total_of, write_cost
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.facts import JobFacts
-from tests.kits.drive.bench import DriverBench, job_of
-
-ROWS = 100
-
-
-def bench(folder: Path, strides: int, **options: Any) -> DriverBench:
-    """A bench whose partitions have rows."""
-    made = DriverBench(folder, strides, **options)
-    made.jobs = [job_of(made.lake, stride, rows=ROWS) for stride in range(strides)]
-    return made
+from tests.kits.drive.bench import job_of
+from tests.kits.drive.paid import ROWS, allowed, bench, paid, run
 
 
-def allowed(made: DriverBench, limit: float | None, per_row: float | None = None, why: str = "the plan") -> RunBudget:
-    return RunBudget(made.lake, "p", limit, lambda _: (per_row, why))
+def running(id: int, usd: float | None) -> JobStatus:
+    unknown = {"cost_dollars": "no price list"} if usd is None else {}
+    return JobStatus(JobState.RUNNING, facts=JobFacts(id=id, cost_dollars=usd, unknown=unknown))
 
 
-def paid(made: DriverBench, dollars: float | None, on_demand: float | None = None, each_poll: float = 0.0) -> None:
-    """Each job costs so much at its end, which is its second poll; while it runs, `each_poll`."""
-    made.states("running", "succeeded+commit")
-    real = made.compute.poll
-
-    def poll(handles: Any) -> dict[JobHandle, JobStatus]:
-        found = real(handles)
-        for handle, status in found.items():
-            cost = dollars if status.state is JobState.SUCCEEDED else each_poll
-            unknown = {} if cost is not None else {"cost_dollars": "no price list"}
-            status.facts = JobFacts(
-                id=handle.id, cost_dollars=cost, on_demand_dollars=on_demand, spot=True, unknown=unknown
-            )
-        return found
-
-    made.compute.poll = poll  # type: ignore[method-assign]
-
-
-def run(made: DriverBench, of: RunBudget) -> tuple[list[str], list[Failed], str]:
-    outcomes = made.run(budget=of)
-    committed = [o.job.shard.key for o in outcomes if isinstance(o, Committed)]
-    failed = [o for o in outcomes if isinstance(o, Failed)]
-    return committed, failed, made.told
+def over(id: int, usd: float | None, state: JobState = JobState.SUCCEEDED) -> JobStatus:
+    return JobStatus(state, facts=running(id, usd).facts)
 
 
 def test_a_run_within_its_budget_is_not_touched(tmp_path: Path) -> None:
@@ -85,20 +56,39 @@ def test_costs_that_could_not_be_read_are_read_before_anything_is_launched(tmp_p
     of = RunBudget(made.drivers_lake, "p", 5.0, lambda _: (0.001, "the plan"))
     made.drivers_lake.store.away = "costs/"
     with pytest.raises(StoreUnavailable):
-        of.refusal(made.jobs, [])
+        of.reserve(made.jobs)
     made.drivers_lake.store.away = None
-    refusal = of.refusal(made.jobs, [])
-    assert refusal is not None and "$9.00 spent by 1 jobs so far" in refusal[1]
+    granted, refusal = of.reserve(made.jobs)
+    assert not granted and refusal is not None and "$9.00 spent by 1 jobs" in refusal.figures
 
 
-def test_a_projection_above_the_budget_launches_nothing(tmp_path: Path) -> None:
-    made = bench(tmp_path, 4)
+def test_as_many_as_find_room_are_launched_and_the_rest_says_why(tmp_path: Path) -> None:
+    made = bench(tmp_path, 4, slots=4)
+    paid(made, 1.0)
     committed, failed, notes = run(made, allowed(made, 3.99, per_row=0.01))
-    assert not committed and made.compute.calls["submit"] == 0
-    assert [f.job.shard.key for f in failed] == [p.shard.key for p in made.jobs]
-    assert failed[0].error == "not launched: $4.00 are projected, budget_usd is $3.99"
-    assert "$0.00 spent by 0 jobs so far, $0.00 for 0 that run, $4.00 for 4 that wait (the plan)" in notes
-    assert "select at most 3 of them" in notes
+    assert len(committed) == made.compute.calls["submit"] == 3
+    assert [f.job.shard.key for f in failed] == [made.jobs[3].shard.key]
+    assert failed[0].error == "not launched: $1.00 are expected, of budget_usd $3.99 $0.99 are left"
+    assert "budget_usd is $3.99: $3.00 spent by 3 jobs, $0.00 put aside for 0 that run or are about to" in notes
+    assert "d-00003 is expected to cost $1.00 (measured over 3 committed jobs), and $0.99 are left" in notes
+    assert "3 jobs of this run found room, 1 partitions are not launched: raise budget_usd" in notes
+    waits = "What waits is asked for again as jobs end"
+    assert sum(waits in note.text for note in made.notes) == 1, "told once, not with each poll"
+
+
+def test_what_waits_is_launched_where_jobs_turn_out_cheaper(tmp_path: Path) -> None:
+    made = bench(tmp_path, 4, slots=4)
+    paid(made, 0.1)
+    committed, failed, notes = run(made, allowed(made, 2.0, per_row=0.01))
+    assert len(committed) == 4 and not failed
+    assert "$2.00 put aside for 2 that run or are about to" in notes and "not launched" not in notes
+
+
+def test_a_job_that_does_not_fit_keeps_no_smaller_one_from_being_launched(tmp_path: Path) -> None:
+    made = bench(tmp_path, 3)
+    made.jobs[0] = job_of(made.lake, 0, rows=50 * ROWS)
+    granted, refusal = allowed(made, 3.0, per_row=0.01).reserve(made.jobs)
+    assert granted == made.jobs[1:] and refusal is not None and "$50.00 are expected" in refusal.short
 
 
 def test_what_jobs_really_cost_replaces_the_projection_and_stops_the_rest(tmp_path: Path) -> None:
@@ -107,7 +97,7 @@ def test_what_jobs_really_cost_replaces_the_projection_and_stops_the_rest(tmp_pa
     of = allowed(made, 20.0, per_row=0.01)  # projected: 10 dollars; really: 30
     committed, failed, notes = run(made, of)
     assert 2 <= len(committed) <= 6 and len(committed) + len(failed) == 10
-    assert "measured over" in notes and "select at most" in notes
+    assert "measured over" in notes and "jobs of this run found room" in notes
     assert of.spent.usd == 3.0 * len(committed) <= 20.0
     assert (
         of.spent.text()
@@ -119,12 +109,24 @@ def test_jobs_that_run_count_with_what_they_are_expected_to_cost(tmp_path: Path)
     made = bench(tmp_path, 3)
     of = allowed(made, 10.0, per_row=0.01)
     (first, second, third) = made.jobs
-    running = [(first, JobStatus(JobState.RUNNING, facts=JobFacts(cost_dollars=7.5)))]
-    assert of.refusal([second, third], running) is None  # 7.5 + 2
-    running.append((second, JobStatus(JobState.RUNNING, facts=JobFacts(unknown={"cost_dollars": "no price list"}))))
-    assert of.refusal([third], running) is None
-    running[0][1].facts = JobFacts(cost_dollars=8.5)
-    assert of.refusal([third], running) is not None  # 8.5 + 1 + 1
+    assert of.reserve([first, second]) == ([first, second], None)
+    of.launched([first, second])
+    of.running([(first, running(1, 7.5)), (second, running(2, None))])
+    assert of.reserve([third]) == ([third], None)  # 7.5 + 1 + 1
+    of.withdraw([third])
+    of.running([(first, running(1, 8.5))])
+    granted, refusal = of.reserve([third])  # 8.5 + 1 + 1
+    assert not granted and refusal is not None and "$9.50 put aside for 2 that run" in refusal.figures
+
+
+def test_own_jobs_are_expected_to_cost_what_the_first_ones_did(tmp_path: Path) -> None:
+    made = bench(tmp_path, 4)
+    of = allowed(made, 10.0, per_row=0.01)
+    assert of.reserve(made.jobs[:3]) == (made.jobs[:3], None)
+    of.launched(made.jobs[:3])
+    of.ended(made.jobs[0], JobHandle("1", "j"), over(1, 3.0), committed=True)
+    granted, refusal = of.reserve(made.jobs[3:])  # 3 + 3 + 3, and 3 more
+    assert not granted and refusal is not None and "$1.00 are left" in refusal.short
 
 
 def test_an_unknown_price_launches_nothing_and_says_what_to_state(tmp_path: Path) -> None:
@@ -151,19 +153,21 @@ def test_what_a_job_has_cost_so_far_is_kept_while_it_runs_and_counted_once(
     monkeypatch.setattr("embed_assets.estimate.budget.KEEP_SECONDS", 0.0)
     made = bench(tmp_path, 2)
     of, (first, second) = allowed(made, 10.0, per_row=0.01), made.jobs
+    assert of.reserve([first]) == ([first], None)
+    of.launched([first])
+    of.running([(first, running(7, 3.0)), (second, running(8, None))])
     facts = JobFacts(id=7, cost_dollars=8.5, dollars_per_hour=0.4, spot=True)
-    running = JobStatus(JobState.RUNNING, facts=facts.model_copy(update={"cost_dollars": 3.0}))
-    unknown = JobStatus(JobState.RUNNING, facts=JobFacts(id=8, unknown={"cost_dollars": "no price list"}))
-    of.running([(first, running), (second, unknown)])
-    running.facts = facts
-    of.running([(first, running)])
+    of.running([(first, JobStatus(JobState.RUNNING, facts=facts))])
     (kept,) = read_costs(made.lake.store, "p")
     assert (kept.usd, kept.over, kept.committed, kept.dollars_per_hour, kept.spot) == (8.5, False, False, 0.4, True)
-    assert of.refusal([second], [(first, running)]) is None  # 8.5 + 1: its note is not counted beside it
-    assert allowed(made, 9.0, per_row=0.01).refusal([second], []) is not None  # another run's job: 8.5 + 1
-    of.running([(first, JobStatus(JobState.SUCCEEDED, facts=facts.model_copy(update={"cost_dollars": 99.0})))])
+    assert kept.expected_usd == 1.0
+    assert of.reserve([second]) == ([second], None)  # 8.5 + 1: its note is not counted beside it
+    of.withdraw([second])
+    granted, _ = allowed(made, 9.0, per_row=0.01).reserve([second])  # another run's job: 8.5 + 1
+    assert not granted
+    of.running([(first, over(7, 99.0))])
     assert [cost.usd for cost in read_costs(made.lake.store, "p")] == [8.5]
-    of.ended(first, JobHandle("7", first.name), JobStatus(JobState.SUCCEEDED, facts=facts), committed=True)
+    of.ended(first, JobHandle("7", first.name), over(7, 8.5), committed=True)
     assert [(cost.usd, cost.over) for cost in read_costs(made.lake.store, "p")] == [(8.5, True)]
 
 
@@ -182,9 +186,10 @@ def test_a_later_run_counts_what_earlier_ones_spent(tmp_path: Path) -> None:
     paid(first, 2.0)
     assert len(run(first, allowed(first, None))[0]) == 2
     again = bench(tmp_path, 4)
+    paid(again, 2.0)
     committed, failed, notes = run(again, allowed(again, 7.9, per_row=0.0001))
-    assert len(committed) == 2 and len(failed) == 2  # the two of the first run are adopted
-    assert "$4.00 spent by 2 jobs so far" in notes and "measured over 2 committed jobs" in notes
+    assert len(committed) == 3 and len(failed) == 1  # the two of the first run are adopted
+    assert "$4.00 spent by 2 jobs, $2.00 put aside for 1" in notes and "measured over 2 committed jobs" in notes
 
 
 def test_a_failed_attempt_was_paid_for_too(tmp_path: Path) -> None:

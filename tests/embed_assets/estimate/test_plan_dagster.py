@@ -14,6 +14,7 @@ from resources.compute import JobHandle, JobStatus
 from resources.facts import JobFacts
 from tests.kits import pipelines as kit
 from tests.kits.compute.in_process import InProcess, InProcessCompute
+from tests.kits.lake.away import AwayLake
 
 pytestmark = pytest.mark.slow
 
@@ -106,5 +107,20 @@ def test_a_backfill_above_the_budget_fails_with_the_figures(
 ) -> None:
     success, made, log = run_all(tmp_path, source, instance, monkeypatch, 0.0001)["embedding_shards"]
     assert not success and not made
-    assert "budget_usd is $0.00" in log and "for 3 that wait (projected for L4 by the plan)" in log
-    assert log.count(": not launched: $0.00 are projected") == 3
+    assert "budget_usd is $0.00: $0.00 spent by 0 jobs" in log and "(projected for L4 by the plan)" in log
+    assert "0 jobs of this run found room, 3 partitions are not launched: raise budget_usd" in log
+    assert log.count(": not launched: $0.00 are expected") == 3
+
+
+def test_a_cost_that_cannot_be_read_fails_no_index(
+    tmp_path: Path, source: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_costs(root: str) -> AwayLake:
+        lake = AwayLake(root)
+        lake.store.away = "costs/"
+        return lake
+
+    monkeypatch.setattr("resources.dagster.Lake", without_costs)
+    success, made, _ = run_all(tmp_path, source, instance, monkeypatch, None)["vector_index"]
+    assert success and made["d"]["dagster/row_count"] == 20
+    assert made["d"]["cost"].startswith("unknown: costs/p: the store cannot be reached")

@@ -12,11 +12,12 @@ from typer.testing import CliRunner, Result
 from embed_assets.checks.proof import Proof
 from embed_assets.cli.app import app
 from embed_assets.drive.driver import Driver
-from embed_assets.drive.events import Failed
+from embed_assets.drive.events import Failed, Refusal, Unlimited
 from embed_assets.monitor.states import State
 from embed_assets.upkeep.status import DatasetStatus, pipeline_status
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
 from resources.compute import JobHandle, JobState, JobStatus
 from tests.kits.compute.in_process import InProcess
@@ -124,15 +125,11 @@ def test_a_partition_whose_attempts_are_over_has_failed_at_once_and_says_why(pre
     assert states(prepared)[2] is State.RECOVERING
 
 
-class NoMoney:
+class NoMoney(Unlimited):
     """A budget that allows nothing."""
 
-    def refusal(self, waiting: Any, running: Any) -> tuple[str, str] | None:
-        return "budget_usd is $1.00", "budget_usd is $1.00"
-
-    def running(self, jobs: Any) -> None: ...
-
-    def ended(self, job: Any, handle: Any, status: Any, *, committed: bool) -> None: ...
+    def reserve(self, jobs: Any) -> tuple[list[EmbedJob], Refusal | None]:
+        return [], Refusal("budget_usd is $1.00", "budget_usd is $1.00")
 
 
 def test_what_was_not_launched_says_so_too(prepared: Prepared) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from embed_worker.lake.attempts import Attempt, Hardware, attempt_of, in_order
+from embed_worker.lake.attempts import Attempt, Hardware, attempt_of, in_order, readable
 
 
 @pytest.mark.parametrize("note", [None, [], "a", {}, {"attempt": None}, {"attempt": "../a"}, {"attempt": "x" * 300}])
@@ -31,7 +31,7 @@ def test_a_nodes_engines_are_one_start(lane: str | None, begins: bool) -> None:
 def test_attempts_are_ordered_by_their_begin() -> None:
     times = {"a": "2026-01-01T02:00:00+00:00", "b": "2026-01-01T02:30:00+01:00", "c": "2026-01-01T00:00:00"}
     notes = [{"attempt": name, "started_at": time} for name, time in times.items()]
-    found = in_order([attempt for note in notes if (attempt := attempt_of(note))])
+    found = in_order(readable([*notes, {}, None]))
     assert [attempt.attempt for attempt in found] == ["c", "b", "a"], "without a zone a time is not known"
 
 
