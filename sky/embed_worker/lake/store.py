@@ -166,7 +166,7 @@ class Store:
             raise StoreUnavailable(
                 f"{self.root}: there is no such folder. Nothing was made yet, or EMBED_LAKE is wrong"
             )
-        raise self._bucket_missing()
+        raise store_errors.bucket_missing(self.root)
 
     # -- writing ---------------------------------------------------------------------------------
 

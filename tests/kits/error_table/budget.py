@@ -29,7 +29,7 @@ def limited(scene: Scene, dollars: float | None, plan: dict[str, Any]) -> None:
     assert scene.ready
 
 
-@provokes("not launched: … budget_usd is", "raise budget_usd, and materialize them again")
+@provokes("not launched: … are expected, of budget_usd", "raise budget_usd, and materialize them again")
 def too_small_a_budget(scene: Scene) -> Iterator[str]:
     price = {"L4": HourlyPrice(spot=0.5, on_demand=1.0)}
     plan = {"usd_per_hour": price, "tokens_per_second": {"L4": 100.0}, "start_seconds": 0.0, "load_seconds": 1e-6}
