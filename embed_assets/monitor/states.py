@@ -47,8 +47,8 @@ def alive(seen: Seen, now: float) -> bool:
 
 
 def latest(beats: Sequence[Seen]) -> Seen | None:
-    """The one that was written last."""
-    return max(beats, key=lambda seen: seen.written, default=None)
+    """The one that was written last; of those that the store's clock does not tell apart, the one that began last."""
+    return max(beats, key=lambda seen: (seen.written, seen.begun, seen.beat.attempt), default=None)
 
 
 def starts(beats: Sequence[Seen]) -> int:
