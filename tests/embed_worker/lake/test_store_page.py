@@ -37,6 +37,22 @@ def test_so_does_another(seaweed_server: str, seaweed_root: str) -> None:
     assert ask(seaweed_root, AWS_ENDPOINT_URL=seaweed_server, **keys) == ["True False"] * 2
 
 
+def test_credentials_of_a_process_renew_themselves(
+    s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked for again before they expire, here at each put."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    program, config, asked = tmp_path / "credentials", tmp_path / "config", tmp_path / "asked"
+    words = r'{"Version":1,"AccessKeyId":"test","SecretAccessKey":"test","SessionToken":"t","Expiration":"%s"}'
+    soon = "$(date -u -d '+1 minute' +%Y-%m-%dT%H:%M:%SZ)"
+    program.write_text(f"#!/bin/sh\necho x >> {asked}\nprintf '{words}' \"{soon}\"\n")
+    program.chmod(0o755)
+    config.write_text(f"[profile lake]\nregion = us-east-1\ncredential_process = {program}\n")
+    assert ask(s3_root, AWS_PROFILE="lake", AWS_CONFIG_FILE=str(config)) == ["True False"] * 2
+    assert asked.read_text().count("x") > 4
+
+
 @pytest.mark.parametrize("by", ["aws_access_key_id = test\naws_secret_access_key = test", "credential_process = {}"])
 def test_credentials_of_a_profile_are_found(
     s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str

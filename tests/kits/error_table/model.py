@@ -130,7 +130,7 @@ def at_hub(scene: Scene, url: str) -> None:
     scene.patch.setattr("huggingface_hub.snapshot_download", there)
 
 
-class GoingBad(CountingEngine):
+class SpoiltLater(CountingEngine):
     """Good at first, as the canaries see it; then it gives NaN, to the canaries too."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
@@ -149,7 +149,7 @@ def sick(scene: Scene, answer: np.ndarray | str | None) -> None:
 
     def submit(self: InProcess, name: str, job: EmbedJob, url: str) -> JobHandle:
         handle = JobHandle(name, str(len(self._ended)))
-        engine = GoingBad(job.spec)
+        engine = SpoiltLater(job.spec)
         made = loaded(job.spec, engine)
         engine.bad = True
         if answer is not None:

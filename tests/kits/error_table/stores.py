@@ -1,9 +1,9 @@
 """The store that the lake is in: full, away, refusing."""
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -18,7 +18,7 @@ AT_ONCE = {"connect_timeout": 2, "read_timeout": 5, "retries": {"max_attempts": 
 """The client's own patience is half a minute."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def behind(scene: Scene, rates: Mapping[str, float] = {}) -> Iterator[FaultProxy]:
     """A lake on S3, which this process asks through a proxy with these faults."""
     proxy = FaultProxy(scene.fixture("s3_server"), rates=rates)
@@ -30,13 +30,9 @@ def behind(scene: Scene, rates: Mapping[str, float] = {}) -> Iterator[FaultProxy
 def fill(disk: Path) -> Path:
     """A file that takes all the room there is."""
     path = disk / "filler"
-    with path.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
     return path
 
 
@@ -93,6 +89,13 @@ def no_bucket(scene: Scene) -> Iterator[str]:
         yield scene.command(command)
 
 
+@provokes("there is no such folder. Nothing was made yet, or EMBED_LAKE is wrong")
+def no_folder_of_a_lake(scene: Scene) -> Iterator[str]:
+    yield scene.command("gc")
+    assert scene.ready
+    assert "nothing to remove" in scene.works("gc")
+
+
 @provokes("no permission", "a wrong access key may be answered alike", "Give this user read and write access")
 def a_role_without_rights(scene: Scene) -> Iterator[str]:
     scene.lies_in(scene.fixture("s3_root"))
@@ -123,7 +126,7 @@ def expired_credentials(scene: Scene) -> Iterator[str]:
 def expired_credentials_of_a_question_without_an_answers_body(scene: Scene) -> Iterator[str]:
     scene.lies_in(scene.fixture("s3_root"))
     with behind(scene) as proxy:
-        proxy.next_faults.append(("HEAD", "error ExpiredToken"))
+        proxy.next_faults += [("HEAD", "error ExpiredToken")] * 2  # the client asks in another region, too
         yield scene.told(RAW)
         scene.made(RAW)
 
