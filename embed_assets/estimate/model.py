@@ -1,22 +1,20 @@
 """What the plan needs to know of the model: parameters, dimension, bytes of its weights. Reads headers, no weights."""
 
 import json
-import struct
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from embed_assets.estimate.figures import Figure, How
-from embed_assets.estimate.tokens import model_folders, parameters_in_name
+from embed_assets.estimate.tokens import model_folder, parameters_in_name
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.engine.hash import DIMENSION
 from embed_worker.engine.hash import MODEL as HASH_MODEL
+from embed_worker.extras import MissingExtra, need
 
 LOOKED_UP = ("embeddings", "embed_tokens", "lm_head", "wte.")
 """Tensors that a token is looked up in, or that an embedding model does not use: no FLOPs."""
 SLACK = 0.1
 """Of a parameter count that was read off a model's name."""
-HEADER_LIMIT = 100 << 20
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,17 @@ def describe(pipeline: EmbeddingPipeline) -> Model:
     parameters: Figure | None = None
     weights: float | None = None
     how = f"no folder of {spec.model} is on this machine"
-    for folder in model_folders(spec):
-        if (folder / "config.json").is_file():
-            config = json.loads((folder / "config.json").read_bytes())
-            dimension = dimension or config.get("hidden_size") or config.get("d_model")
-        if files := sorted(folder.glob("*.safetensors")):
-            count = float(sum(parameters_of(file) for file in files))
-            parameters, weights = Figure.exact(count, How.MEASURED), float(sum(f.stat().st_size for f in files))
-            how = f"the safetensors headers in {folder}"
-            break
+    try:
+        if (folder := model_folder(spec)) is not None:
+            if (folder / "config.json").is_file():
+                config = json.loads((folder / "config.json").read_bytes())
+                dimension = dimension or config.get("hidden_size") or config.get("d_model")
+            if files := sorted(folder.glob("*.safetensors")):
+                count = float(sum(parameters_of(file) for file in files))
+                parameters, weights = Figure.exact(count, How.MEASURED), float(sum(f.stat().st_size for f in files))
+                how = f"the safetensors headers in {folder}"
+    except MissingExtra as error:
+        how = str(error)
     if parameters is None and (named := parameters_in_name(spec.model)) is not None:
         parameters = Figure((1 - SLACK) * named, named, (1 + SLACK) * named, How.ASSUMED)
         weights, how = 2.0 * named, f"the name of {spec.model}"
@@ -58,13 +58,12 @@ def describe(pipeline: EmbeddingPipeline) -> Model:
 
 def parameters_of(file: Path) -> int:
     """Elements of a safetensors file's tensors, without those that are only looked up."""
-    with file.open("rb") as opened:
-        (size,) = struct.unpack("<Q", opened.read(8))
-        if size > HEADER_LIMIT:
-            raise ValueError(f"{file} is not a safetensors file")
-        header = json.loads(opened.read(size))
-    return sum(
-        prod(tensor["shape"])
-        for name, tensor in header.items()
-        if name != "__metadata__" and not any(word in name for word in LOOKED_UP)
-    )
+    need("plan")
+    from huggingface_hub import parse_local_safetensors_file_metadata
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    try:
+        tensors = parse_local_safetensors_file_metadata(file).tensors
+    except SafetensorsParsingError as error:
+        raise ValueError(f"{file} is not a safetensors file: {error}") from error
+    return sum(one.parameter_count for name, one in tensors.items() if not any(word in name for word in LOOKED_UP))

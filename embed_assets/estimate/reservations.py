@@ -15,11 +15,14 @@ from embed_worker.lake import layout
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Listed, Store, to_json
 
 LEFT_SECONDS = 24 * 3600.0
 """A reservation that so long after its last writing is of no launched job was left by a run that died before it."""
-NAME = re.compile(r"(?P<job>[a-z0-9-]+)\.(?P<id>[0-9a-f]{12})\.(?P<micro>[0-9]{1,15})\.json")
+NAME = re.compile(
+    rf"(?P<partition>{layout.DATASET_NAME})\.(?P<job>[0-9a-f]{{10}})\.(?P<id>[0-9a-f]{{12}})\.(?P<micro>[0-9]{{1,15}})\.json"
+)
 
 
 @dataclass(frozen=True)
@@ -27,28 +30,40 @@ class Reservation:
     """Of one launch of one job. All that counts stands in its file's name, so a listing is enough."""
 
     pipeline: str
+    partition: str
     job: str
-    """The job's name."""
+    """Digest of the job's name."""
     id: str
     usd: float
 
     @classmethod
     def of(cls, job: EmbedJob, usd: float) -> "Reservation":
         """Rounded up to a millionth of a dollar."""
-        return cls(job.pipeline, job.name, uuid.uuid4().hex[:12], math.ceil(usd * 1e6) / 1e6)
+        dollars = math.ceil(usd * 1e6) / 1e6
+        return cls(job.pipeline, job.shard.key, _digest(job), uuid.uuid4().hex[:12], dollars)
 
     @classmethod
     def at(cls, path: str) -> "Reservation | None":
         folder, _, name = path.rpartition("/")
-        match = NAME.fullmatch(name)
-        return cls(folder.rpartition("/")[2], match["job"], match["id"], int(match["micro"]) / 1e6) if match else None
+        if (match := NAME.fullmatch(name)) is None:
+            return None
+        pipeline, usd = folder.rpartition("/")[2], int(match["micro"]) / 1e6
+        return cls(pipeline, match["partition"], match["job"], match["id"], usd)
 
     @property
     def path(self) -> str:
-        return f"{layout.reservations_folder(self.pipeline)}/{self.job}.{self.id}.{round(self.usd * 1e6)}.json"
+        name = f"{self.partition}.{self.job}.{self.id}.{round(self.usd * 1e6)}.json"
+        return f"{layout.reservations_folder(self.pipeline)}/{name}"
+
+    def is_of(self, job: EmbedJob) -> bool:
+        return (self.partition, self.job) == (job.shard.key, _digest(job))
 
     def data(self, *, launched: bool) -> bytes:
-        return to_json({"job": self.job, "usd": self.usd, "launched": launched})
+        return to_json({"partition": self.partition, "usd": self.usd, "launched": launched})
+
+
+def _digest(job: EmbedJob) -> str:
+    return digest_of(job.name, length=10)
 
 
 class Reservations:

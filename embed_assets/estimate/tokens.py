@@ -1,7 +1,6 @@
 """Tokens, windows and duplicates of a sample, counted by the worker's own tokenizer code."""
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,30 +57,27 @@ def find_tokenizer(pipeline: EmbeddingPipeline) -> "tuple[TextTokenizer | None, 
     spec = pipeline.embedding
     if spec.model == HASH_MODEL:
         return TextTokenizer(byte_tokenizer(), spec), "the hash engine's bytes"
-    for path in _places(pipeline):
-        if path.is_file():
-            return TextTokenizer(Tokenizer.from_file(str(path)), spec), str(path)
-        if pipeline.plan.tokenizer is not None:
-            raise ValueError(f"plan.tokenizer: there is no file {path}")
-    return None, f"the tokenizer of {spec.model} is not on this machine (set plan.tokenizer or plan.tokens_per_row)"
-
-
-def model_folders(spec: EmbeddingSpec) -> list[Path]:
-    """Where the model may lie on this machine: its location, or the hub's cache."""
-    if spec.location is not None:
-        return [Path(spec.location).expanduser()] if "://" not in spec.location else []
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = (
-        Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{spec.model.replace('/', '--')}" / "snapshots"
-    )
-    revisions = [cache / spec.revision] if spec.revision else sorted(cache.glob("*"))
-    return [folder for folder in revisions if folder.is_dir()]
-
-
-def _places(pipeline: EmbeddingPipeline) -> list[Path]:
     if pipeline.plan.tokenizer is not None:
-        return [Path(pipeline.plan.tokenizer).expanduser()]
-    return [folder / "tokenizer.json" for folder in model_folders(pipeline.embedding)]
+        path = Path(pipeline.plan.tokenizer).expanduser()
+        if not path.is_file():
+            raise ValueError(f"plan.tokenizer: there is no file {path}")
+    elif (folder := model_folder(spec)) is None or not (path := folder / "tokenizer.json").is_file():
+        return None, f"the tokenizer of {spec.model} is not on this machine (set plan.tokenizer or plan.tokens_per_row)"
+    return TextTokenizer(Tokenizer.from_file(str(path)), spec), str(path)
+
+
+def model_folder(spec: EmbeddingSpec) -> Path | None:
+    """Where the model lies on this machine, if it does: its location, or the hub's cache. The hub is not asked.
+
+    Raises MissingExtra.
+    """
+    if spec.location is not None:
+        return Path(spec.location).expanduser() if "://" not in spec.location else None
+    need("plan")
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def stated(tokens_per_row: float, spec: EmbeddingSpec) -> Counts:

@@ -17,7 +17,7 @@ from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, St
 from resources.lake import Lake
 
 PATIENCE = 300.0
-"""Seconds that a run waits for a lake that is away when the run begins. Once jobs are planned it waits for ever."""
+"""Seconds that a run waits for a lake that is away when the run begins. Once its jobs are known it waits for ever."""
 
 _Inputs = tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning]
 

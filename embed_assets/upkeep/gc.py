@@ -187,10 +187,11 @@ class _Search:
         names = {file.path.split("/")[1] for asset in ASSETS for file in self._files[asset]}
         names |= {shard.dataset for shard in self._leases.held}
         of_a_dataset = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(names)))})-[0-9]{{5}}\..+\.json")
-        for file in self._files["costs"]:
-            name = file.path.rpartition("/")[2]
-            if not of_a_dataset.fullmatch(name) and not layout.is_temporary(name):
-                yield Garbage(file.path, "cost of a job: its dataset is gone", file.bytes)
+        for folder, what in (("costs", "cost of a job"), ("reserved", "dollars put aside for a job")):
+            for file in self._files[folder]:
+                name = file.path.rpartition("/")[2]
+                if not of_a_dataset.fullmatch(name) and not layout.is_temporary(name):
+                    yield Garbage(file.path, f"{what}: its dataset is gone", file.bytes)
 
     def _temporaries(self) -> Iterator[Garbage]:
         """Of processes that died; only a local disk has any."""
@@ -233,7 +234,7 @@ def _listed(store: Store) -> dict[str, list[Listed]]:
     else:
         datasets = zip(ASSETS, in_parallel(store.list, ASSETS), strict=True)
         folders = [f"{asset}/{name}" for asset, names in datasets for name in names]
-        listings = in_parallel(store.listing, [*folders, "embedding_spaces", "costs"])
+        listings = in_parallel(store.listing, [*folders, "embedding_spaces", "costs", "reserved"])
     files: dict[str, list[Listed]] = defaultdict(list)
     for file in (file for listing in listings for file in listing):
         files[file.path.split("/")[0]].append(file)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "cli": ("rich", "typer"),
     "index": ("lancedb",),
-    "plan": ("tokenizers",),
+    "plan": ("huggingface_hub", "tokenizers"),
     "monitor": ("fastapi", "prometheus_client", "uvicorn"),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),

@@ -1,6 +1,5 @@
 """Where a model's files come from, and that they are the ones the spec pins."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 import orjson
+from filelock import FileLock
 
 from embed_worker.errors import BadJob, WorkerError
 from embed_worker.lake.files import sha256_of
@@ -107,8 +107,7 @@ def fetch_folder(url: str, suffixes: tuple[str, ...]) -> Path:
     cache = Path(os.environ.get(CACHE, "~/.cache/embed-worker/models")).expanduser()
     target = cache / digest_of([url, identity], length=16)
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when its holder dies
+    with FileLock(cache / f"{target.name}.lock"):  # freed by the kernel when its holder dies
         if target.is_dir():
             return target
         log.info("fetching %d files of the model at %s", len(names), url)

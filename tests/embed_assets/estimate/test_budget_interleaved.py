@@ -49,7 +49,7 @@ class Launched:
 
 
 @dataclass
-class World:
+class Spending:
     """The lake, and what the backend launches."""
 
     lake: Lake
@@ -74,12 +74,12 @@ class World:
         assert bound <= LIMIT + errors + 1e-6, self.jobs
 
 
-class Run:
+class SteppedRun:
     """A run in a thread of its own. It moves only when it is told to: from one call of the store to the next."""
 
-    def __init__(self, world: World, jobs: list[EmbedJob], pause: int = 1) -> None:
+    def __init__(self, spending: Spending, jobs: list[EmbedJob], pause: int = 1) -> None:
         """`pause`: steps that it takes where it waits a moment."""
-        self.world, self.jobs, self.pause = world, jobs, pause
+        self.spending, self.jobs, self.pause = spending, jobs, pause
         self.over = self.dead = False
         self.fault: BaseException | None = None
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
@@ -124,17 +124,17 @@ class Run:
 
     def _drive(self) -> None:
         """As the driver does it."""
-        of = RunBudget(self.world.lake, "p", LIMIT, lambda _: (EXPECTED / ROWS, "the plan"))
-        todo = [job for job in self.jobs if not self.world.committed(job)]
-        following = {job.name: (job, found) for job in todo if (found := self.world.live(job))}
+        of = RunBudget(self.spending.lake, "p", LIMIT, lambda _: (EXPECTED / ROWS, "the plan"))
+        todo = [job for job in self.jobs if not self.spending.committed(job)]
+        following = {job.name: (job, found) for job in todo if (found := self.spending.live(job))}
         of.launched([job for job, _ in following.values()])
         for _ in range(TURNS):
-            waiting = [job for job in todo if job.name not in following and not self.world.committed(job)]
+            waiting = [job for job in todo if job.name not in following and not self.spending.committed(job)]
             granted, _ = of.reserve(waiting)
             for job in granted:
                 self.reach()
-                self.world.launch(job, of._held[job.name].reservation.usd)
-                following[job.name] = job, self.world.jobs[-1]
+                self.spending.launch(job, of._held[job.name].reservation.usd)
+                following[job.name] = job, self.spending.jobs[-1]
                 self.reach()
                 of.launched([job])
             of.running([(job, one.status) for job, one in following.values()])
@@ -175,10 +175,12 @@ def stepping() -> Iterator[None]:
 @settings(max_examples=60, deadline=None)
 def test_whatever_runs_do_at_once_the_budget_holds(data: st.DataObject) -> None:
     with fast_folder() as folder, stepping():
-        world = World(Lake(str(folder)), data.draw(st.lists(st.sampled_from([0.5, 1.0, 1.5]), min_size=1, max_size=9)))
-        jobs = [job_of(world.lake, stride, rows=ROWS) for stride in range(9)]
+        spending = Spending(
+            Lake(str(folder)), data.draw(st.lists(st.sampled_from([0.5, 1.0, 1.5]), min_size=1, max_size=9))
+        )
+        jobs = [job_of(spending.lake, stride, rows=ROWS) for stride in range(9)]
         parts = [jobs[:3], jobs[3:6], jobs[6:]]
-        runs = [Run(world, part) for part in parts]
+        runs = [SteppedRun(spending, part) for part in parts]
         try:
             for _ in range(data.draw(st.integers(20, 150))):
                 at = data.draw(st.integers(0, len(runs) - 1))
@@ -187,7 +189,7 @@ def test_whatever_runs_do_at_once_the_budget_holds(data: st.DataObject) -> None:
                         for _ in range(data.draw(st.integers(1, 6))):
                             if not runs[at].over:
                                 runs[at].step()
-                    case "job" if live := [one for one in world.jobs if not one.state.final]:
+                    case "job" if live := [one for one in spending.jobs if not one.state.final]:
                         one = live[at % len(live)]
                         ends = one.so_far > 0
                         one.so_far = one.actual if ends else one.actual / 2
@@ -195,10 +197,10 @@ def test_whatever_runs_do_at_once_the_budget_holds(data: st.DataObject) -> None:
                             one.state = data.draw(st.sampled_from([JobState.SUCCEEDED, JobState.FAILED]))
                     case "kill":
                         runs[at].kill()
-                        runs[at] = Run(world, parts[at])  # it is executed again
+                        runs[at] = SteppedRun(spending, parts[at])  # it is executed again
                     case _:
                         pass
-                world.check()
+                spending.check()
         finally:
             for run in runs:
                 run.kill()
@@ -207,12 +209,12 @@ def test_whatever_runs_do_at_once_the_budget_holds(data: st.DataObject) -> None:
 def test_the_limit_is_reached_where_there_is_more_to_do() -> None:
     """The property is not held by launching nothing."""
     with fast_folder() as folder, stepping():
-        world = World(Lake(str(folder)), [1.0])
-        jobs = [job_of(world.lake, stride, rows=ROWS) for stride in range(9)]
-        runs = [Run(world, jobs[at : at + 3], pause=1 + 10 * at) for at in (0, 3, 6)]
+        spending = Spending(Lake(str(folder)), [1.0])
+        jobs = [job_of(spending.lake, stride, rows=ROWS) for stride in range(9)]
+        runs = [SteppedRun(spending, jobs[at : at + 3], pause=1 + 10 * at) for at in (0, 3, 6)]
         while not all(run.over for run in runs):
             for run in runs:
                 if not run.over:
                     run.step()
-            world.check()
-        assert len(world.jobs) == LIMIT / EXPECTED
+            spending.check()
+        assert len(spending.jobs) == LIMIT / EXPECTED

@@ -3,12 +3,14 @@
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embed_assets.estimate.costs import JobCost, write_cost
+from embed_assets.estimate.reservations import Reservation, Reservations
 from embed_assets.upkeep.gc import find_garbage, remove
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.attempt.runner import run_job
@@ -162,14 +164,18 @@ def test_costs_stay_with_their_dataset_and_canaries_with_their_spec(midway: Prep
     spec_id = midway.pipeline.embedding.spec_id
     kept = cost(midway.store, "d", spec_id)
     gone = [cost(midway.store, name, spec_id) for name in ("d-", "d.x", "other")]
+    aside = Reservation.of(midway.job(1), 0.5)
+    left = replace(aside, partition="other-00001")
+    Reservations(midway.store, "p").put([aside, left])
     space = layout.canaries_file(spec_id)
     assert midway.store.exists(space)
     midway.store.create(layout.canaries_file("nobodys-0123"), b"{}")
     found = {item.path: item.why for item in find_garbage(midway.store)}
     assert {path for path in found if not path.startswith(("jobs/", "progress/"))} == {
-        *gone, layout.canaries_file("nobodys-0123"),
+        *gone, left.path, layout.canaries_file("nobodys-0123"),
     }  # fmt: skip
     assert found[gone[0]] == "cost of a job: its dataset is gone"
+    assert found[left.path] == "dollars put aside for a job: its dataset is gone"
     assert kept not in found and space not in found
 
 
