@@ -9,7 +9,8 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bench.fleet import SimulatedFleetResource, skypilot_installed  # noqa: E402
-from embed_assets.graph.common import asset_key, deployed  # noqa: E402
+from embed_assets.deployment import deployed  # noqa: E402
+from embed_assets.graph.common import asset_key  # noqa: E402
 from embed_assets.settings import Settings  # noqa: E402
 from embed_assets.spec import load_pipelines  # noqa: E402
 

@@ -51,7 +51,7 @@ def main() -> None:
     assert manifest is not None
     seconds = {}
     for name, check in SHARD_CHECKS.items():
-        view = ShardView(store, job.shard.folder, manifest, range(job.input.rows))  # a new one: nothing read before
+        view = ShardView(store, job.shard, manifest, range(job.input.rows))  # a new one: nothing read before
         begun = time.monotonic()
         outcome = check(view)
         seconds[name] = time.monotonic() - begun

@@ -132,7 +132,7 @@ class Proof:
 
     def same(self, path: str, manifest: ShardManifest) -> bool:
         folder = path.removesuffix(f"/{layout.MANIFEST}")
-        return shard_table(self.store, folder, manifest, self.folder).equals(self.reference[manifest.stride])
+        return shard_table(self.store, folder, manifest, self.folder).equals(self.reference[manifest.shard.stride])
 
     def listed(self) -> set[str]:
         """Every file that a manifest or a pointer accounts for."""
@@ -145,7 +145,7 @@ class Proof:
                 "vector_index/"
             ):
                 found.add(path)
-        return found | {layout.canaries_file(m.spec_id) for m in self.shards().values() if m is not None}
+        return found | {layout.canaries_file(m.shard.spec_id) for m in self.shards().values() if m is not None}
 
     def files_of(self, path: str) -> list[files.FileRef]:
         kinds = {"raw_reviews": RawManifest, "stride_partitions": StridesManifest, "embedding_shards": ShardManifest}

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from embed_assets.checks.proof import Proof
-from embed_assets.drive.driver import Driver, Outcome
+from embed_assets.drive.driver import Driver
+from embed_assets.drive.events import Outcome
 from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
 from resources.local.compute import LocalCompute
