@@ -201,9 +201,7 @@ def test_damaged_files_and_strangers_are_passed_over(lake: Path, clock: Clock) -
 def test_numbers_out_of_this_world_are_not_taken(lake: Path, clock: Clock) -> None:
     made = FakeLake(lake, 2)
     odd = {"attempts": [{"attempt": "b", "region": {"x": 1}, "price_per_hour": "cheap"}]}
-    made.shard(
-        0, clock.now, tokens=10**19, seconds={"total": float("inf")}, created_at="then", hardware={"gpus": 5}, **odd
-    )
+    made.shard(0, clock.now, tokens=10**19, seconds={"total": -5.0}, created_at="then", hardware={"gpus": 5}, **odd)
     shard = scanner(lake, clock).look().runs[0].shards[0]
     assert (shard.rows, shard.tokens, shard.seconds, shard.created) == (1000, 0, None, None)
     assert (shard.attempts, shard.region, shard.price_per_hour, shard.accelerator) == (("b",), None, None, "CPU")
