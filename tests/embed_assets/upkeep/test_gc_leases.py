@@ -203,7 +203,7 @@ def counted(question: str) -> Any:
     return method
 
 
-for question in ("exists", "read", "open", "list", "listing", "walk", "create", "replace", "delete"):
+for question in ("exists", "read", "open", "list", "listing", "walk", "now", "create", "replace", "delete"):
     setattr(Counting, question, counted(question))
 
 
