@@ -14,6 +14,7 @@ from tests.kits import pipelines as kit
 from tests.kits.pipelines import Prepared
 
 
+@pytest.mark.slow
 def test_an_index_holds_the_files_of_one_shard_at_a_time(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """From an object store they are copied to this machine, whose disk a whole dataset may fill."""
     prepared.embed(2)
@@ -33,6 +34,7 @@ def test_an_index_holds_the_files_of_one_shard_at_a_time(prepared: Prepared, mon
     assert prepared.store.list(".tmp") == []
 
 
+@pytest.mark.slow
 def test_a_table_without_its_index_gets_it(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process was killed between the two."""
     prepared.index()
@@ -46,6 +48,7 @@ def test_a_table_without_its_index_gets_it(prepared: Prepared, monkeypatch: pyte
     assert table.count_rows() == prepared.raw.rows
 
 
+@pytest.mark.slow
 def test_search_finds_the_very_text(prepared: Prepared) -> None:
     prepared.index()
     found = find_table(prepared.resource, [prepared.pipeline], None)
@@ -57,6 +60,7 @@ def test_search_finds_the_very_text(prepared: Prepared) -> None:
     assert len({hit.row_id for hit in hits}) == 3
 
 
+@pytest.mark.slow
 def test_search_says_what_there_is(prepared: Prepared) -> None:
     with pytest.raises(ValueError, match="materialize it first"):
         find_table(prepared.resource, [prepared.pipeline], "d")

@@ -218,6 +218,7 @@ def test_no_clock_of_a_node_counts(lake: Path, clock: Clock) -> None:
     assert [scan.look().runs[0].beats[n][0].age(clock.now) for n in (0, 1)] == pytest.approx([0, 95], abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_large_lake_shows_every_state(lake: Path, clock: Clock) -> None:
     large(lake, clock.now)
     watch = Watch(ReadOnlyLake(str(lake)), clock=clock)

@@ -62,6 +62,7 @@ def pipeline_of_four() -> EmbeddingPipeline:
     return kit.pipeline([kit.dataset("none.jsonl", name="books", strides=4)], embedding=MODEL)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(partitions, min_size=4, max_size=4))
 def test_status_and_monitor_tell_the_same_states(

@@ -46,6 +46,7 @@ def read_stride(store: Store, partitioning: Partitioning, stride: int) -> pa.Tab
     return pq.read_table(store.path(f"{layout.strides_folder('d', partitioning)}/{stride:05d}/part-00000.parquet"))
 
 
+@pytest.mark.slow
 @given(
     rows=st.integers(1, 400),
     count=st.integers(1, 40),
