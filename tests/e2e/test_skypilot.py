@@ -118,6 +118,8 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
         ticks("terminated")
 
         wait_until(lambda: len(set(watch.of(PREEMPTED).values())) == 2, f"{PREEMPTED} is at work again")
+        # The controllers live in the API server: a crash before they have noted the recovery loses the count.
+        wait_until(lambda: deployment.jobs(PREEMPTED)[0]["recovery_count"] == 1, "SkyPilot has counted the recovery")
         ticks("recovered")
         assert lab.outside_connections() == []
         lab.api_down(kill=True)
