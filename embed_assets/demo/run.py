@@ -151,7 +151,7 @@ def _collect(summary: AssetSummary, instance: dg.DagsterInstance, run_id: str) -
             }
             summary.partitions += 1
             summary.adopted += bool(metadata.get("adopted"))
-            summary.rows += int(metadata.get("dagster/row_count") or 0)
+            summary.rows += int(metadata.get("dagster/partition_row_count") or 0)
             summary.tokens += int(metadata.get("tokens") or 0)
         else:
             evaluation = event.asset_check_evaluation_data

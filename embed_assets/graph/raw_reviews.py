@@ -1,25 +1,26 @@
 """raw_reviews: one snapshot a dataset, as Parquet with dense row ids."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, spec_options
+from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, spec_options, storage_kind
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline
-from embed_assets.tell.lineage import column_schema
-from embed_assets.tell.summary import lengths_metadata
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline, RowRange
+from embed_assets.tell.snapshots import snapshot_metadata
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.manifests import RawManifest
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import DamagedSnapshot, Ingested, ingest
+from embed_worker.steps.spec import INGEST_VERSION
 from resources.lake import Lake
 
 DESCRIPTION = """The texts as they came, one snapshot a dataset.
@@ -27,6 +28,15 @@ DESCRIPTION = """The texts as they came, one snapshot a dataset.
 Streams the source once into Parquet with dense `row_id`, `id`, `text` and the source's other columns. Records that
 cannot be used are set aside in `rejects.parquet` with their reason. An unchanged source is the same snapshot:
 materializing it again adopts what is there."""
+
+
+class SnapshotConfig(dg.Config):
+    """What a launch may ask of raw_reviews."""
+
+    sample_rows: int | None = Field(
+        default=None, ge=1, description="Only the first so many rows, for a first try; all that follows is made of them"
+    )
+    force: bool = Field(default=False, description="Read the source anew even where it is unchanged")
 
 
 def build_raw_reviews(
@@ -43,36 +53,81 @@ def build_raw_reviews(
             dg.AssetSpec(
                 key,
                 description=DESCRIPTION,
-                code_version=pipeline.ingest_version(),
-                **spec_options(pipeline, ["polars", "parquet"]),
+                code_version=str(INGEST_VERSION),
+                skippable=True,
+                **spec_options(
+                    pipeline,
+                    ["parquet", storage_kind(settings.lake)],
+                    {"source": {d.name: d.source for d in pipeline.datasets}},
+                ),
             )
         ],
         check_specs=check_specs(key, ROW_CHECKS, partitions.datasets),
     )
-    def raw_reviews(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
-        run = PartitionRun(context, key, {})
+    def raw_reviews(
+        context: dg.AssetExecutionContext, config: SnapshotConfig, lake: dg.ResourceParam[Lake]
+    ) -> Iterator[Any]:
+        run = PartitionRun.of_step(context, key)
         names = run.partitions()
-        for name in names:
-            try:
-                if run.checks_only:
-                    run.checked(name, _check(lake, name, run.selected_checks))
-                    continue
-                made, view = _make(context, lake, pipeline.dataset(name))
-                metadata = _metadata(lake, made)
-            except (SourceError, LakeError) as error:
-                run.failed(name, str(error))
-                continue
-            run.committed(
-                name,
-                data_version=made.manifest.snapshot,
-                metadata=metadata,
-                inputs={},
-                checks=run_checks(ROW_CHECKS, run.selected_checks, view),
-            )
-        run.finish(len(names))
-        yield from ()
+        if run.checks_only:
+            check_snapshots(run, lake, names)
+        else:
+            make_snapshots(run, lake, pipeline, names, config)
+        yield from run.finish(len(names))
 
     return raw_reviews
+
+
+def make_snapshots(
+    run: PartitionRun,
+    lake: Lake,
+    pipeline: EmbeddingPipeline,
+    names: Sequence[str],
+    config: SnapshotConfig,
+    *,
+    record_all: bool = True,
+) -> list[str]:
+    """Makes and records the snapshots of these datasets; those that are there now. `record_all`: also what Dagster
+    knows already."""
+    known = {} if record_all else run.provenance.recorded(names)
+    inputs = run.provenance.inputs(names)
+    made: list[str] = []
+    for name in names:
+        dataset = _asked(pipeline.dataset(name), config.sample_rows)
+        try:
+            ingested, view = _make(run, lake, dataset, force=config.force)
+            snapshot = ingested.manifest.snapshot
+            made.append(name)
+            if not ingested.created and known.get(name) == snapshot:
+                continue
+            metadata = snapshot_metadata(lake, ingested.manifest, _folder(ingested.manifest), not ingested.created)
+        except (SourceError, LakeError) as error:
+            run.failed(name, str(error))
+            continue
+        if config.sample_rows:
+            metadata["sample_rows"] = config.sample_rows
+        run.committed(
+            name,
+            data_version=snapshot,
+            metadata=metadata,
+            inputs=inputs[name],
+            checks=run_checks(ROW_CHECKS, run.selected_checks, view),
+        )
+    return made
+
+
+def check_snapshots(run: PartitionRun, lake: Lake, names: Sequence[str]) -> None:
+    """Runs the checks of these datasets' snapshots again."""
+    for name in names:
+        run.checked(name, _check(lake, name, run.selected_checks))
+
+
+def _asked(dataset: DatasetSpec, sample_rows: int | None) -> DatasetSpec:
+    if sample_rows is None:
+        return dataset
+    end = dataset.rows.start + sample_rows
+    rows = RowRange(start=dataset.rows.start, end=min(end, dataset.rows.end or end))
+    return dataset.model_copy(update={"rows": rows})
 
 
 def _check(lake: Lake, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
@@ -85,29 +140,35 @@ def _check(lake: Lake, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
     return run_checks(ROW_CHECKS, checks, _view(lake, raw))
 
 
-def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -> tuple[Ingested, RowsView]:
+def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -> tuple[Ingested, RowsView]:
     reported = time.monotonic()
 
     def progress(records: int) -> None:
         nonlocal reported
         if time.monotonic() - reported > 30:
-            context.log.info(f"{dataset.name}: {records:,} records read")
+            run.tell(f"{dataset.name}: {records:,} records read")
             reported = time.monotonic()
+
+    def anew(manifest: RawManifest) -> tuple[Ingested, RowsView]:
+        lake.store.delete(f"{_folder(manifest)}/{layout.MANIFEST}")
+        made = ingest(lake.store, dataset, progress)
+        return made, _view(lake, made.manifest)
 
     try:
         made = ingest(lake.store, dataset, progress)
     except DamagedSnapshot as error:
-        context.log.warning(f"{dataset.name}: {error}; it is removed and the source read anew")
+        run.tell(f"{dataset.name}: {error}; it is removed and the source read anew", warning=True)
         lake.store.delete(error.path)
         made = ingest(lake.store, dataset, progress)
     view = _view(lake, made.manifest)
-    if not made.created and view.faults:
-        context.log.warning(f"{dataset.name}: {view.faults[0]}; its manifest is retired and the source read anew")
-        lake.store.delete(f"{_folder(made.manifest)}/{layout.MANIFEST}")
-        made = ingest(lake.store, dataset, progress)
-        view = _view(lake, made.manifest)
-    elif not made.created:
-        context.log.info(f"{dataset.name}: the source is unchanged, snapshot {made.manifest.snapshot} is adopted")
+    if made.created:
+        return made, view
+    if force:
+        return anew(made.manifest)
+    if view.faults:
+        run.tell(f"{dataset.name}: {view.faults[0]}; its manifest is retired and the source read anew", warning=True)
+        return anew(made.manifest)
+    run.tell(f"{dataset.name}: the source is unchanged, snapshot {made.manifest.snapshot} is adopted")
     return made, view
 
 
@@ -117,35 +178,3 @@ def _folder(raw: RawManifest) -> str:
 
 def _view(lake: Lake, raw: RawManifest) -> RowsView:
     return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects)
-
-
-def _metadata(lake: Lake, made: Ingested) -> dict[str, Any]:
-    raw = made.manifest
-    with lake.store.open(f"{_folder(raw)}/{raw.files[0].path}") as source:
-        schema = column_schema(source)
-    return {
-        "dagster/row_count": raw.rows,
-        "dagster/uri": lake.url(_folder(raw)),
-        "dagster/column_schema": schema,
-        "snapshot": raw.snapshot,
-        "adopted": not made.created,
-        "records": raw.records,
-        "rejects": sum(raw.rejects_by_reason.values()),
-        "rejects_by_reason": raw.rejects_by_reason,
-        "nulled_values": raw.nulled,
-        "text_megabytes": round(raw.text_bytes / 1e6, 3),
-        **_lengths(lake, raw),
-        "files": len(raw.files),
-        "bytes": sum(file.bytes for file in raw.files),
-        "seconds": raw.seconds,
-        "source": raw.source,
-    }
-
-
-def _lengths(lake: Lake, raw: RawManifest) -> dict[str, Any]:
-    """A picture is never worth a snapshot."""
-    try:
-        found = lengths_metadata(lake.store, raw)
-    except Exception as error:  # as many kinds as there are stores
-        return {"text_lengths": f"unknown: {' '.join(str(error).split())[:300]}"}
-    return {**found, "text_lengths": dg.MetadataValue.md(found["text_lengths"])} if found else {}

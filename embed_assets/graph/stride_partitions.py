@@ -1,7 +1,7 @@
 """stride_partitions: a snapshot cut into the inputs of the embedding jobs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -19,22 +19,25 @@ from embed_assets.graph.common import (
     current_snapshot,
     current_strides,
     spec_options,
+    storage_kind,
 )
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
-from embed_assets.tell.lineage import STRIDE_SCHEMA, same_columns
+from embed_assets.tell.snapshots import stride_metadata
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.integrity import file_faults
-from embed_worker.lake.manifests import RawManifest, StridesManifest
+from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest
 from embed_worker.steps.cut import write_strides
 from resources.lake import Lake
 from resources.skypilot.settings import SkyPilotSettings
 
 PLAN_SAMPLE = 2048
 """Rows that are tokenised for the plan beside the strides."""
+CUT_VERSION = "1"
+"""Counts up when the same snapshot would be cut otherwise than before."""
 
 DESCRIPTION = """The rows of a snapshot, cut into the inputs of the embedding jobs.
 
@@ -47,6 +50,7 @@ def build_stride_partitions(
     pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings
 ) -> dg.AssetsDefinition:
     key, raw_key = asset_key(pipeline, STRIDE_PARTITIONS), asset_key(pipeline, RAW_REVIEWS)
+    cut = {d.name: f"{d.strides} by {d.partitioning}" for d in pipeline.datasets}
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{STRIDE_PARTITIONS}",
@@ -57,58 +61,76 @@ def build_stride_partitions(
             dg.AssetSpec(
                 key,
                 description=DESCRIPTION,
-                code_version="-".join(f"{d.partitioning[0]}{d.strides}" for d in pipeline.datasets),
+                code_version=CUT_VERSION,
                 deps=[dg.AssetDep(raw_key, partition_mapping=partitions.dataset_to_strides)],
-                **spec_options(pipeline, ["pyarrow", "parquet"]),
+                skippable=True,
+                **spec_options(pipeline, ["parquet", storage_kind(settings.lake)], {"strides": cut}),
             )
         ],
         check_specs=check_specs(key, ROW_CHECKS, partitions.strides),
     )
     def stride_partitions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
-        run = PartitionRun(context, key, {raw_key: lambda k: layout.split_partition_key(k)[0]})
+        run = PartitionRun.of_step(context, key)
         keys = run.partitions()
-        # Taken before the work begins: what it really reads. Strides of a dataset have one input.
-        first = {layout.split_partition_key(key)[0]: key for key in reversed(keys)}
-        read = run.inputs(first.values())
-        inputs = {name: read[key] for name, key in first.items()}
-        made: dict[str, _Made | str] = {}
-        plans: dict[str, dict[str, Any]] = {}
-        for partition in keys:
-            name, stride = layout.split_partition_key(partition)
-            if name not in made:
-                made[name] = _make(context, lake, pipeline.dataset(name), adopt_only=run.checks_only)
-            cut = made[name]
-            if isinstance(cut, str):
-                if run.checks_only:
-                    run.checked(partition, all_failed(run.selected_checks, cut))
-                else:
-                    run.failed(partition, cut)
-                continue
-            view = cut.view(lake, stride)
-            if run.checks_only:
-                run.checked(partition, run_checks(ROW_CHECKS, run.selected_checks, view))
-                continue
-            if name not in plans:
-                plans[name] = _plan(context, lake, pipeline, cut.dataset, settings)
-            run.committed(
-                partition,
-                data_version=cut.data_version(stride),
-                metadata={**cut.metadata(lake, stride, raw_key), **plans[name]},
-                inputs=inputs[name],
-                checks=run_checks(ROW_CHECKS, run.selected_checks, view),
-            )
-        run.finish(len(keys))
-        yield from ()
+        if run.checks_only:
+            check_strides(run, lake, pipeline, keys)
+        else:
+            make_strides(run, lake, pipeline, settings, keys)
+        yield from run.finish(len(keys))
 
     return stride_partitions
 
 
-def _plan(
-    context: dg.AssetExecutionContext,
+def make_strides(
+    run: PartitionRun,
     lake: Lake,
     pipeline: EmbeddingPipeline,
-    dataset: DatasetSpec,
     settings: Settings,
+    keys: Sequence[str],
+    *,
+    record_all: bool = True,
+) -> list[str]:
+    """Makes and records these strides; those that are there now. `record_all`: also what Dagster knows already."""
+    inputs = run.provenance.inputs(keys)  # taken before the work begins: what it really reads
+    known = {} if record_all else run.provenance.recorded(keys)
+    cuts, there = _Cuts(run, lake, pipeline), list[str]()
+    plans: dict[str, dict[str, Any]] = {}
+    for partition in keys:
+        made = cuts.of(partition)
+        if isinstance(made, str):
+            run.failed(partition, made)
+            continue
+        there.append(partition)
+        version = made.data_version(partition)
+        if known.get(partition) == version:
+            continue
+        name = made.dataset.name
+        first = name not in plans
+        if first:
+            plans[name] = _plan(run, lake, pipeline, made.dataset, settings)
+        run.committed(
+            partition,
+            data_version=version,
+            metadata={**made.metadata(lake, partition, asset_key(pipeline, RAW_REVIEWS)), **_shown(plans[name], first)},
+            inputs=inputs[partition],
+            checks=run_checks(ROW_CHECKS, run.selected_checks, made.view(lake, partition)),
+        )
+    return there
+
+
+def check_strides(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, keys: Sequence[str]) -> None:
+    """Runs the checks of these strides again; cuts nothing."""
+    cuts = _Cuts(run, lake, pipeline)
+    for partition in keys:
+        made = cuts.of(partition)
+        if isinstance(made, str):
+            run.checked(partition, all_failed(run.selected_checks, made))
+        else:
+            run.checked(partition, run_checks(ROW_CHECKS, run.selected_checks, made.view(lake, partition)))
+
+
+def _plan(
+    run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec, settings: Settings
 ) -> dict[str, Any]:
     """What embedding the dataset will take. A plan that cannot be made stops nothing."""
     remote = settings.compute == "skypilot"
@@ -119,8 +141,13 @@ def _plan(
         plan = make_plan(lake, pipeline, dataset, names, quotes, sample_rows=PLAN_SAMPLE, local=not remote)
         return as_metadata(plan)
     except Exception as error:
-        context.log.warning(f"{dataset.name}: no plan could be made: {error}")
+        run.tell(f"{dataset.name}: no plan could be made: {error}", warning=True)
         return {"plan": f"unknown: {' '.join(str(error).split())[:300]}"}
+
+
+def _shown(plan: dict[str, Any], first: bool) -> dict[str, Any]:
+    """The plan's text stands at the first of a dataset's strides that a run records; its figures at each."""
+    return plan if first else {name: value for name, value in plan.items() if name != "plan"}
 
 
 class _Made:
@@ -131,60 +158,68 @@ class _Made:
         self.partitioning = dataset.partitioning_of(raw.snapshot)
         self.folder = layout.strides_folder(dataset.name, self.partitioning)
 
-    def data_version(self, stride: int) -> str:
+    def data_version(self, partition: str) -> str:
         """With the snapshot: its shards lie in a folder of their own, so they are due even where no row changed."""
-        return f"{self.partitioning.name}-{self.strides.strides[stride].digest}"
+        return f"{self.partitioning.name}-{self._entry(partition).digest}"
 
-    def view(self, lake: Lake, stride: int) -> RowsView:
+    def view(self, lake: Lake, partition: str) -> RowsView:
+        _, stride = layout.split_partition_key(partition)
         expected = self.partitioning.row_ids(stride, self.raw.rows)
         assert isinstance(expected, range)
-        return RowsView(lake.store, self.folder, self.strides.strides[stride].files, expected)
+        return RowsView(lake.store, self.folder, self._entry(partition).files, expected)
 
-    def metadata(self, lake: Lake, stride: int, raw_key: dg.AssetKey) -> dict[str, Any]:
-        entry = self.strides.strides[stride]
-        return {
-            "dagster/row_count": entry.rows,
-            "dagster/uri": lake.url(f"{self.folder}/{stride:05d}"),
-            "dagster/column_schema": STRIDE_SCHEMA,
-            "dagster/column_lineage": same_columns(raw_key, ["row_id", "id", "text"]),
-            "snapshot": self.raw.snapshot,
-            "adopted": not self.created,
-            "partitioning": f"{self.strides.method}, {self.strides.count} partitions",
-            "digest": entry.digest,
-            "bytes": entry.bytes,
-            "seconds_all_strides": self.strides.seconds,
-        }
+    def metadata(self, lake: Lake, partition: str, raw_key: dg.AssetKey) -> dict[str, Any]:
+        _, stride = layout.split_partition_key(partition)
+        folder = f"{self.folder}/{stride:05d}"
+        return stride_metadata(lake, self.strides, self._entry(partition), folder, raw_key, not self.created)
+
+    def _entry(self, partition: str) -> StrideEntry:
+        return self.strides.strides[layout.split_partition_key(partition)[1]]
 
 
-def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec, *, adopt_only: bool) -> "_Made | str":
-    """The dataset's strides, or why there are none."""
-    reported = time.monotonic()
+class _Cuts:
+    """The strides of each dataset that a run asks for, made or found once."""
 
-    def progress(strides: int) -> None:
-        nonlocal reported
-        if time.monotonic() - reported > 30:
-            context.log.info(f"{dataset.name}: {strides:,} of {dataset.strides:,} strides written")
-            reported = time.monotonic()
+    def __init__(self, run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline) -> None:
+        self._run, self._lake, self._pipeline = run, lake, pipeline
+        self._known: dict[str, _Made | str] = {}
 
-    try:
+    def of(self, partition: str) -> "_Made | str":
+        """The cut that has a partition, or why there is none."""
+        name, _ = layout.split_partition_key(partition)
+        if name not in self._known:
+            try:
+                self._known[name] = self._make(self._pipeline.dataset(name))
+            except LakeError as error:
+                self._known[name] = str(error)
+        return self._known[name]
+
+    def _make(self, dataset: DatasetSpec) -> "_Made":
+        run, lake, reported = self._run, self._lake, time.monotonic()
+
+        def progress(strides: int) -> None:
+            nonlocal reported
+            if time.monotonic() - reported > 30:
+                run.tell(f"{dataset.name}: {strides:,} of {dataset.strides:,} strides written")
+                reported = time.monotonic()
+
         raw = current_snapshot(lake, dataset)
-        if adopt_only:
+        if run.checks_only:
             return _Made(dataset, raw, current_strides(lake, dataset, raw), created=False)
         partitioning = dataset.partitioning_of(raw.snapshot)
         folder = layout.strides_folder(dataset.name, partitioning)
         try:
             cut = write_strides(lake.store, raw, partitioning, progress)
         except BadManifest as error:
-            context.log.warning(f"{dataset.name}: {error}; the strides are written anew")
-            lake.store.delete(f"{folder}/{layout.MANIFEST}")
-            cut = write_strides(lake.store, raw, partitioning, progress)
-        if not cut.created:
-            if faults := file_faults(lake.store, folder, cut.manifest.listed):
-                context.log.warning(f"{dataset.name}: {faults[0]}; the strides are written anew")
-                lake.store.delete(f"{folder}/{layout.MANIFEST}")
-                cut = write_strides(lake.store, raw, partitioning, progress)
-            else:
-                context.log.info(f"{dataset.name}: the strides of snapshot {raw.snapshot} are there and are adopted")
-        return _Made(dataset, raw, cut.manifest, cut.created)
-    except LakeError as error:
-        return str(error)
+            fault = str(error)
+        else:
+            if cut.created:
+                return _Made(dataset, raw, cut.manifest, created=True)
+            faults = file_faults(lake.store, folder, cut.manifest.listed)
+            if not faults:
+                run.tell(f"{dataset.name}: the strides of snapshot {raw.snapshot} are there and are adopted")
+                return _Made(dataset, raw, cut.manifest, created=False)
+            fault = faults[0]
+        run.tell(f"{dataset.name}: {fault}; the strides are written anew", warning=True)
+        lake.store.delete(f"{folder}/{layout.MANIFEST}")
+        return _Made(dataset, raw, write_strides(lake.store, raw, partitioning, progress).manifest, created=True)

@@ -1,35 +1,39 @@
-"""vector_index: a LanceDB table a dataset, built from its complete set of committed shards."""
+"""vector_index: a LanceDB table a dataset, built from its complete, checked set."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
+from embed_assets.checks.outcome import Check, CheckOutcome, all_failed, run_checks
 from embed_assets.estimate.costs import read_costs, total_of
 from embed_assets.graph.common import (
-    EMBEDDING_DIGEST,
+    EMBEDDING_SET,
     EMBEDDING_SHARDS,
+    STRIDE_PARTITIONS,
     VECTOR_INDEX,
     asset_key,
-    current_snapshot,
-    current_strides,
+    check_specs,
+    spec_options,
+    storage_kind,
 )
+from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
-from embed_assets.index.table import ShardInput, build_table, table_rows
+from embed_assets.index.table import BuiltTable, ShardInput, build_table, table_rows
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
+from embed_assets.tell.lineage import index_lineage, index_schema
 from embed_worker.extras import MissingExtra
 from embed_worker.lake import layout
 from embed_worker.lake.errors import DamagedData, LakeError, NotReady
-from embed_worker.lake.layout import ShardId
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.sets import SetManifest, current_set
 from resources.lake import Lake
 
 DESCRIPTION = """The vectors of a dataset in a LanceDB table, ready to search.
 
-Built from committed shards only: while one is missing, it says which and builds nothing. The table is replaced in
-one step, so a reader sees the old one or the new one."""
-
-COMPLETE = "complete"
+Built from the dataset's current embedding_set, so of complete, checked vectors only. The table is replaced in one
+step: a reader sees the old one or the new one."""
 
 
 def build_vector_index(
@@ -37,66 +41,134 @@ def build_vector_index(
 ) -> dg.AssetsDefinition:
     key = asset_key(pipeline, VECTOR_INDEX)
 
-    @dg.asset(
-        key=key,
-        description=DESCRIPTION,
+    @dg.multi_asset(
+        name=f"{pipeline.name}__{VECTOR_INDEX}",
         partitions_def=partitions.datasets,
-        group_name=pipeline.name,
-        owners=list(pipeline.owners),
-        kinds={"lancedb"},
-        code_version=pipeline.embedding.spec_id,
-        deps=[
-            dg.AssetDep(asset_key(pipeline, EMBEDDING_SHARDS), partition_mapping=partitions.strides_to_dataset),
-            asset_key(pipeline, EMBEDDING_DIGEST),
-        ],
-        check_specs=[
-            dg.AssetCheckSpec(
-                COMPLETE,
-                asset=key,
-                description="The table has one row for each vector of the committed shards.",
-                partitions_def=partitions.datasets,
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        specs=[
+            dg.AssetSpec(
+                key,
+                description=DESCRIPTION,
+                code_version=pipeline.embedding.spec_id,
+                deps=[asset_key(pipeline, EMBEDDING_SET)],
+                skippable=True,
+                **spec_options(
+                    pipeline, ["lancedb", storage_kind(settings.lake)], {"spec_id": pipeline.embedding.spec_id}
+                ),
             )
         ],
+        check_specs=check_specs(key, INDEX_CHECKS, partitions.datasets),
     )
-    def vector_index(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        name = context.partition_key
+    def vector_index(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
+        run = PartitionRun.of_step(context, key)
+        names = run.partitions()
+        if run.checks_only:
+            check_indexes(run, lake, pipeline, names)
+        else:
+            make_indexes(run, lake, pipeline, names)
+        yield from run.finish(len(names))
+
+    return vector_index
+
+
+def make_indexes(
+    run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, names: Sequence[str], *, record_all: bool = True
+) -> list[str]:
+    """Builds and records the tables of these datasets; those that are there now."""
+    inputs = run.provenance.inputs(names)
+    known = {} if record_all else run.provenance.recorded(names)
+    there: list[str] = []
+    for name in names:
         try:
-            inputs = _shards(lake, pipeline, name)
-            made = build_table(lake, pipeline.embedding.spec_id, name, inputs)
+            found = _set(lake, pipeline, name)
+            shards = _shards(lake, found)
+            made = build_table(lake, found.spec_id, name, shards)
+            there.append(name)
+            if not made.created and known.get(name) == made.digest:
+                continue
             cost = _cost(lake, pipeline, name)
         except (LakeError, MissingExtra) as error:
             cure = "; materialize its partition again" if isinstance(error, DamagedData) else ""
-            raise dg.Failure(f"{error}{cure}", allow_retries=False) from error
+            run.failed(name, f"{error}{cure}")
+            continue
         if not made.created:
-            context.log.info(f"{name}: the table holds these very shards already; nothing to do")
-        expected = sum(shard.manifest.windows for shard in inputs)
-        found = table_rows(lake, pipeline.embedding.spec_id, name)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": found,
-                "dagster/uri": made.uri,
-                "table": name,
-                "adopted": not made.created,
-                "shards": len(inputs),
-                "dimension": inputs[0].manifest.dimension,
-                "spec_id": pipeline.embedding.spec_id,
-                "digest": made.digest,
-                "ann_index": made.ann_index,
-                "seconds": made.seconds,
-                **cost,
-            },
-            data_version=dg.DataVersion(made.digest),
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=COMPLETE,
-                    passed=found == expected,
-                    description=f"{found:,} rows in the table, {expected:,} vectors in the shards",
-                    metadata={"rows": found, "vectors": expected},
-                )
-            ],
+            run.tell(f"{name}: the table holds these very shards already; nothing to do")
+        checks = run_checks(INDEX_CHECKS, run.selected_checks, (lake, found))
+        run.committed(
+            name,
+            data_version=made.digest,
+            metadata={**_metadata(pipeline, found, made, table_rows(lake, found.spec_id, name)), **cost},
+            inputs=inputs[name],
+            checks=checks,
         )
+    return there
 
-    return vector_index
+
+def check_indexes(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, names: Sequence[str]) -> None:
+    """Runs the checks of these datasets' tables again."""
+    for name in names:
+        run.checked(name, _check(run, lake, pipeline, name))
+
+
+def complete(view: tuple[Lake, SetManifest]) -> CheckOutcome:
+    """The table has one row for each vector of the set."""
+    lake, found = view
+    rows = table_rows(lake, found.spec_id, found.dataset)
+    text = f"{rows:,} rows in the table, {found.windows:,} vectors in the set"
+    return CheckOutcome(rows == found.windows, text, {"rows": rows, "vectors": found.windows})
+
+
+INDEX_CHECKS: dict[str, Check[tuple[Lake, SetManifest]]] = {"complete": complete}
+
+
+def _check(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, name: str) -> dict[str, CheckOutcome]:
+    try:
+        return run_checks(INDEX_CHECKS, run.selected_checks, (lake, _set(lake, pipeline, name)))
+    except LakeError as error:
+        return all_failed(run.selected_checks, str(error))
+
+
+def _set(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> SetManifest:
+    found = current_set(lake.store, name, pipeline.embedding.spec_id)
+    if found is None:
+        raise NotReady(f"embedding_set of {name} is not in {lake.root}; materialize it first")
+    return found
+
+
+def _shards(lake: Lake, found: SetManifest) -> list[ShardInput]:
+    """Every shard of the set, in order. Raises NotReady where one has changed or gone since."""
+    shards = [found.shard_id(one.stride) for one in found.shards]
+    inputs = []
+    for shard, known, manifest in zip(shards, found.shards, in_parallel(lake.shard, shards), strict=True):
+        if manifest is None or manifest.data_version != known.data_version:
+            what = "is not committed any more" if manifest is None else "was made anew"
+            raise NotReady(f"{shard.key} {what} since embedding_set was made; materialize embedding_set again")
+        folder = layout.strides_folder(found.dataset, found.partitioning)
+        inputs.append(ShardInput(manifest, folder, manifest.input.files))
+    return inputs
+
+
+def _metadata(pipeline: EmbeddingPipeline, found: SetManifest, made: BuiltTable, rows: int) -> dict[str, Any]:
+    shards, strides = (asset_key(pipeline, name) for name in (EMBEDDING_SHARDS, STRIDE_PARTITIONS))
+    return {
+        "dagster/partition_row_count": rows,
+        "dagster/uri": made.uri,
+        "dagster/table_name": found.dataset,
+        "dagster/column_schema": index_schema(found, pipeline.embedding.model),
+        "dagster/column_lineage": index_lineage(shards, strides),
+        "dimension": found.dimension,
+        "seconds": made.seconds,
+        "next": f'embed-assets search "…" --dataset {found.dataset}',
+        "details": {
+            "adopted": not made.created,
+            "set": found.digest,
+            "shards": found.count,
+            "spec_id": found.spec_id,
+            "digest": made.digest,
+            "ann_index": made.ann_index,
+        },
+    }
 
 
 def _cost(lake: Lake, pipeline: EmbeddingPipeline, dataset: str) -> dict[str, Any]:
@@ -114,27 +186,4 @@ def _cost(lake: Lake, pipeline: EmbeddingPipeline, dataset: str) -> dict[str, An
         found["cost_dollars"] = round(spent.usd, 4)
     if spent.on_demand_usd is not None:
         found["on_demand_dollars"] = round(spent.on_demand_usd, 4)
-    return found
-
-
-def _shards(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> list[ShardInput]:
-    """Every shard of the dataset, in order. Raises NotReady with the missing partitions."""
-    dataset = pipeline.dataset(name)
-    raw = current_snapshot(lake, dataset)
-    current_strides(lake, dataset, raw)
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    found: list[ShardInput] = []
-    missing: list[str] = []
-    shards = [ShardId.of(name, pipeline.embedding.spec_id, partitioning, i) for i in range(dataset.strides)]
-    for shard, manifest in zip(shards, in_parallel(lake.shard, shards), strict=True):
-        if manifest is None:
-            missing.append(shard.key)
-        else:
-            found.append(ShardInput(manifest, layout.strides_folder(name, partitioning), manifest.input.files))
-    if missing:
-        listed = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
-        raise NotReady(
-            f"{len(missing)} of {dataset.strides} embedding_shards of {name} are not committed: {listed}. "
-            "Materialize them first"
-        )
     return found

@@ -1,15 +1,20 @@
 """The pydantic models of a pipeline."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from embed_worker.lake.layout import Method, Partitioning, partition_key
-from embed_worker.lake.spec import EmbeddingSpec, digest_of
+from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.steps.spec import Count, SourceSpec, StrictModel
 
 OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+
+
+ShardCheck = Literal[
+    "dimension", "row_count", "row_ids_exact", "finite_and_normalised", "files_intact", "same_embedding_space"
+]
 
 
 class DatasetSpec(SourceSpec):
@@ -78,6 +83,8 @@ class EmbeddingPipeline(StrictModel):
     """Rows of a checkpoint. A preemption repeats the one in the engine and at most two that wait."""
     budget_usd: float | None = Field(default=None, gt=0)
     """Dollars that all runs of the pipeline may spend together. A job that finds no room is not launched."""
+    fail_on: list[ShardCheck] = Field(default_factory=list)
+    """Checks of embedding_shards that fail a run where they are red; any red one keeps a set from being published."""
     plan: PlanAssumptions = PlanAssumptions()
     """What `embed-assets plan` is told. It changes no row and no vector."""
 
@@ -104,6 +111,3 @@ class EmbeddingPipeline(StrictModel):
         raise KeyError(
             f"no dataset {name!r} in pipeline {self.name}; it has {', '.join(d.name for d in self.datasets)}"
         )
-
-    def ingest_version(self) -> str:
-        return digest_of([d.ingest_identity() for d in self.datasets])

@@ -6,15 +6,19 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from embed_worker.lake.manifests import ShardManifest
+from embed_worker.lake.sets import SetManifest
 
 TEXTS = {
     "row_id": "Dense number of the row in its snapshot, from 0",
     "id": "The record's own id",
     "text": "The text to embed, made by the pipeline's template",
+    "chunk": "Window of the text, from 0",
+    "n_tokens": "Tokens of the window, special tokens included",
+    "char_start": "First character of the window's passage in the text",
+    "char_end": "Character after the passage",
 }
-STRIDE_SCHEMA = dg.TableSchema(
-    [dg.TableColumn(name, "int64" if name == "row_id" else "string", about) for name, about in TEXTS.items()]
-)
+TYPES = {"row_id": "int64", "id": "string", "text": "string"}
+KEYS, FROM_TEXT = ("row_id", "id"), ("chunk", "n_tokens", "char_start", "char_end", "embedding")
 
 
 def column_schema(parquet: IO[bytes]) -> dg.TableSchema:
@@ -29,23 +33,44 @@ def same_columns(parent: dg.AssetKey, names: list[str]) -> dg.TableColumnLineage
 
 
 def shard_schema(manifest: ShardManifest) -> dg.TableSchema:
+    vector = _vector("embedding", manifest.dtype, manifest.dimension, manifest.spec.model)
+    return dg.TableSchema([*_columns([*KEYS, *FROM_TEXT[:-1]]), vector])
+
+
+def set_schema(found: SetManifest) -> dg.TableSchema:
     return dg.TableSchema(
-        [
-            dg.TableColumn("row_id", "int64", TEXTS["row_id"]),
-            dg.TableColumn("id", "string", TEXTS["id"]),
-            dg.TableColumn("chunk", "int32", "Window of the text, from 0"),
-            dg.TableColumn("n_tokens", "int32", "Tokens of the window, special tokens included"),
-            dg.TableColumn("char_start", "int32", "First character of the window's passage in the text"),
-            dg.TableColumn("char_end", "int32", "Character after the passage"),
-            dg.TableColumn("embedding", f"{manifest.dtype}[{manifest.dimension}]", f"Vector by {manifest.spec.model}"),
-        ]
+        [*_columns([*KEYS, *FROM_TEXT[:-1]]), _vector("embedding", found.dtype, found.dimension, found.spec_id)]
     )
+
+
+def index_schema(found: SetManifest, model: str) -> dg.TableSchema:
+    names = ["row_id", "id", "chunk", "char_start", "char_end", "text"]
+    return dg.TableSchema([*_columns(names), _vector("vector", found.dtype, found.dimension, model)])
 
 
 def shard_lineage(parent: dg.AssetKey) -> dg.TableColumnLineage:
     """The vector and its figures come from the text, the keys from the keys."""
-    from_text = ["chunk", "n_tokens", "char_start", "char_end", "embedding"]
     return dg.TableColumnLineage(
-        {name: [dg.TableColumnDep(parent, name)] for name in ("row_id", "id")}
-        | {name: [dg.TableColumnDep(parent, "text")] for name in from_text}
+        {name: [dg.TableColumnDep(parent, name)] for name in KEYS}
+        | {name: [dg.TableColumnDep(parent, "text")] for name in FROM_TEXT}
     )
+
+
+def index_lineage(shards: dg.AssetKey, strides: dg.AssetKey) -> dg.TableColumnLineage:
+    """Of an index: all but the passage comes from the shards."""
+    own = {name: [dg.TableColumnDep(shards, name)] for name in ("row_id", "id", "chunk", "char_start", "char_end")}
+    passage = [dg.TableColumnDep(strides, "text"), *own["char_start"], *own["char_end"]]
+    return dg.TableColumnLineage({**own, "text": passage, "vector": [dg.TableColumnDep(shards, "embedding")]})
+
+
+def _columns(names: list[str]) -> list[dg.TableColumn]:
+    return [dg.TableColumn(name, TYPES.get(name, "int32"), TEXTS[name]) for name in names]
+
+
+STRIDE_SCHEMA = dg.TableSchema(_columns(["row_id", "id", "text"]))
+
+
+def _vector(name: str, dtype: str, dimension: int | None, source: str) -> dg.TableColumn:
+    """`dimension`: None where not one row could be embedded."""
+    kind = f"{dtype}[{dimension}]" if dimension else f"list<{dtype}>"
+    return dg.TableColumn(name, kind, f"Vector by {source}")

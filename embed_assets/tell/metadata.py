@@ -13,6 +13,9 @@ from embed_worker.lake.manifests import ShardManifest
 from resources.facts import JobFacts
 from resources.lake import Lake
 
+PLOTTED = ("job_recoveries", "job_cost_dollars")
+"""Facts of a job that one compares over partitions."""
+
 
 def shard_metadata(
     lake: Lake,
@@ -33,22 +36,26 @@ def shard_metadata(
         "summary": dg.MetadataValue.md(
             shard_summary(manifest, facts, {name: to for name, to in links.items() if to}, rates)
         ),
-        "dagster/row_count": manifest.rows_embedded,
+        "dagster/partition_row_count": manifest.rows_embedded,
         "dagster/uri": lake.url(shard.folder),
         "dagster/column_schema": shard_schema(manifest),
         "dagster/column_lineage": shard_lineage(stride_key),
-        "adopted": outcome.adopted,
-        "rows_in": manifest.rows_in,
         "rows_rejected": manifest.rows_rejected,
-        "rejects_by_reason": manifest.rejects_by_reason,
         "windows": manifest.windows,
-        "windows_not_computed_twice": manifest.duplicate_windows,
         "tokens": manifest.tokens,
         **_rates(figures),
+        "engine_seconds": round(figures.engine_seconds, 2),
+        "starts": figures.starts,
+        "next": "embedding_set of the dataset, once all its partitions are green",
+    }
+    details: dict[str, Any] = {
+        "adopted": outcome.adopted,
+        "rows_in": manifest.rows_in,
+        "rejects_by_reason": manifest.rejects_by_reason,
+        "duplicate_windows": manifest.duplicate_windows,
         "dimension": manifest.dimension,
         "dtype": manifest.dtype,
-        "seconds": manifest.seconds,
-        "starts": figures.starts,
+        "seconds_by_phase": manifest.seconds,
         "attempts": [attempt.note() for attempt in manifest.attempts],
         "checkpoints": manifest.checkpoints,
         "hardware": manifest.hardware.note(),
@@ -60,15 +67,18 @@ def shard_metadata(
         "manifest": lake.url(shard.manifest_path),
         "files": len(manifest.files),
         "bytes": sum(file.bytes for file in manifest.files),
-        "committed_at": dg.MetadataValue.text(manifest.created_at),
+        "committed_at": manifest.created_at,
     }
     if outcome.status is not None:
-        metadata["jobs_in_this_run"] = outcome.attempts
-        metadata["seconds_submit_to_commit"] = round(outcome.elapsed, 2)
-        metadata |= _job_facts(facts) | _cost_rates(manifest, facts)
+        details |= {"jobs_in_this_run": outcome.attempts, "seconds_submit_to_commit": round(outcome.elapsed, 2)}
+        told = {f"job_{name}": value for name, value in facts.told().items()}
+        metadata |= {name: told.pop(name) for name in PLOTTED if name in told} | _cost_rates(manifest, facts)
+        details |= told
+        if facts.dashboard:
+            metadata["job_dashboard"] = dg.MetadataValue.url(facts.dashboard)
     if task_id := next((a.skypilot_task_id for a in reversed(manifest.attempts) if a.skypilot_task_id), None):
-        metadata["job_task_id"] = task_id
-    return metadata
+        details["job_task_id"] = task_id
+    return {**metadata, "details": details}
 
 
 def _rates(figures: ShardFigures) -> dict[str, float]:
@@ -84,8 +94,3 @@ def _cost_rates(manifest: ShardManifest, facts: JobFacts) -> dict[str, float]:
     if manifest.tokens:
         found["dollars_per_million_tokens"] = round(cost / manifest.tokens * 1e6, 6)
     return found
-
-
-def _job_facts(facts: JobFacts) -> dict[str, Any]:
-    told = {f"job_{name}": value for name, value in facts.told().items()}
-    return told | ({"job_dashboard": dg.MetadataValue.url(facts.dashboard)} if facts.dashboard else {})

@@ -1,5 +1,6 @@
 """A pipeline of two datasets in Dagster, in this process."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.kits import pipelines as kit
 from tests.kits.compute.in_process import InProcessCompute
 
 RAW, STRIDES = dg.AssetKey(["p", "raw_reviews"]), dg.AssetKey(["p", "stride_partitions"])
-SHARDS, DIGEST, INDEX = (dg.AssetKey(["p", name]) for name in ("embedding_shards", "embedding_digest", "vector_index"))
+SHARDS, SET, INDEX = (dg.AssetKey(["p", name]) for name in ("embedding_shards", "embedding_set", "vector_index"))
 MATERIALIZATION, CHECK = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 
@@ -88,13 +89,14 @@ class GraphBench:
         return [entry.dagster_event for entry in self.instance.all_logs(run_id, of_type=kind)]
 
     def made(self, run: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
-        """Partition → metadata of its one materialization."""
+        """Partition → metadata of its one materialization, its details among it."""
         found = self.events(run, MATERIALIZATION)
         assert len({event.partition for event in found}) == len(found), "a partition has two events"
-        return {
-            event.partition: {k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()}
-            for event in found
-        }
+        made = {}
+        for event in found:
+            data = {k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()}
+            made[event.partition] = {**data, **data.get("details", {})}
+        return made
 
     def checks(self, run: dg.ExecuteInProcessResult) -> dict[str, dict[str, bool]]:
         """Partition → check → passed."""
@@ -134,3 +136,29 @@ class GraphBench:
 
     def shard_files(self, pattern: str) -> list[Path]:
         return sorted(self.lake.glob(f"embedding_shards/*/*/*/*/{pattern}"))
+
+    def update(self, **config: Any) -> dg.ExecuteInProcessResult:
+        """A run of the update job."""
+        job = self.definitions().resolve_job_def("p__update")
+        return job.execute_in_process(
+            instance=self.instance, raise_on_error=False, run_config={"ops": {"p__update_op": {"config": config}}}
+        )
+
+    def states(self, key: dg.AssetKey, partitions: list[str]) -> Any:
+        """Dagster's status of each partition."""
+        definition = self.definitions().resolve_asset_graph().get(key).partitions_def
+        assert definition is not None
+        return self.instance.get_status_by_partition(key, partitions, definition)
+
+    def break_input(self, partition: str) -> Callable[[], None]:
+        """Damages a stride's file under its manifest, so that its job is refused; the call back mends it."""
+        (file,) = self.lake.glob(f"stride_partitions/{partition[:-6]}/*/{partition[-5:]}/*.parquet")
+        whole = file.read_bytes()
+        file.unlink()
+        file.write_bytes(whole[:-1] + b"?")
+
+        def mend() -> None:
+            file.unlink()
+            file.write_bytes(whole)
+
+        return mend

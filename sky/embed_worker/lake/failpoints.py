@@ -47,7 +47,8 @@ PLATFORM = (
     "driver.submitted",  # the backend has the job, the driver does not know
     "driver.polled",
     "driver.seen",  # a manifest was found, nothing is recorded
-    "record.observed",
+    "record.kept",
+    "record.set",
     "record.materialized",  # without its checks
     "record.checked",
     "index.batch",

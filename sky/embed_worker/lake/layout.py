@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT: Final = 1
 MANIFEST = "_manifest.json"
 LATEST = "_latest.json"
+CURRENT = "_current.json"
 REJECTS = "rejects.parquet"
 RETIRED = "_retired-"
 """First part of a manifest's name once its shard was found damaged."""
@@ -141,6 +142,11 @@ class ShardId(BaseModel):
 
 def shards_folder(dataset: str, spec_id: str, partitioning: Partitioning) -> str:
     return f"embedding_shards/{dataset}/{spec_id}/{partitioning.name}"
+
+
+def set_folder(dataset: str, spec_id: str) -> str:
+    """Complete sets of shards, and the pointer to the current one."""
+    return f"embedding_sets/{dataset}/{spec_id}"
 
 
 def canaries_file(spec_id: str) -> str:

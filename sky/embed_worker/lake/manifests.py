@@ -30,7 +30,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class _Manifest(BaseModel):
+class Manifest(BaseModel):
+    """What all manifests have."""
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     format: Literal[1] = FORMAT
@@ -45,7 +47,7 @@ class Latest(BaseModel):
     snapshot: str = Field(pattern=r"^[0-9a-f]+$")
 
 
-class RawManifest(_Manifest):
+class RawManifest(Manifest):
     """Commit of one snapshot of a dataset."""
 
     dataset: str
@@ -88,7 +90,7 @@ class StrideEntry(BaseModel):
     files: list[FileRef]
 
 
-class StridesManifest(_Manifest):
+class StridesManifest(Manifest):
     """Commit of all strides of one snapshot; they are written together in one pass."""
 
     dataset: str
@@ -152,7 +154,7 @@ class Canaries(BaseModel):
         return float(np.min(np.nan_to_num(cosines, nan=-1.0)))
 
 
-class ShardManifest(_Manifest):
+class ShardManifest(Manifest):
     """THE commit of an embedding partition."""
 
     pipeline: str
@@ -206,7 +208,7 @@ class ShardManifest(_Manifest):
         return digest_of([self.shard.spec_id, self.input.digest, digest_of_files(self.files)], length=16)
 
 
-class Space(_Manifest):
+class Space(Manifest):
     """The canary vectors that all shards of a spec must share; made by the first shard committed."""
 
     spec_id: str

@@ -122,5 +122,5 @@ def test_a_cost_that_cannot_be_read_fails_no_index(
 
     monkeypatch.setattr("resources.dagster.Lake", without_costs)
     success, made, _ = run_all(tmp_path, source, instance, monkeypatch, None)["vector_index"]
-    assert success and made["d"]["dagster/row_count"] == 20
+    assert success and made["d"]["dagster/partition_row_count"] == 20
     assert made["d"]["cost"].startswith("unknown: costs/p: the store cannot be reached")

@@ -81,7 +81,7 @@ def test_a_changed_source_makes_only_its_own_dataset_stale(bench: GraphBench) ->
     assert bench.stale(SHARDS, bench.partitions()) == {}
     assert set(bench.stale(INDEX, ["a", "b"])) == {"a"}
     index = bench.run(INDEX, "a")
-    assert bench.made(index)["a"] | {"dagster/row_count": 21, "adopted": False} == bench.made(index)["a"]
+    assert bench.made(index)["a"] | {"dagster/partition_row_count": 21, "adopted": False} == bench.made(index)["a"]
     assert bench.stale(INDEX, ["a", "b"]) == {}
 
 

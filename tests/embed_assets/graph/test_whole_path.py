@@ -22,21 +22,21 @@ pytestmark = pytest.mark.slow
 def test_the_whole_path(bench: GraphBench) -> None:
     bench.python = sys.executable
     raw = bench.run(RAW, "a", "b")
-    assert {name: data["dagster/row_count"] for name, data in bench.made(raw).items()} == {"a": 20, "b": 20}
+    assert {name: data["dagster/partition_row_count"] for name, data in bench.made(raw).items()} == {"a": 20, "b": 20}
     assert bench.checks(raw) == {name: dict.fromkeys(ROW_CHECKS, True) for name in "ab"}
     strides = bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1])
-    rows = {key: data["dagster/row_count"] for key, data in bench.made(strides).items()}
+    rows = {key: data["dagster/partition_row_count"] for key, data in bench.made(strides).items()}
     assert rows == {"a-00000": 7, "a-00001": 7, "a-00002": 6, "b-00000": 10, "b-00001": 10}
     assert bench.checks(strides) == {key: dict.fromkeys(ROW_CHECKS, True) for key in bench.partitions()}
     shards = bench.embed()
     made = bench.made(shards)
-    assert {key: data["dagster/row_count"] for key, data in made.items()} == rows
+    assert {key: data["dagster/partition_row_count"] for key, data in made.items()} == rows
     assert bench.checks(shards) == {key: dict.fromkeys(SHARD_CHECKS, True) for key in bench.partitions()}
     assert {data["job_worker_pid"] for data in made.values()} == {made["a-00000"]["job_worker_pid"]}, "loaded once"
     assert bench.instance.get_materialized_partitions(SHARDS) == set(bench.partitions())
     for name in "ab":
         index = bench.run(INDEX, name)
-        assert bench.made(index)[name]["dagster/row_count"] == 20
+        assert bench.made(index)[name]["dagster/partition_row_count"] == 20
         assert bench.checks(index) == {name: {"complete": True}}
     table = open_table(Lake(str(bench.lake)), kit.spec().spec_id, "a")
     found = table.to_arrow().to_pylist()
@@ -49,7 +49,7 @@ def test_each_partition_has_the_figures_of_its_own(bench: GraphBench) -> None:
     made = bench.made(bench.embed())
     for key, data in made.items():
         manifest = json.loads(Path(data["manifest"]).read_text())
-        assert data["dagster/row_count"] == manifest["rows_embedded"]
+        assert data["dagster/partition_row_count"] == manifest["rows_embedded"]
         assert (data["tokens"], data["windows"]) == (manifest["tokens"], manifest["windows"])
         assert data["input_digest"] == manifest["input"]["digest"]
         assert (data["starts"], data["jobs_in_this_run"], data["adopted"]) == (1, 1, False)

@@ -24,7 +24,7 @@ def keep(
     for name, facts in metadata.items():
         worker = float(facts["seconds"]["total"])  # of the attempt that committed
         partitions[name] = {
-            "rows": facts["dagster/row_count"],
+            "rows": facts["dagster/partition_row_count"],
             "tokens": facts["tokens"],
             "recoveries": facts.get("job_recoveries"),
             "seconds_launch": facts.get("job_seconds_launch"),

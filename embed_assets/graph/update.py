@@ -1,0 +1,161 @@
+"""`{pipeline}__update`: whatever is due of a pipeline, through all its assets, in ONE run.
+
+Dagster makes a run for each contiguous range, has no press for "what is unsynced" of a partitioned asset, and turns
+untouched partitions of a failed range red. This job logs the events of any scatter of partitions, and of no other.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import dagster as dg
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+from pydantic import Field
+
+from embed_assets.checks.rows import ROW_CHECKS
+from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.graph.common import (
+    EMBEDDING_SET,
+    EMBEDDING_SHARDS,
+    NO_RETRIES,
+    RAW_REVIEWS,
+    STRIDE_PARTITIONS,
+    VECTOR_INDEX,
+    asset_key,
+)
+from embed_assets.graph.dagster_events import Failures, GraphOf, PartitionRun
+from embed_assets.graph.embedding_set import SetWatch, make_sets
+from embed_assets.graph.partitions import PipelinePartitions
+from embed_assets.graph.raw_reviews import SnapshotConfig, make_snapshots
+from embed_assets.graph.shard_run import ShardConfig, ShardRun
+from embed_assets.graph.stride_partitions import make_strides
+from embed_assets.graph.vector_index import INDEX_CHECKS, make_indexes
+from embed_assets.settings import Settings
+from embed_assets.spec import EmbeddingPipeline
+from embed_worker.extras import MissingExtra, need
+from embed_worker.lake.layout import split_partition_key
+from resources.dagster import ComputeResource
+from resources.lake import Lake
+
+CHECKS: dict[str, Sequence[str]] = {
+    RAW_REVIEWS: list(ROW_CHECKS),
+    STRIDE_PARTITIONS: list(ROW_CHECKS),
+    EMBEDDING_SHARDS: list(SHARD_CHECKS),
+    EMBEDDING_SET: [],
+    VECTOR_INDEX: list(INDEX_CHECKS),
+}
+
+
+class UpdateConfig(ShardConfig):
+    """What an update takes; by default whatever is due."""
+
+    datasets: list[str] = Field(default=[], description="Names of datasets; without any, all of the pipeline")
+    only: Literal["due", "missing", "failed"] = Field(
+        default="due",
+        description="Of embedding_shards: due: not committed, or not as Dagster knows it; missing: not committed; "
+        "failed: red in Dagster, or given up by the run before",
+    )
+    sample_rows: int | None = Field(default=None, ge=1, description="Only the first so many rows of each dataset")
+
+
+def build_update_job(
+    pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings, graph_of: GraphOf
+) -> dg.JobDefinition:
+    @dg.op(name=f"{pipeline.name}__update_op", description="All that is due, partition by partition.")
+    def update(
+        context: dg.OpExecutionContext, config: UpdateConfig, lake: dg.ResourceParam[Lake], compute: ComputeResource
+    ) -> None:
+        _Update(context, pipeline, partitions, settings, config, lake, graph_of(context)).run(compute)
+
+    @dg.job(
+        name=f"{pipeline.name}__update",
+        description=f"Takes what is due of {pipeline.name} through all assets in one run: new snapshots, strides, "
+        "the shards that are not committed, the sets they complete, their indexes. A partition that fails turns no "
+        f"other red. {pipeline.description}",
+        executor_def=dg.in_process_executor,
+        tags={**NO_RETRIES, "embed/pipeline": pipeline.name},
+    )
+    def job() -> None:
+        update()
+
+    return job
+
+
+class _Update:
+    """One run of the job."""
+
+    def __init__(
+        self,
+        context: dg.OpExecutionContext,
+        pipeline: EmbeddingPipeline,
+        partitions: PipelinePartitions,
+        settings: Settings,
+        config: UpdateConfig,
+        lake: Lake,
+        graph: Any,
+    ) -> None:
+        self._context, self._pipeline, self._partitions, self._settings = context, pipeline, partitions, settings
+        self._config, self._lake, self._graph, self._failures = config, lake, graph, Failures()
+        known = [dataset.name for dataset in pipeline.datasets]
+        if unknown := [name for name in config.datasets if name not in known]:
+            raise dg.Failure(
+                f"datasets: {pipeline.name} has no {unknown[0]!r}; it has {', '.join(known)}", allow_retries=False
+            )
+        self._names = [name for name in known if not config.datasets or name in config.datasets]
+
+    def run(self, compute: ComputeResource) -> None:
+        config, lake, pipeline, names = self._config, self._lake, self._pipeline, self._names
+        keys = self._keys(names)
+        if config.only == "due":
+            snapshots = SnapshotConfig(sample_rows=config.sample_rows)
+            names = make_snapshots(self._of(RAW_REVIEWS), lake, pipeline, names, snapshots, record_all=False)
+            keys = self._keys(names)
+            keys = make_strides(self._of(STRIDE_PARTITIONS), lake, pipeline, self._settings, keys, record_all=False)
+        shards = ShardRun(self._of(EMBEDDING_SHARDS), lake, pipeline, self._settings, config)
+        due = keys if config.force and config.only == "due" else self._due(shards, keys)
+        self._context.log.info(f"due: {len(due):,} of {len(keys):,} partitions of embedding_shards")
+        if due:
+            shards.make(due, compute)
+        self._publish(names, {split_partition_key(key)[0] for key in due})
+        self._failures.raise_if_any(len(self._names) + len(keys))
+
+    def _publish(self, names: Sequence[str], touched: set[str]) -> None:
+        """Sets and indexes of the datasets whose shards are all there."""
+        lake, pipeline, sets = self._lake, self._pipeline, self._of(EMBEDDING_SET)
+        failed = {split_partition_key(key)[0] for name in names for key in self._failed_of(name)}
+        if self._config.only == "failed":  # others may be missing, and nobody asked for them
+            watch = SetWatch(sets, lake, pipeline)
+            made = [name for name in names if name in touched - failed and watch.look(name)]
+        else:
+            whole = [name for name in names if name not in failed]
+            made = make_sets(sets, lake, pipeline, whole, record_all=False)
+        if made and self._indexable():
+            make_indexes(self._of(VECTOR_INDEX), lake, pipeline, made, record_all=False)
+
+    def _failed_of(self, name: str) -> list[str]:
+        return [key for key in self._partitions.strides_of[name] if key in self._failures]
+
+    def _due(self, shards: ShardRun, keys: list[str]) -> list[str]:
+        if self._config.only == "due":
+            return shards.due(keys)
+        missing = shards.missing(keys)
+        if self._config.only == "missing":
+            return missing
+        key, definition = asset_key(self._pipeline, EMBEDDING_SHARDS), self._partitions.strides
+        states = self._context.instance.get_status_by_partition(key, keys, definition) or {}
+        given_up = shards.given_up(missing)
+        return [k for k in keys if states.get(k) == AssetPartitionStatus.FAILED or k in given_up]
+
+    def _indexable(self) -> bool:
+        try:
+            need("index")
+        except MissingExtra as error:
+            self._context.log.warning(f"vector_index is left out: {error}")
+            return False
+        return True
+
+    def _keys(self, names: Sequence[str]) -> list[str]:
+        return [key for name in names for key in self._partitions.strides_of[name]]
+
+    def _of(self, name: str) -> PartitionRun:
+        key = asset_key(self._pipeline, name)
+        return PartitionRun(self._context, key, self._graph, CHECKS[name], self._failures)

@@ -1,0 +1,64 @@
+"""What a snapshot and a stride tell in the Dagster UI: a few figures worth a plot, the rest in `details`."""
+
+from typing import Any
+
+import dagster as dg
+
+from embed_assets.tell.lineage import STRIDE_SCHEMA, column_schema, same_columns
+from embed_assets.tell.summary import lengths_metadata
+from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest
+from resources.lake import Lake
+
+
+def snapshot_metadata(lake: Lake, raw: RawManifest, folder: str, adopted: bool) -> dict[str, Any]:
+    with lake.store.open(f"{folder}/{raw.files[0].path}") as source:
+        schema = column_schema(source)
+    return {
+        "dagster/partition_row_count": raw.rows,
+        "dagster/uri": lake.url(folder),
+        "dagster/column_schema": schema,
+        "records": raw.records,
+        "rejects": sum(raw.rejects_by_reason.values()),
+        "text_megabytes": round(raw.text_bytes / 1e6, 3),
+        **_lengths(lake, raw),
+        "seconds": raw.seconds,
+        "next": "stride_partitions of this dataset",
+        "details": {
+            "snapshot": raw.snapshot,
+            "adopted": adopted,
+            "rejects_by_reason": raw.rejects_by_reason,
+            "nulled_values": raw.nulled,
+            "files": len(raw.files),
+            "bytes": sum(file.bytes for file in raw.files),
+            "source": raw.source,
+        },
+    }
+
+
+def stride_metadata(
+    lake: Lake, strides: StridesManifest, entry: StrideEntry, folder: str, raw_key: dg.AssetKey, adopted: bool
+) -> dict[str, Any]:
+    return {
+        "dagster/partition_row_count": entry.rows,
+        "dagster/uri": lake.url(folder),
+        "dagster/column_schema": STRIDE_SCHEMA,
+        "dagster/column_lineage": same_columns(raw_key, ["row_id", "id", "text"]),
+        "bytes": entry.bytes,
+        "next": "embedding_shards of this partition",
+        "details": {
+            "snapshot": strides.snapshot,
+            "adopted": adopted,
+            "partitioning": f"{strides.method}, {strides.count} partitions",
+            "digest": entry.digest,
+            "seconds_all_strides": strides.seconds,
+        },
+    }
+
+
+def _lengths(lake: Lake, raw: RawManifest) -> dict[str, Any]:
+    """A picture is never worth a snapshot."""
+    try:
+        found = lengths_metadata(lake.store, raw)
+    except Exception as error:  # as many kinds as there are stores
+        return {"text_lengths": f"unknown: {' '.join(str(error).split())[:300]}"}
+    return {**found, "text_lengths": dg.MetadataValue.md(found["text_lengths"])} if found else {}

@@ -1,0 +1,105 @@
+"""The complete, checked set of a dataset's shards: what is published, and what an index is built from."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from embed_worker.lake import layout
+from embed_worker.lake.files import FileRef
+from embed_worker.lake.layout import Method, Partitioning, ShardId
+from embed_worker.lake.manifests import Manifest, ShardManifest, read_manifest, write_manifest
+from embed_worker.lake.reading import Readable
+from embed_worker.lake.seal import sealed
+from embed_worker.lake.spec import digest_of
+from embed_worker.lake.store import Store
+
+
+class SetShard(BaseModel):
+    """A shard of a set, with its very files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stride: int
+    data_version: str
+    rows: int
+    rows_rejected: int
+    windows: int
+    tokens: int
+    files: list[FileRef]
+    """Relative to the shard's folder."""
+    checks: list[str]
+    """Those that were green."""
+
+    @classmethod
+    def of(cls, manifest: ShardManifest, checks: list[str]) -> "SetShard":
+        return cls(
+            stride=manifest.shard.stride, data_version=manifest.data_version, rows=manifest.rows_embedded,
+            rows_rejected=manifest.rows_rejected, windows=manifest.windows, tokens=manifest.tokens,
+            files=manifest.files, checks=sorted(checks),
+        )  # fmt: skip
+
+
+class SetManifest(Manifest):
+    """All shards of one partitioning of a snapshot, each committed, each with green checks."""
+
+    dataset: str
+    spec_id: str
+    snapshot: str
+    method: Method
+    count: int
+    dimension: int | None
+    """None where not one row could be embedded."""
+    dtype: Literal["float32", "float16"]
+    shards: list[SetShard] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SetManifest":
+        if [shard.stride for shard in self.shards] != list(range(self.count)):
+            raise ValueError("shards are not each stride once, in order")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Of what the set holds; the name of its file and its data version."""
+        return digest_of([self.spec_id, self.partitioning.name, [s.data_version for s in self.shards]], length=16)
+
+    @property
+    def partitioning(self) -> Partitioning:
+        return Partitioning(self.snapshot, self.method, self.count)
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def windows(self) -> int:
+        return sum(shard.windows for shard in self.shards)
+
+    def shard_id(self, stride: int) -> ShardId:
+        return ShardId.of(self.dataset, self.spec_id, self.partitioning, stride)
+
+
+class CurrentSet(BaseModel):
+    """`_current.json`: the set that readers take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    set_digest: str = Field(pattern=r"^[0-9a-f]+$")
+
+
+def publish_set(store: Store, made: SetManifest) -> bool:
+    """Commits a set and makes it the current one. False where it was current already."""
+    folder = layout.set_folder(made.dataset, made.spec_id)
+    write_manifest(store, f"{folder}/{made.digest}.json", made)
+    path, current = f"{folder}/{layout.CURRENT}", CurrentSet(set_digest=made.digest)
+    if read_manifest(store, path, CurrentSet) == current:
+        return False
+    store.replace(path, sealed(path, current.model_dump(mode="json")))
+    return True
+
+
+def current_set(store: Readable, dataset: str, spec_id: str) -> SetManifest | None:
+    """None before the first. Raises BadManifest."""
+    folder = layout.set_folder(dataset, spec_id)
+    current = read_manifest(store, f"{folder}/{layout.CURRENT}", CurrentSet)
+    return read_manifest(store, f"{folder}/{current.set_digest}.json", SetManifest) if current else None
