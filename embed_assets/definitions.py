@@ -7,9 +7,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from embed_assets.deployment import deployed  # noqa: E402
+from embed_assets.deployment import load_deployment  # noqa: E402
 from embed_assets.settings import Settings  # noqa: E402
-from embed_assets.spec import load_pipelines  # noqa: E402
 
-_settings = Settings()
-defs = deployed(load_pipelines(_settings.pipeline_files()), _settings)
+defs = load_deployment(Settings())

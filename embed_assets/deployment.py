@@ -1,16 +1,46 @@
 """One deployment: where its lake is, what computes, and how its runs are executed. Chosen here and nowhere else."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import dagster as dg
 
 from embed_assets.graph.factory import build_definitions
 from embed_assets.settings import Settings
-from embed_assets.spec import EmbeddingPipeline
+from embed_assets.spec import EmbeddingPipeline, SpecError, load_apart
 from resources.dagster import ComputeResource, LakeResource
 from resources.local.resource import LocalComputeResource
 from resources.skypilot.resource import SkyPilotResource
 from resources.skypilot.settings import SkyPilotSettings
+
+log = logging.getLogger(__name__)
+
+NOT_LOADED = "not_loaded"
+"""Group of the pipeline files that cannot be used."""
+
+
+def load_deployment(settings: Settings) -> dg.Definitions:
+    """All that this deployment's pipeline files define. One that cannot be used stands as an asset that says why;
+    raises SpecError where none can."""
+    pipelines, faults = load_apart(settings.pipeline_files())
+    if not pipelines:
+        raise next(iter(faults.values()))
+    for error in faults.values():
+        log.error("%s", error)
+    return dg.Definitions.merge(deployed(pipelines, settings), dg.Definitions(assets=_not_loaded(faults)))
+
+
+def _not_loaded(faults: Mapping[Path, SpecError]) -> list[dg.AssetSpec]:
+    return [
+        dg.AssetSpec(
+            dg.AssetKey([NOT_LOADED, path.stem]),
+            group_name=NOT_LOADED,
+            description=f"This pipeline file cannot be used; the others are loaded.\n\n{error}",
+            metadata={"file": dg.MetadataValue.path(str(path)), "error": str(error)},
+        )
+        for path, error in faults.items()
+    ]
 
 
 def compute_resource(settings: Settings) -> ComputeResource:

@@ -19,7 +19,15 @@ from embed_assets.demo.bars import embedding_bars, progress_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.deployment import compute_resource, deployed
-from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
+from embed_assets.graph.common import (
+    ASSETS,
+    EMBEDDING_SET,
+    EMBEDDING_SHARDS,
+    RAW_REVIEWS,
+    STRIDE_PARTITIONS,
+    VECTOR_INDEX,
+    asset_key,
+)
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.hits import print_hits
 from embed_assets.index.search import find_table, search_table
@@ -99,7 +107,7 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
     datasets = list(partitions.strides_of)
     strides = [key for keys in partitions.strides_of.values() for key in keys]
     job = definitions.resolve_implicit_global_asset_job_def()
-    summaries = {name: AssetSummary() for name in (RAW_REVIEWS, STRIDE_PARTITIONS, EMBEDDING_SHARDS, VECTOR_INDEX)}
+    summaries = {name: AssetSummary() for name in ASSETS}
     with dg.DagsterInstance.get() as instance, progress_bars(console) as progress:
 
         def run(name: str, tags: dict[str, str] | None = None, partition: str | None = None) -> None:
@@ -112,7 +120,7 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
                 run_config=QUIET,
                 raise_on_error=False,
             )
-            _collect(summaries[name], instance, result.run_id)
+            _collect(summaries[name], instance, result.run_id, asset_key(pipeline, name))
             summaries[name].seconds += time.monotonic() - begun
             if not result.success:
                 raise CommandError(f"{name} failed: {_reason(instance, result.run_id)}")
@@ -121,6 +129,7 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
         _bar(progress, STRIDE_PARTITIONS, len(strides), lambda: run(STRIDE_PARTITIONS, _range(strides)))
         with embedding_bars(progress, lake, pipeline):
             run(EMBEDDING_SHARDS, _range(strides))
+        _bar(progress, EMBEDDING_SET, len(datasets), lambda: run(EMBEDDING_SET, _range(datasets)))
         task = progress.add_task(VECTOR_INDEX, total=len(datasets), note="")
         for name in datasets:
             run(VECTOR_INDEX, partition=name)
@@ -138,19 +147,19 @@ def _range(keys: list[str]) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: keys[0], ASSET_PARTITION_RANGE_END_TAG: keys[-1]}
 
 
-def _collect(summary: AssetSummary, instance: dg.DagsterInstance, run_id: str) -> None:
-    """Adds up what the run's events say."""
+def _collect(summary: AssetSummary, instance: dg.DagsterInstance, run_id: str, key: dg.AssetKey) -> None:
+    """Adds up what the run's events say of an asset."""
     kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
     for entry in instance.all_logs(run_id, of_type=kinds):
         event = entry.dagster_event
-        if event is None:
+        if event is None or event.asset_key not in (None, key):  # of a check it has none
             continue
         if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             metadata: dict[str, Any] = {
                 k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()
             }
             summary.partitions += 1
-            summary.adopted += bool(metadata.get("adopted"))
+            summary.adopted += bool(metadata["details"]["adopted"])
             summary.rows += int(metadata.get("dagster/partition_row_count") or 0)
             summary.tokens += int(metadata.get("tokens") or 0)
         else:

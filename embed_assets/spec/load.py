@@ -73,24 +73,42 @@ def load_pipeline(path: Path) -> EmbeddingPipeline:
 
 
 def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
-    """All pipelines of a deployment. They may share a dataset only where they ingest it alike."""
-    loaded = [(path, load_pipeline(path)) for path in paths]
+    """All pipelines of a deployment. Raises SpecError for the first file that cannot be used."""
+    pipelines, faults = load_apart(paths)
+    if faults:
+        raise next(iter(faults.values()))
+    return pipelines
+
+
+def load_apart(paths: Iterable[Path]) -> tuple[list[EmbeddingPipeline], dict[Path, SpecError]]:
+    """The pipelines that can be used, and why each other file cannot: one bad file takes no other down."""
+    pipelines: list[EmbeddingPipeline] = []
+    faults: dict[Path, SpecError] = {}
     names: dict[str, Path] = {}
-    datasets: dict[str, tuple[Path, Any]] = {}
-    for path, pipeline in loaded:
-        if pipeline.name in names:
-            raise SpecError(f"{path} and {names[pipeline.name]} both name their pipeline {pipeline.name!r}")
+    datasets: dict[str, Path] = {}
+    for path in paths:
+        try:
+            pipeline = load_pipeline(path)
+            _alone(path, pipeline, names, datasets)
+        except SpecError as error:
+            faults[path] = error
+            continue
         names[pipeline.name] = path
-        for dataset in pipeline.datasets:
-            identity = {**dataset.ingest_identity(), "source": dataset.sources}
-            other, known = datasets.setdefault(dataset.name, (path, identity))
-            if known != identity:
-                keys = sorted(key for key in identity if identity[key] != known.get(key))
-                raise SpecError(
-                    f"{path} and {other} both have a dataset {dataset.name!r}, but differ in {', '.join(keys)}; "
-                    "give one of them another name"
-                )
-    return [pipeline for _, pipeline in loaded]
+        datasets |= {dataset.name: path for dataset in pipeline.datasets}
+        pipelines.append(pipeline)
+    return pipelines, faults
+
+
+def _alone(path: Path, pipeline: EmbeddingPipeline, names: dict[str, Path], datasets: dict[str, Path]) -> None:
+    """A name has one meaning in a lake: two pipelines over one dataset would move each other's snapshots."""
+    if pipeline.name in names:
+        raise SpecError(f"{path} and {names[pipeline.name]} both name their pipeline {pipeline.name!r}")
+    for dataset in pipeline.datasets:
+        if other := datasets.get(dataset.name):
+            raise SpecError(
+                f"{path} and {other} both have a dataset {dataset.name!r}; give it another name in one of them, "
+                "with the same source if you like"
+            )
 
 
 def _explain(error: ValidationError) -> list[str]:

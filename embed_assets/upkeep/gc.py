@@ -11,14 +11,16 @@ from embed_worker.lake import layout
 from embed_worker.lake.census import shard_at
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
+from embed_worker.lake.layout import CURRENT, MANIFEST, Partitioning, ShardId
 from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.sets import CurrentSet, SetManifest
 from embed_worker.lake.store import Listed, Store
 
 SCRATCH_SECONDS = 24 * 3600.0
 """What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
 ASSETS = ("raw_reviews", "stride_partitions", "embedding_shards")
+SETS = "embedding_sets"
 
 Manifest = type[RawManifest] | type[StridesManifest] | type[ShardManifest]
 
@@ -87,12 +89,22 @@ class _Search:
             for path, folder in [*self._raw.items(), *self._cuts.items()]
             if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
         }
-        self._kept = self._leases.snapshots | in_the_making
-        """Snapshots that a run works on, or that may be being written or cut."""
+        self._sets = self._read_sets()
+        """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
+        self._kept = (
+            self._leases.snapshots | in_the_making | {s.snapshot for s, current in self._sets.values() if current}
+        )
+        """Snapshots that a run works on, that may be being written or cut, or that readers' sets are made of."""
 
     def garbage(self) -> list[Garbage]:
         notes = list(self._notes())
-        found = [*self._snapshots(), *self._of_shards(), *notes, *self._rest({item.path for item in notes})]
+        found = [
+            *self._snapshots(),
+            *self._of_shards(),
+            *self._old_sets(),
+            *notes,
+            *self._rest({item.path for item in notes}),
+        ]
         folders = {item.path for item in found}
         if self._store.is_local:
             found += [item for item in self._temporaries() if not folders & set(_parents(item.path))]
@@ -159,6 +171,11 @@ class _Search:
         for found in in_parallel(ask, folders):
             yield from found
 
+    def _old_sets(self) -> Iterator[Garbage]:
+        for path, (found, current) in self._sets.items():
+            if not current and self._old(found.dataset, found.snapshot):
+                yield Garbage(path, "set of an old snapshot", self._size(path))
+
     def _notes(self) -> Iterator[Garbage]:
         """Heartbeats and job files of which nothing will come any more."""
         for kind, notes in (("heartbeat", self._leases.progress), ("job file", self._leases.jobs)):
@@ -219,6 +236,25 @@ class _Search:
                 found.setdefault(folder, _Folder(folder)).files.append(file)
         return found
 
+    def _read_sets(self) -> dict[str, tuple[SetManifest, bool]]:
+        """Those that can be read."""
+        folders = sorted({file.path.rpartition("/")[0] for file in self._files[SETS] if file.path.count("/") == 3})
+        found: dict[str, tuple[SetManifest, bool]] = {}
+        for folder in folders:
+            names = [f.path for f in self._files[SETS] if f.path.startswith(f"{folder}/") and _is_set(f.path)]
+            try:
+                current = read_manifest(self._store, f"{folder}/{CURRENT}", CurrentSet)
+                made = in_parallel(lambda path: read_manifest(self._store, path, SetManifest), names)
+            except BadManifest:
+                continue  # it condemns nothing
+            for path, one in zip(names, made, strict=True):
+                if one is not None:
+                    found[path] = one, current is not None and path == f"{folder}/{current.set_digest}.json"
+        return found
+
+    def _size(self, path: str) -> int:
+        return sum(file.bytes for file in self._files[SETS] if file.path == path)
+
     def _pointer(self, dataset: str) -> str | None:
         try:
             latest = read_manifest(self._store, layout.raw_latest(dataset), Latest)
@@ -234,11 +270,15 @@ def _listed(store: Store) -> dict[str, list[Listed]]:
     else:
         datasets = zip(ASSETS, in_parallel(store.list, ASSETS), strict=True)
         folders = [f"{asset}/{name}" for asset, names in datasets for name in names]
-        listings = in_parallel(store.listing, [*folders, "embedding_spaces", "costs", "reserved"])
+        listings = in_parallel(store.listing, [*folders, SETS, "embedding_spaces", "costs", "reserved"])
     files: dict[str, list[Listed]] = defaultdict(list)
     for file in (file for listing in listings for file in listing):
         files[file.path.split("/")[0]].append(file)
     return files
+
+
+def _is_set(path: str) -> bool:
+    return path.endswith(".json") and not path.endswith(f"/{CURRENT}") and not layout.is_temporary(path)
 
 
 def _shards(folders: Iterable[str]) -> Iterator[tuple[str, ShardId]]:

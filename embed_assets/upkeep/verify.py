@@ -28,6 +28,7 @@ from embed_worker.lake.manifests import (
     StridesManifest,
     read_manifest,
 )
+from embed_worker.lake.sets import CurrentSet, SetManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.cut import DIGEST_ROWS, content_digest
 
@@ -69,6 +70,8 @@ class _Verifier:
         self._canaries: dict[str, tuple[str, Canaries]] = {}
         self._inputs: dict[tuple[str, str, int], str] = {}
         """(dataset, partitioning, stride) → digest of its rows."""
+        self._versions: dict[ShardId, str] = {}
+        """Of each committed shard."""
         self._embedded: set[tuple[str, str]] = set()
         """(dataset, partitioning) of which there are committed shards."""
 
@@ -83,6 +86,9 @@ class _Verifier:
                 self._strides(dataset, partitioning)
         for place in places:
             self._shard(place)
+        for path, _ in list(self._store.walk("embedding_sets")):
+            if path.endswith(f"/{layout.CURRENT}"):
+                self._set(path)
         for path, _ in list(self._store.walk("jobs")):
             if not layout.is_temporary(path):
                 self._job(path)
@@ -166,6 +172,7 @@ class _Verifier:
         ):  # fmt: skip
             self._damage(path, f"belongs to {manifest.shard} of {manifest.shard.spec_id}, not here")
             return
+        self._versions[place] = manifest.data_version
         made_from = self._inputs.get((place.dataset, place.partitioning.name, place.stride))
         if made_from is not None and made_from != manifest.input.digest:
             self._damage(path, f"was made from input {manifest.input.digest}, its stride has {made_from}")
@@ -179,6 +186,24 @@ class _Verifier:
         self._report.shards += 1
         self._report.rows += manifest.rows_in
         self._report.vectors += manifest.windows
+
+    def _set(self, path: str) -> None:
+        """The set that readers take names shards that are there as they were."""
+        current = self._manifest(path, CurrentSet)
+        if current is None:
+            return
+        made = f"{path.removesuffix(layout.CURRENT)}{current.set_digest}.json"
+        found = self._manifest(made, SetManifest)
+        if found is None:
+            if not self._store.exists(made):
+                self._damage(path, f"names {made}, which is not there; materialize embedding_set again")
+            return
+        if found.digest != current.set_digest:
+            self._damage(made, "holds another set than its name says; materialize embedding_set again")
+        for one in found.shards:
+            shard = found.shard_id(one.stride)
+            if self._versions.get(shard) != one.data_version:
+                self._damage(made, f"names {shard} as it is not in the lake; materialize embedding_set again")
 
     def _same_space(self, place: ShardId, manifest: ShardManifest) -> None:
         if manifest.canaries is None:

@@ -40,13 +40,15 @@ class GraphBench:
         """Of those worker processes: more of LocalComputeResource's fields."""
         self.embedding: dict[str, Any] = {}
         self.ingest: dict[str, Any] = {}
+        self.more: dict[str, Any] = {}
+        """More keys of the pipeline."""
 
     def definitions(self) -> dg.Definitions:
         datasets: list[DatasetSpec] = [
             kit.dataset(str(path), name=name, strides=self.strides[name], **self.ingest)
             for name, path in self.sources.items()
         ]
-        pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding))
+        pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding), **self.more)
         compute: Any = InProcessCompute()
         if self.python is not None:
             compute = LocalComputeResource(worker_python=self.python, poll_seconds=0.02, **self.local)
@@ -55,12 +57,14 @@ class GraphBench:
     def partitions(self, *names: str) -> list[str]:
         return [f"{name}-{i:05d}" for name in names or ("a", "b") for i in range(self.strides[name])]
 
-    def run(self, asset: dg.AssetKey, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self, asset: dg.AssetKey, first: str, last: str | None = None, config: dict[str, Any] | None = None
+    ) -> dg.ExecuteInProcessResult:
         tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
         job = self.definitions().resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
             instance=self.instance, asset_selection=[asset], raise_on_error=False,
-            tags={k: v for k, v in tags.items() if v} if last else None, partition_key=None if last else first,
+            tags={k: v for k, v in tags.items() if v} if last else None, partition_key=None if last else first, run_config={"ops": config} if config else None,
         )  # fmt: skip
 
     def prepare(self) -> None:

@@ -26,6 +26,8 @@ def cure_of(path: str) -> str:
             return f"materialize stride_partitions of {dataset} again"
         case ["embedding_shards", dataset, _, _, stride, *_] if stride.isdigit():
             return f"materialize embedding_shards of {partition_key(dataset, int(stride))} again"
+        case ["embedding_sets", dataset, *_]:
+            return f"materialize embedding_set of {dataset} again"
         case ["embedding_spaces", *_]:
             return "materialize any partition of the spec to restore it"
     return "materialize what it belongs to again"

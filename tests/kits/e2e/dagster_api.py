@@ -111,11 +111,13 @@ class Dagster:
         return None
 
     def metadata(self, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Metadata of each materialized partition, the latest event of each."""
+        """Metadata of each materialized shard, its details among it, the latest event of each."""
         found: dict[str, dict[str, Any]] = {}
         for data in self._events(runs, dg.DagsterEventType.ASSET_MATERIALIZATION):
             event = data.step_materialization_data.materialization
-            found[str(event.partition)] = {key: value.value for key, value in event.metadata.items()}
+            if event.asset_key.path[-1] == "embedding_shards":
+                values: dict[str, Any] = {key: value.value for key, value in event.metadata.items()}
+                found[str(event.partition)] = {**values, **values["details"]}
         return found
 
     def checks(self, runs: Iterable[str]) -> dict[tuple[str, str], bool]:
