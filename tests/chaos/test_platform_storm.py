@@ -39,7 +39,7 @@ CHAINS = [
     (RAW_REVIEWS, ["raw.written", "store.temporary", "raw.committed", "store.replacing", "raw.latest"]),
     (STRIDE_PARTITIONS, ["strides.cut", "strides.stride", "strides.ready", "store.temporary", "strides.committed"]),
     (EMBEDDING_SHARDS, ["store.replacing", "driver.job_file", "driver.submitted", "driver.polled"]),
-    (EMBEDDING_SHARDS, ["driver.seen", "record.materialized", "record.checked", "record.observed"]),
+    (EMBEDDING_SHARDS, ["driver.seen", "record.kept", "record.materialized", "record.checked", "record.set"]),
     (EMBEDDING_SHARDS, ["driver.adopted", "driver.retired"]),
     (VECTOR_INDEX, ["index.batch", "index.created"]),
 ]

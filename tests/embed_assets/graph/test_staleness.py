@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from tests.kits import pipelines as kit
-from tests.kits.graph_bench import INDEX, RAW, SHARDS, STRIDES, GraphBench
+from tests.kits.graph_bench import INDEX, RAW, SET, SHARDS, STRIDES, GraphBench
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def test_the_version_tags_are_those_that_dagster_writes_itself(bench: GraphBench
 
 def test_fresh_after_the_whole_path(bench: GraphBench) -> None:
     bench.all()
-    for key in (RAW, INDEX):
+    for key in (RAW, SET, INDEX):
         assert bench.stale(key, ["a", "b"]) == {}
     for key in (STRIDES, SHARDS):
         assert bench.stale(key, bench.partitions()) == {}
@@ -91,7 +91,7 @@ def test_a_new_snapshot_asks_for_all_shards_of_its_dataset(bench: GraphBench) ->
     kit.write_jsonl(bench.sources["b"], kit.texts(21, 100))
     bench.prepare()
     assert set(bench.stale(SHARDS, bench.partitions())) == set(bench.partitions("b"))
-    assert "not committed: b-00000, b-00001" in bench.failure(bench.run(INDEX, "b")).description
+    assert "not committed: b-00000, b-00001" in bench.failure(bench.run(SET, "b")).description
 
 
 def test_another_model_makes_every_shard_stale_by_its_code_version(bench: GraphBench) -> None:
@@ -105,10 +105,3 @@ def test_another_model_makes_every_shard_stale_by_its_code_version(bench: GraphB
     assert bench.embed().success
     assert bench.stale(SHARDS, bench.partitions()) == {}
     assert old < set(bench.shard_files("_manifest.json")), "the earlier vectors are still there, beside the new"
-
-
-def test_another_template_makes_the_raw_data_stale_by_its_code_version(bench: GraphBench) -> None:
-    bench.all()
-    bench.ingest = {"text": "{key}: {text}"}
-    assert all("code version" in reason for reason in bench.stale(RAW, ["a", "b"]).values())
-    assert set(bench.stale(RAW, ["a", "b"])) == {"a", "b"}

@@ -15,7 +15,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from pydantic import BaseModel
 
 from embed_assets.deployment import deployed
-from embed_assets.graph.common import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
+from embed_assets.graph.common import ASSETS, EMBEDDING_SET, RAW_REVIEWS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -29,7 +29,7 @@ from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.chaos.detached_compute import DetachedComputeResource
 
-GRAPH = (RAW_REVIEWS, STRIDE_PARTITIONS, EMBEDDING_SHARDS, VECTOR_INDEX)
+GRAPH = ASSETS
 WAIT = "EMBED_CHAOS_SLOW"
 """Environment of a worker: seconds a vector takes, so that kills find something to hit."""
 
@@ -63,7 +63,7 @@ class StormDeployment(BaseModel):
 
     def partitions(self, asset: str) -> list[str]:
         strides_of = PipelinePartitions(self.pipeline()).strides_of
-        per_dataset = asset in (RAW_REVIEWS, VECTOR_INDEX)
+        per_dataset = asset in (RAW_REVIEWS, EMBEDDING_SET, VECTOR_INDEX)
         return list(strides_of) if per_dataset else [key for keys in strides_of.values() for key in keys]
 
     def make_home(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.kits.error_table.registry import provokes
 from tests.kits.error_table.scene import Scene
-from tests.kits.graph_bench import INDEX, RAW, SHARDS, STRIDES
+from tests.kits.graph_bench import INDEX, RAW, SET, SHARDS, STRIDES
 
 
 def flip(path: Path) -> None:
@@ -66,6 +66,7 @@ def the_strides_manifest(scene: Scene) -> Iterator[str]:
 def a_shards_manifest(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
+    scene.made(SET)
     edit(one(scene, "embedding_shards/a/*/*/00000/_manifest.json"))
     yield scene.told(INDEX)
     scene.made(SHARDS)
@@ -85,6 +86,7 @@ def an_input(scene: Scene) -> Iterator[str]:
 def a_part(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
+    scene.made(SET)
     flip(one(scene, "embedding_shards/a/*/*/00000/part-*.parquet"))
     yield scene.told(INDEX)
     scene.made(SHARDS)
@@ -95,6 +97,7 @@ def a_part(scene: Scene) -> Iterator[str]:
 def a_part_cut_off(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
+    scene.made(SET)
     path = one(scene, "embedding_shards/a/*/*/00000/part-*.parquet")
     path.write_bytes(path.read_bytes()[:-1])
     yield scene.told(INDEX)
@@ -106,6 +109,7 @@ def a_part_cut_off(scene: Scene) -> Iterator[str]:
 def a_part_gone(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
+    scene.made(SET)
     one(scene, "embedding_shards/a/*/*/00000/part-*.parquet").unlink()
     yield scene.told(INDEX)
     scene.made(SHARDS)

@@ -7,9 +7,10 @@ from embed_worker.steps.raw import ingest
 from embed_worker.steps.source import SourceFile
 from resources.lake import Lake
 from tests.kits import pipelines as kit
+from tests.kits.error_table.damage import flip, one
 from tests.kits.error_table.registry import provokes
 from tests.kits.error_table.scene import Scene
-from tests.kits.graph_bench import INDEX, RAW, SHARDS, STRIDES
+from tests.kits.graph_bench import INDEX, RAW, SET, SHARDS, STRIDES
 
 
 @provokes("raw_reviews of … is not in …; materialize it first")
@@ -32,9 +33,28 @@ def nothing_is_cut(scene: Scene) -> Iterator[str]:
 @provokes("embedding_shards of … are not committed: …. Materialize them first")
 def a_shard_is_missing(scene: Scene) -> Iterator[str]:
     scene.ready.embed(0)
-    yield scene.told(INDEX)
+    yield scene.told(SET)
     scene.made(SHARDS, "a-00001")
+    scene.made(SET)
+
+
+@provokes("embedding_set of … is not in …; materialize it first")
+def there_is_no_set(scene: Scene) -> Iterator[str]:
+    for stride in (0, 1):
+        scene.ready.embed(stride)
+    yield scene.told(INDEX)
+    scene.made(SET)
     scene.made(INDEX)
+
+
+@provokes("embedding_shards of … are not to be published: …. Materialize them again")
+def a_shard_is_red(scene: Scene) -> Iterator[str]:
+    for stride in (0, 1):
+        scene.ready.embed(stride)
+    flip(one(scene, "embedding_shards/a/*/*/00000/part-*.parquet"))
+    yield scene.told(SET)
+    scene.made(SHARDS)
+    scene.made(SET)
 
 
 @provokes("the source changed while it was read; materialize it again")
@@ -87,19 +107,14 @@ def where_lets_nothing_through(scene: Scene) -> Iterator[str]:
     scene.made(RAW)
 
 
-@provokes("has a new code version")
+@provokes("was made with another … than this pipeline's; materialize raw_reviews again")
 def the_template_is_edited(scene: Scene) -> Iterator[str]:
-    """The other assets adopt what is there, green."""
     bench = scene.bench
     scene.made(RAW)
     scene.made(STRIDES)
-    scene.made(SHARDS)
     bench.ingest = {"text": "title: {text}"}
-    assert "adopted" in scene.logged(SHARDS) and "adopted" in scene.logged(STRIDES)
-    assert not bench.stale(SHARDS, ["a-00000"])
-    yield bench.stale(RAW, ["a"])["a"]
+    yield scene.told(SHARDS)
     scene.made(RAW)
-    assert not bench.stale(RAW, ["a"])
     assert bench.stale(STRIDES, ["a-00000"])
     scene.made(STRIDES)
     scene.made(SHARDS)

@@ -138,9 +138,3 @@ def all_slots_are_taken(scene: Scene) -> Iterator[str]:
         dagster.is_at_work(other)
         dagster.terminate(other)
         dagster.ended(other)
-
-
-@provokes("did not yield or return expected outputs")
-def a_good_run(scene: Scene) -> Iterator[str]:
-    assert scene.ready
-    yield scene.logged(SHARDS)

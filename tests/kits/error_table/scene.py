@@ -49,7 +49,9 @@ class Scene:
         """One partition, or all of the asset's."""
         if asset == STRIDES and key is None:
             return self.bench.run(asset, *KEYS)
-        return self.bench.run(asset, key or ("a" if asset.path[-1] in ("raw_reviews", "vector_index") else KEYS[0]))
+        return self.bench.run(
+            asset, key or ("a" if asset.path[-1] in ("raw_reviews", "embedding_set", "vector_index") else KEYS[0])
+        )
 
     def told(self, asset: dg.AssetKey, key: str | None = None) -> str:
         """What a failing run says, on its page and in its log."""
