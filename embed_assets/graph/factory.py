@@ -54,6 +54,7 @@ def build_definitions(pipelines: Iterable[EmbeddingPipeline], settings: Settings
 def _graph_of(pipeline: EmbeddingPipeline, settings: Settings) -> GraphOf:
     @cache
     def own() -> Any:
-        return dg.Definitions(assets=build_assets(pipeline, settings)).resolve_asset_graph()
+        asked = dict.fromkeys(("lake", "compute"), dg.ResourceDefinition.none_resource())
+        return dg.Definitions(assets=build_assets(pipeline, settings), resources=asked).resolve_asset_graph()
 
     return asset_graph(own)
