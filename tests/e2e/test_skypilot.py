@@ -104,6 +104,8 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
         ticks("run_reattached_after_sigterm")
 
         wait_until(lambda: len(watch.of(PREEMPTED)) >= 2, f"{PREEMPTED} has committed checkpoints")
+        # A worker is at work before SkyPilot has noted it; what is lost until then it counts as a launch tried again.
+        wait_until(lambda: deployment.jobs(PREEMPTED)[0]["status"] == "RUNNING", f"SkyPilot sees {PREEMPTED} run")
         before = watch.of(PREEMPTED)
         [job] = deployment.jobs(PREEMPTED)
         assert not list(deployment.lake.glob("embedding_shards/reviews/*/*/*/_manifest.json")), "too fast to preempt"
