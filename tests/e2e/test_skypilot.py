@@ -9,6 +9,7 @@ Three runs go side by side, so that the minutes of launching are paid once:
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,17 @@ def deployment(tmp_path: Path, lab: SlurmLab, demo_files: None) -> Iterator[LabD
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 900) -> None:
     processes.wait_until(condition, what, seconds)
+
+
+def job_is(deployment: LabDeployment, partition: str, **fields: object) -> Callable[[], bool]:
+    """Asked a few times a minute: each question starts processes of the API server's, on the two cores of the jobs."""
+
+    def ask() -> bool:
+        time.sleep(5)
+        [job] = deployment.jobs(partition)
+        return all(job[name] == value for name, value in fields.items())
+
+    return ask
 
 
 def finished(dagster: Dagster, run: str) -> Callable[[], bool]:
@@ -104,6 +116,8 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
         ticks("run_reattached_after_sigterm")
 
         wait_until(lambda: len(watch.of(PREEMPTED)) >= 2, f"{PREEMPTED} has committed checkpoints")
+        # A worker is at work before SkyPilot has noted it; what is lost until then it counts as a launch tried again.
+        wait_until(job_is(deployment, PREEMPTED, status="RUNNING"), f"SkyPilot sees {PREEMPTED} run")
         before = watch.of(PREEMPTED)
         [job] = deployment.jobs(PREEMPTED)
         assert not list(deployment.lake.glob("embedding_shards/reviews/*/*/*/_manifest.json")), "too fast to preempt"
@@ -114,12 +128,12 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
         dagster.terminate(terminated)
         wait_until(finished(dagster, terminated), "the terminated run ends")
         assert dagster.status(terminated) == "CANCELED"
-        wait_until(lambda: deployment.jobs(TERMINATED)[0]["status"] == "CANCELLED", "its job is cancelled")
+        wait_until(job_is(deployment, TERMINATED, status="CANCELLED"), "its job is cancelled")
         ticks("terminated")
 
         wait_until(lambda: len(set(watch.of(PREEMPTED).values())) == 2, f"{PREEMPTED} is at work again")
         # The controllers live in the API server: a crash before they have noted the recovery loses the count.
-        wait_until(lambda: deployment.jobs(PREEMPTED)[0]["recovery_count"] == 1, "SkyPilot has counted the recovery")
+        wait_until(job_is(deployment, PREEMPTED, recovery_count=1), "SkyPilot has counted the recovery")
         ticks("recovered")
         assert lab.outside_connections() == []
         lab.api_down(kill=True)
