@@ -15,16 +15,42 @@ EMBEDDING_SHARDS, EMBEDDING_DIGEST, VECTOR_INDEX = "embedding_shards", "embeddin
 
 
 def asset_key(pipeline: EmbeddingPipeline, name: str) -> dg.AssetKey:
-    return dg.AssetKey([pipeline.name, name])
+    return dg.AssetKey(pipeline.translation.path(pipeline.name, name))
+
+
+def group_of(pipeline: EmbeddingPipeline) -> str:
+    return pipeline.translation.group or pipeline.name
+
+
+def asset_options(pipeline: EmbeddingPipeline) -> dict[str, Any]:
+    """Group, owners and tags of each asset."""
+    return {
+        "group_name": group_of(pipeline),
+        "owners": list(pipeline.owners),
+        "tags": pipeline.translation.tags,
+    }
 
 
 def spec_options(pipeline: EmbeddingPipeline, kinds: Iterable[str]) -> dict[str, Any]:
     return {
-        "group_name": pipeline.name,
-        "owners": list(pipeline.owners),
+        **asset_options(pipeline),
         "kinds": set(kinds),
         "skippable": True,  # no implicit Output: the events are logged at each commit
     }
+
+
+def op_options(pipeline: EmbeddingPipeline, name: str) -> dict[str, Any]:
+    """Pool and tags of the op that makes an asset."""
+    options = pipeline.op.of(name)
+    return {"pool": options.pool, "op_tags": options.tags}
+
+
+def source_deps(pipeline: EmbeddingPipeline) -> list[dg.AssetDep]:
+    """The assets that the sources are made by; however they are partitioned, a dataset reads all of them."""
+    return [
+        dg.AssetDep(dg.AssetKey.from_user_string(key), partition_mapping=dg.AllPartitionMapping())
+        for key in pipeline.deps()
+    ]
 
 
 def check_specs(

@@ -16,7 +16,9 @@ from embed_assets.graph.common import (
     EMBEDDING_SHARDS,
     STRIDE_PARTITIONS,
     asset_key,
+    asset_options,
     check_specs,
+    op_options,
     spec_options,
 )
 from embed_assets.graph.dagster_events import INTERRUPTS, PartitionRun, RunLife
@@ -49,6 +51,7 @@ def build_embedding_shards(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{EMBEDDING_SHARDS}",
+        **op_options(pipeline, EMBEDDING_SHARDS),
         partitions_def=partitions.strides,
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
@@ -107,8 +110,7 @@ def build_embedding_shards(
         partitions_def=partitions.datasets,
         description="Digest of a dataset's complete set of shards. Observed when the last shard is committed; "
         "it lets vector_index go stale, whatever the number of shards.",
-        group_name=pipeline.name,
-        owners=list(pipeline.owners),
+        **asset_options(pipeline),
     )
     return [embedding_shards, digest]
 

@@ -8,7 +8,7 @@ import dagster as dg
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, spec_options
+from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, op_options, source_deps, spec_options
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
@@ -36,6 +36,7 @@ def build_raw_reviews(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{RAW_REVIEWS}",
+        **op_options(pipeline, RAW_REVIEWS),
         partitions_def=partitions.datasets,
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
@@ -44,6 +45,7 @@ def build_raw_reviews(
                 key,
                 description=DESCRIPTION,
                 code_version=pipeline.ingest_version(),
+                deps=source_deps(pipeline),
                 **spec_options(pipeline, ["polars", "parquet"]),
             )
         ],

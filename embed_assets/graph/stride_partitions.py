@@ -18,6 +18,7 @@ from embed_assets.graph.common import (
     check_specs,
     current_snapshot,
     current_strides,
+    op_options,
     spec_options,
 )
 from embed_assets.graph.dagster_events import PartitionRun
@@ -50,6 +51,7 @@ def build_stride_partitions(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{STRIDE_PARTITIONS}",
+        **op_options(pipeline, STRIDE_PARTITIONS),
         partitions_def=partitions.strides,
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max(settings.partitions_per_run, 1000)),

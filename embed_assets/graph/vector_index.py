@@ -12,6 +12,7 @@ from embed_assets.graph.common import (
     asset_key,
     current_snapshot,
     current_strides,
+    group_of,
 )
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.table import ShardInput, build_table, table_rows
@@ -35,14 +36,17 @@ COMPLETE = "complete"
 def build_vector_index(
     pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings
 ) -> dg.AssetsDefinition:
-    key = asset_key(pipeline, VECTOR_INDEX)
+    key, options = asset_key(pipeline, VECTOR_INDEX), pipeline.op.of(VECTOR_INDEX)
 
     @dg.asset(
         key=key,
         description=DESCRIPTION,
         partitions_def=partitions.datasets,
-        group_name=pipeline.name,
+        group_name=group_of(pipeline),
         owners=list(pipeline.owners),
+        tags=pipeline.translation.tags,
+        pool=options.pool,
+        op_tags=options.tags,
         kinds={"lancedb"},
         code_version=pipeline.embedding.spec_id,
         deps=[

@@ -1,7 +1,7 @@
 """Reads pipeline files. A fault names the file, the key and what the key takes."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embed_assets.spec.pipeline import EmbeddingPipeline
+from embed_assets.spec.translation import AssetNames
+
+Key = tuple[int | str, ...]
+"""Where a value stands: `("datasets", 0, "source")`."""
 
 MAX_VALUES = 100_000
 """A small file can unfold to billions of values through its aliases."""
@@ -51,51 +55,93 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def load_pipeline(path: Path) -> EmbeddingPipeline:
-    """Raises SpecError."""
+def read_documents(path: Path) -> dict[int, Any]:
+    """The YAML documents of a file by the line they begin at, empty ones left out. Raises SpecError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     try:
-        value = yaml.load(text, _UniqueKeys)  # noqa: S506  (a SafeLoader)
-        size = _size(value, {})
+        documents = _documents(text)
+        size = _size(documents, {})
     except Exception as error:  # PyYAML lets KeyError, AttributeError and others out of odd tags
         raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from error
     if size > MAX_VALUES:
         raise SpecError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values")
-    if not isinstance(value, dict):
-        raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
+    return documents
+
+
+def _documents(text: str) -> dict[int, Any]:
+    loader, found = _UniqueKeys(text), {}
+    try:
+        while loader.check_node():  # type: ignore[no-untyped-call]
+            node = loader.get_node()  # type: ignore[no-untyped-call]
+            found[node.start_mark.line + 1] = loader.construct_document(node)  # type: ignore[no-untyped-call]
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+    return {line: document for line, document in found.items() if document is not None}
+
+
+def pipeline_of(value: Any, place: Callable[[Key], str]) -> EmbeddingPipeline:
+    """Raises SpecError; `place` gives what the line of a fault begins with."""
     try:
         return EmbeddingPipeline.model_validate(value)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
+        raise SpecError("\n".join(f"{place(key)}: {told}" for key, told in _explain(error))) from error
+
+
+def dotted(key: Key) -> str:
+    return ".".join(map(str, key)) or "the pipeline"
+
+
+def load_pipeline(path: Path) -> EmbeddingPipeline:
+    """Raises SpecError."""
+    documents = list(read_documents(path).values())
+    if len(documents) > 1:
+        raise SpecError(f"{path}: not valid YAML: it holds {len(documents)} documents; a pipeline file is one")
+    if not documents or not isinstance(documents[0], dict):
+        raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
+    return pipeline_of(documents[0], lambda key: f"{path}: {dotted(key)}")
 
 
 def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
-    """All pipelines of a deployment. They may share a dataset only where they ingest it alike."""
-    loaded = [(path, load_pipeline(path)) for path in paths]
-    names: dict[str, Path] = {}
-    datasets: dict[str, tuple[Path, Any]] = {}
+    """All pipelines of a deployment."""
+    loaded = [(str(path), load_pipeline(path)) for path in paths]
+    agree(loaded)
+    return [pipeline for _, pipeline in loaded]
+
+
+def agree(loaded: Iterable[tuple[str, EmbeddingPipeline]]) -> None:
+    """Raises SpecError unless all may stand beside each other: they share no name and no asset key, and a dataset only
+    where they ingest it alike. Each comes with where it is written."""
+    names: dict[str, str] = {}
+    keys: dict[tuple[str, ...], str] = {}
+    datasets: dict[str, tuple[str, Any]] = {}
     for path, pipeline in loaded:
         if pipeline.name in names:
             raise SpecError(f"{path} and {names[pipeline.name]} both name their pipeline {pipeline.name!r}")
         names[pipeline.name] = path
+        for asset in AssetNames.model_fields:
+            key = tuple(pipeline.translation.path(pipeline.name, asset))
+            if keys.setdefault(key, path) != path:
+                raise SpecError(
+                    f"{path} and {keys[key]} both have an asset {'/'.join(key)!r}; "
+                    "give one of them another translation.key or translation.key_prefix"
+                )
         for dataset in pipeline.datasets:
             identity = {**dataset.ingest_identity(), "source": dataset.sources}
             other, known = datasets.setdefault(dataset.name, (path, identity))
             if known != identity:
-                keys = sorted(key for key in identity if identity[key] != known.get(key))
+                differ = sorted(key for key in identity if identity[key] != known.get(key))
                 raise SpecError(
-                    f"{path} and {other} both have a dataset {dataset.name!r}, but differ in {', '.join(keys)}; "
+                    f"{path} and {other} both have a dataset {dataset.name!r}, but differ in {', '.join(differ)}; "
                     "give one of them another name"
                 )
-    return [pipeline for _, pipeline in loaded]
 
 
-def _explain(error: ValidationError) -> list[str]:
-    """One line for each key at fault, whichever of the types it may have it misses."""
-    faults: dict[str, dict[str, str]] = {}
+def _explain(error: ValidationError) -> list[tuple[Key, str]]:
+    """What is to be said of each key at fault, whichever of the types it may have it misses."""
+    faults: dict[Key, dict[str, str]] = {}
     for fault in error.errors():
         location, allowed, about = _key_of(fault["loc"])
         message, got = fault["msg"].removeprefix("Value error, "), ""
@@ -112,24 +158,22 @@ def _explain(error: ValidationError) -> list[str]:
         if messages:
             message = message.removeprefix("should be ")
         messages.setdefault(message, got)
-    return [
-        f"{where}: {' or '.join(messages)}{next(reversed(messages.values()))}" for where, messages in faults.items()
-    ]
+    return [(key, f"{' or '.join(messages)}{next(reversed(messages.values()))}") for key, messages in faults.items()]
 
 
-def _key_of(location: tuple[int | str, ...]) -> tuple[str, list[str], str]:
+def _key_of(location: Key) -> tuple[Key, list[str], str]:
     """The key as it stands in the file, the names that are allowed at its place, and what its field takes.
 
     Behind a field that takes several types, pydantic adds the name of the type it tried: that is no key.
     """
     model: type[BaseModel] | None = EmbeddingPipeline
     names: list[str] = list(EmbeddingPipeline.model_fields)
-    where: list[str] = []
+    where: list[int | str] = []
     about = ""
     free = False
     for part in location:
         if isinstance(part, int):
-            where.append(str(part))
+            where.append(part)
         elif model is not None:
             where.append(part)
             names = list(model.model_fields)
@@ -141,4 +185,4 @@ def _key_of(location: tuple[int | str, ...]) -> tuple[str, list[str], str]:
         elif free:  # a key of a mapping that takes any
             where.append(part)
             free = False
-    return ".".join(where) or "the pipeline", names, about
+    return tuple(where), names, about
