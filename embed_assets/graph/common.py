@@ -45,6 +45,11 @@ def op_options(pipeline: EmbeddingPipeline, name: str) -> dict[str, Any]:
     return {"pool": options.pool, "op_tags": options.tags}
 
 
+def backfill_policy(partitions: int, per_run: int) -> dg.BackfillPolicy:
+    """One run where all partitions fit into one: `dg launch --partition-range` takes no other policy."""
+    return dg.BackfillPolicy.single_run() if partitions <= per_run else dg.BackfillPolicy.multi_run(per_run)
+
+
 def source_deps(pipeline: EmbeddingPipeline) -> list[dg.AssetDep]:
     """The assets that the sources are made by; however they are partitioned, a dataset reads all of them."""
     return [

@@ -17,6 +17,7 @@ from embed_assets.graph.common import (
     STRIDE_PARTITIONS,
     asset_key,
     asset_options,
+    backfill_policy,
     check_specs,
     op_options,
     spec_options,
@@ -54,7 +55,7 @@ def build_embedding_shards(
         **op_options(pipeline, EMBEDDING_SHARDS),
         partitions_def=partitions.strides,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        backfill_policy=backfill_policy(partitions.count, settings.partitions_per_run),
         specs=[
             dg.AssetSpec(
                 key,

@@ -8,7 +8,15 @@ import dagster as dg
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, op_options, source_deps, spec_options
+from embed_assets.graph.common import (
+    RAW_REVIEWS,
+    asset_key,
+    backfill_policy,
+    check_specs,
+    op_options,
+    source_deps,
+    spec_options,
+)
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
@@ -39,7 +47,7 @@ def build_raw_reviews(
         **op_options(pipeline, RAW_REVIEWS),
         partitions_def=partitions.datasets,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
         specs=[
             dg.AssetSpec(
                 key,

@@ -15,6 +15,7 @@ from embed_assets.graph.common import (
     RAW_REVIEWS,
     STRIDE_PARTITIONS,
     asset_key,
+    backfill_policy,
     check_specs,
     current_snapshot,
     current_strides,
@@ -54,7 +55,7 @@ def build_stride_partitions(
         **op_options(pipeline, STRIDE_PARTITIONS),
         partitions_def=partitions.strides,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(max(settings.partitions_per_run, 1000)),
+        backfill_policy=backfill_policy(partitions.count, max(settings.partitions_per_run, 1000)),
         specs=[
             dg.AssetSpec(
                 key,

@@ -25,10 +25,10 @@ PATHS = ("datasets.*.source", "datasets.*.source.*", "embedding.location", "plan
 _MARKS = re.compile(r"\{[{%#]")
 
 
-def _one_value(nodes: Iterable[Any]) -> Any:
+def _one_value(values: Iterable[Any]) -> Any:
     """What a template gives: one expression its own value, all else text. Jinja's own would make 123 of '123'."""
-    values = list(nodes)
-    return values[0] if len(values) == 1 else "".join(str(value) for value in values)
+    nodes = list(values)
+    return nodes[0] if len(nodes) == 1 else "".join(str(node) for node in nodes)
 
 
 def _there(value: Any) -> Any:
@@ -71,7 +71,7 @@ def resolved(attributes: Any, scope: Mapping[str, Any], folder: Path | None, pla
             value = _JINJA.from_string(text).render(**scope)
         except Exception as error:  # whatever a user's own variable raises, too
             told = " ".join(str(error).split())
-            raise SpecError(f"{place(key)}: {text!r} cannot be resolved: {told}") from error
+            raise SpecError(f"{place(key)}: {text!r} cannot be resolved: {told}") from None
         if isinstance(value, str) and not any(kind in (str, Any) or get_origin(kind) is Literal for kind in kinds):
             try:
                 return json.loads(value)  # a variable's `8` or `true`, for a key that takes no text
@@ -127,7 +127,7 @@ def attributes_schema() -> dict[str, Any]:
     return _with_jinja(EmbeddingPipeline.model_json_schema())
 
 
-_A_TEMPLATE = {"type": "string", "pattern": _MARKS.pattern}
+_IS_JINJA = {"type": "string", "pattern": _MARKS.pattern}
 
 
 def _with_jinja(schema: dict[str, Any]) -> dict[str, Any]:
@@ -148,4 +148,4 @@ def _with_jinja(schema: dict[str, Any]) -> dict[str, Any]:
 def _or_jinja(schema: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {name: schema[name] for name in ("title", "description", "default") if name in schema}
     rest = {name: value for name, value in schema.items() if name not in about}
-    return {**about, "anyOf": [*(rest["anyOf"] if set(rest) == {"anyOf"} else [rest]), _A_TEMPLATE]}
+    return {**about, "if": _IS_JINJA, "else": rest}  # not anyOf: a fault inside is then told where it is

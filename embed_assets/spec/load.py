@@ -75,7 +75,7 @@ def _documents(text: str) -> dict[int, Any]:
     loader, found = _UniqueKeys(text), {}
     try:
         while loader.check_node():  # type: ignore[no-untyped-call]
-            node = loader.get_node()  # type: ignore[no-untyped-call]
+            node: Any = loader.get_node()  # type: ignore[no-untyped-call]
             found[node.start_mark.line + 1] = loader.construct_document(node)  # type: ignore[no-untyped-call]
     finally:
         loader.dispose()  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ def pipeline_of(value: Any, place: Callable[[Key], str]) -> EmbeddingPipeline:
     try:
         return EmbeddingPipeline.model_validate(value)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{place(key)}: {told}" for key, told in _explain(error))) from error
+        raise SpecError("\n".join(f"{place(key)}: {told}" for key, told in _explain(error))) from None
 
 
 def dotted(key: Key) -> str:
