@@ -62,7 +62,8 @@ class EmbeddingPipelineComponent(dg.Component, dg.Resolvable):
     """
 
     pipeline: EmbeddingPipeline
-    defined_in: str = "this component"
+    file: Path | None = None
+    """The defs.yaml; None where the component is made in Python."""
 
     @classmethod
     def model(cls) -> type[BaseModel]:
@@ -88,11 +89,12 @@ class EmbeddingPipelineComponent(dg.Component, dg.Resolvable):
             return f"{position}: attributes.{dotted(key)}" if key else f"{position}: attributes"
 
         value = resolved(attributes, context.scope, file and file.parent, place)
-        return cls(pipeline_of(value, place), str(file or "this component"))
+        return cls(pipeline_of(value, place), file if tree is not None else None)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        others = context.component_tree.get_all_components(EmbeddingPipelineComponent)
-        agree([(other.defined_in, other.pipeline) for other in others])
+        if self.file is not None:
+            all_of_us = context.component_tree.get_all_components(EmbeddingPipelineComponent)
+            agree((str(one.file or one.pipeline.name), one.pipeline) for one in all_of_us)
         return build_definitions([self.pipeline], Settings())
 
 

@@ -65,7 +65,7 @@ def read_documents(path: Path) -> dict[int, Any]:
         documents = _documents(text)
         size = _size(documents, {})
     except Exception as error:  # PyYAML lets KeyError, AttributeError and others out of odd tags
-        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from error
+        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
     if size > MAX_VALUES:
         raise SpecError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values")
     return documents
