@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embed_assets.component import DeploymentComponent, EmbeddingPipelineComponent
     from embed_assets.graph.factory import build_definitions
     from embed_assets.settings import Settings
     from embed_assets.spec import DatasetSpec, EmbeddingPipeline, SpecError, load_pipeline, load_pipelines
@@ -18,7 +19,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DatasetSpec",
+    "DeploymentComponent",
     "EmbeddingPipeline",
+    "EmbeddingPipelineComponent",
     "Lake",
     "LakeError",
     "LakeResource",
@@ -33,7 +36,9 @@ __all__ = [
 
 _HOMES = {
     "DatasetSpec": "embed_assets.spec",
+    "DeploymentComponent": "embed_assets.component",
     "EmbeddingPipeline": "embed_assets.spec",
+    "EmbeddingPipelineComponent": "embed_assets.component",
     "Lake": "resources.lake",
     "LakeError": "embed_worker.lake.errors",
     "LakeResource": "resources.dagster",
@@ -52,3 +57,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Dagster's `dg` looks for Components among these."""
+    return [*globals(), *__all__]

@@ -56,13 +56,17 @@ def compute_resource(settings: Settings) -> ComputeResource:
     )
 
 
-def deployed(
-    pipelines: Iterable[EmbeddingPipeline], settings: Settings, compute: ComputeResource | None = None
-) -> dg.Definitions:
-    """The pipelines with this deployment's resources and executor."""
-    chosen = dg.Definitions(
+def deployment_definitions(settings: Settings, compute: ComputeResource | None = None) -> dg.Definitions:
+    """What the assets of pipelines ask for, and no asset."""
+    return dg.Definitions(
         resources={"lake": LakeResource(root=settings.lake), "compute": compute or compute_resource(settings)},
         # A process a partition does not scale to hundreds of GPUs: the run's own process drives them all.
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(build_definitions(pipelines, settings), chosen)
+
+
+def deployed(
+    pipelines: Iterable[EmbeddingPipeline], settings: Settings, compute: ComputeResource | None = None
+) -> dg.Definitions:
+    """The pipelines with this deployment's resources and executor."""
+    return dg.Definitions.merge(build_definitions(pipelines, settings), deployment_definitions(settings, compute))

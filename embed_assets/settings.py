@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     """Times a partition is tried in one run before it fails."""
     partitions_per_run: int = Field(default=100, ge=1)
-    """Partitions that one Dagster run of a backfill drives."""
+    """Partitions that one Dagster run of a backfill drives. A pipeline of no more can be launched by range."""
 
     monitor_url: str | None = None
     """Where the monitor page is served; materializations link to it."""

@@ -21,7 +21,20 @@ NO_RETRIES = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
 def asset_key(pipeline: EmbeddingPipeline, name: str) -> dg.AssetKey:
-    return dg.AssetKey([pipeline.name, name])
+    return dg.AssetKey(pipeline.translation.path(pipeline.name, name))
+
+
+def group_of(pipeline: EmbeddingPipeline) -> str:
+    return pipeline.translation.group or pipeline.name
+
+
+def asset_options(pipeline: EmbeddingPipeline) -> dict[str, Any]:
+    """Group, owners and tags of each asset."""
+    return {
+        "group_name": group_of(pipeline),
+        "owners": list(pipeline.owners),
+        "tags": {"embed/pipeline": pipeline.name, **pipeline.translation.tags},
+    }
 
 
 def storage_kind(lake: str) -> str | None:
@@ -35,12 +48,29 @@ def spec_options(
     """`about`: metadata of the definition beside the pipeline's own."""
     described = {"pipeline": pipeline.description} if pipeline.description else {}
     return {
-        "group_name": pipeline.name,
-        "owners": list(pipeline.owners),
+        **asset_options(pipeline),
         "kinds": {kind for kind in kinds if kind},
         "metadata": {**described, "model": pipeline.embedding.model, **(about or {})},
-        "tags": {"embed/pipeline": pipeline.name},
     }
+
+
+def op_options(pipeline: EmbeddingPipeline, name: str) -> dict[str, Any]:
+    """Pool and tags of the op that makes an asset."""
+    options = pipeline.op.of(name)
+    return {"pool": options.pool, "op_tags": options.tags}
+
+
+def backfill_policy(partitions: int, per_run: int) -> dg.BackfillPolicy:
+    """One run where all partitions fit into one: `dg launch --partition-range` takes no other policy."""
+    return dg.BackfillPolicy.single_run() if partitions <= per_run else dg.BackfillPolicy.multi_run(per_run)
+
+
+def source_deps(pipeline: EmbeddingPipeline) -> list[dg.AssetDep]:
+    """The assets that the sources are made by; however they are partitioned, a dataset reads all of them."""
+    return [
+        dg.AssetDep(dg.AssetKey.from_user_string(key), partition_mapping=dg.AllPartitionMapping())
+        for key in pipeline.deps()
+    ]
 
 
 def check_specs(

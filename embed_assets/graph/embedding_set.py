@@ -9,6 +9,8 @@ from embed_assets.graph.common import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
     asset_key,
+    backfill_policy,
+    op_options,
     spec_options,
     storage_kind,
 )
@@ -37,9 +39,10 @@ def build_embedding_set(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{EMBEDDING_SET}",
+        **op_options(pipeline, EMBEDDING_SET),
         partitions_def=partitions.datasets,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
         specs=[
             dg.AssetSpec(
                 key,

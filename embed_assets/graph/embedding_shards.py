@@ -11,7 +11,9 @@ from embed_assets.graph.common import (
     EMBEDDING_SHARDS,
     STRIDE_PARTITIONS,
     asset_key,
+    backfill_policy,
     check_specs,
+    op_options,
     spec_options,
     storage_kind,
 )
@@ -46,9 +48,10 @@ def build_embedding_shards(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{EMBEDDING_SHARDS}",
+        **op_options(pipeline, EMBEDDING_SHARDS),
         partitions_def=partitions.strides,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        backfill_policy=backfill_policy(partitions.count, settings.partitions_per_run),
         specs=[
             dg.AssetSpec(
                 key,

@@ -18,6 +18,11 @@ class PipelinePartitions:
     def strides_of(self) -> dict[str, list[str]]:
         return {dataset.name: dataset.partition_keys() for dataset in self.pipeline.datasets}
 
+    @property
+    def count(self) -> int:
+        """Strides of all datasets."""
+        return sum(len(keys) for keys in self.strides_of.values())
+
     @cached_property
     def datasets(self) -> dg.StaticPartitionsDefinition:
         return dg.StaticPartitionsDefinition(list(self.strides_of))

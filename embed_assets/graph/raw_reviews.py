@@ -9,7 +9,16 @@ from pydantic import Field
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, spec_options, storage_kind
+from embed_assets.graph.common import (
+    RAW_REVIEWS,
+    asset_key,
+    backfill_policy,
+    check_specs,
+    op_options,
+    source_deps,
+    spec_options,
+    storage_kind,
+)
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
@@ -46,14 +55,16 @@ def build_raw_reviews(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{RAW_REVIEWS}",
+        **op_options(pipeline, RAW_REVIEWS),
         partitions_def=partitions.datasets,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
         specs=[
             dg.AssetSpec(
                 key,
                 description=DESCRIPTION,
                 code_version=str(INGEST_VERSION),
+                deps=source_deps(pipeline),
                 skippable=True,
                 **spec_options(
                     pipeline,

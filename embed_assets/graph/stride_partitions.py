@@ -15,9 +15,11 @@ from embed_assets.graph.common import (
     RAW_REVIEWS,
     STRIDE_PARTITIONS,
     asset_key,
+    backfill_policy,
     check_specs,
     current_snapshot,
     current_strides,
+    op_options,
     spec_options,
     storage_kind,
 )
@@ -54,9 +56,10 @@ def build_stride_partitions(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{STRIDE_PARTITIONS}",
+        **op_options(pipeline, STRIDE_PARTITIONS),
         partitions_def=partitions.strides,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(max(settings.partitions_per_run, 1000)),
+        backfill_policy=backfill_policy(partitions.count, max(settings.partitions_per_run, 1000)),
         specs=[
             dg.AssetSpec(
                 key,

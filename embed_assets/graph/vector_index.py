@@ -13,7 +13,9 @@ from embed_assets.graph.common import (
     STRIDE_PARTITIONS,
     VECTOR_INDEX,
     asset_key,
+    backfill_policy,
     check_specs,
+    op_options,
     spec_options,
     storage_kind,
 )
@@ -43,9 +45,10 @@ def build_vector_index(
 
     @dg.multi_asset(
         name=f"{pipeline.name}__{VECTOR_INDEX}",
+        **op_options(pipeline, VECTOR_INDEX),
         partitions_def=partitions.datasets,
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run),
+        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
         specs=[
             dg.AssetSpec(
                 key,

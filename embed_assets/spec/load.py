@@ -1,7 +1,7 @@
 """Reads pipeline files. A fault names the file, the key and what the key takes."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embed_assets.spec.pipeline import EmbeddingPipeline
+from embed_assets.spec.translation import AssetNames
+
+Key = tuple[int | str, ...]
+"""Where a value stands: `("datasets", 0, "source")`."""
 
 MAX_VALUES = 100_000
 """A small file can unfold to billions of values through its aliases."""
@@ -51,25 +55,53 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def load_pipeline(path: Path) -> EmbeddingPipeline:
-    """Raises SpecError."""
+def read_documents(path: Path) -> dict[int, Any]:
+    """The YAML documents of a file by the line they begin at, empty ones left out. Raises SpecError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     try:
-        value = yaml.load(text, _UniqueKeys)  # noqa: S506  (a SafeLoader)
-        size = _size(value, {})
+        documents = _documents(text)
+        size = _size(documents, {})
     except Exception as error:  # PyYAML lets KeyError, AttributeError and others out of odd tags
-        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from error
+        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
     if size > MAX_VALUES:
         raise SpecError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values")
-    if not isinstance(value, dict):
-        raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
+    return documents
+
+
+def _documents(text: str) -> dict[int, Any]:
+    loader, found = _UniqueKeys(text), {}
+    try:
+        while loader.check_node():  # type: ignore[no-untyped-call]
+            node: Any = loader.get_node()  # type: ignore[no-untyped-call]
+            found[node.start_mark.line + 1] = loader.construct_document(node)  # type: ignore[no-untyped-call]
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+    return {line: document for line, document in found.items() if document is not None}
+
+
+def pipeline_of(value: Any, place: Callable[[Key], str]) -> EmbeddingPipeline:
+    """Raises SpecError; `place` gives what the line of a fault begins with."""
     try:
         return EmbeddingPipeline.model_validate(value)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
+        raise SpecError("\n".join(f"{place(key)}: {told}" for key, told in _explain(error))) from None
+
+
+def dotted(key: Key) -> str:
+    return ".".join(map(str, key)) or "the pipeline"
+
+
+def load_pipeline(path: Path) -> EmbeddingPipeline:
+    """Raises SpecError."""
+    documents = list(read_documents(path).values())
+    if len(documents) > 1:
+        raise SpecError(f"{path}: not valid YAML: it holds {len(documents)} documents; a pipeline file is one")
+    if not documents or not isinstance(documents[0], dict):
+        raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
+    return pipeline_of(documents[0], lambda key: f"{path}: {dotted(key)}")
 
 
 def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
@@ -82,38 +114,48 @@ def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
 
 def load_apart(paths: Iterable[Path]) -> tuple[list[EmbeddingPipeline], dict[Path, SpecError]]:
     """The pipelines that can be used, and why each other file cannot: one bad file takes no other down."""
-    pipelines: list[EmbeddingPipeline] = []
+    loaded: list[tuple[str, EmbeddingPipeline]] = []
     faults: dict[Path, SpecError] = {}
-    names: dict[str, Path] = {}
-    datasets: dict[str, Path] = {}
     for path in paths:
         try:
-            pipeline = load_pipeline(path)
-            _alone(path, pipeline, names, datasets)
+            one = str(path), load_pipeline(path)
+            agree([*loaded, one])
         except SpecError as error:
             faults[path] = error
-            continue
+        else:
+            loaded.append(one)
+    return [pipeline for _, pipeline in loaded], faults
+
+
+def agree(loaded: Iterable[tuple[str, EmbeddingPipeline]]) -> None:
+    """Raises SpecError unless all may stand beside each other: they share no name, no asset key and no dataset, whose
+    snapshots they would move for each other. Each comes with where it is written."""
+    names: dict[str, str] = {}
+    keys: dict[tuple[str, ...], str] = {}
+    datasets: dict[str, tuple[str, str]] = {}
+    for path, pipeline in loaded:
+        if pipeline.name in names:
+            raise SpecError(f"{path} and {names[pipeline.name]} both name their pipeline {pipeline.name!r}")
         names[pipeline.name] = path
-        datasets |= {dataset.name: path for dataset in pipeline.datasets}
-        pipelines.append(pipeline)
-    return pipelines, faults
+        for asset in AssetNames.model_fields:
+            key = tuple(pipeline.translation.path(pipeline.name, asset))
+            if keys.setdefault(key, path) != path:
+                raise SpecError(
+                    f"{path} and {keys[key]} both have an asset {'/'.join(key)!r}; "
+                    "give one of them another translation.key or translation.key_prefix"
+                )
+        for dataset in pipeline.datasets:
+            other, owner = datasets.setdefault(dataset.name, (path, pipeline.name))
+            if owner != pipeline.name:
+                raise SpecError(
+                    f"{path} and {other} both have a dataset {dataset.name!r}; "
+                    "give it another name in one of them, with the same source if you like"
+                )
 
 
-def _alone(path: Path, pipeline: EmbeddingPipeline, names: dict[str, Path], datasets: dict[str, Path]) -> None:
-    """A name has one meaning in a lake: two pipelines over one dataset would move each other's snapshots."""
-    if pipeline.name in names:
-        raise SpecError(f"{path} and {names[pipeline.name]} both name their pipeline {pipeline.name!r}")
-    for dataset in pipeline.datasets:
-        if other := datasets.get(dataset.name):
-            raise SpecError(
-                f"{path} and {other} both have a dataset {dataset.name!r}; give it another name in one of them, "
-                "with the same source if you like"
-            )
-
-
-def _explain(error: ValidationError) -> list[str]:
-    """One line for each key at fault, whichever of the types it may have it misses."""
-    faults: dict[str, dict[str, str]] = {}
+def _explain(error: ValidationError) -> list[tuple[Key, str]]:
+    """What is to be said of each key at fault, whichever of the types it may have it misses."""
+    faults: dict[Key, dict[str, str]] = {}
     for fault in error.errors():
         location, allowed, about = _key_of(fault["loc"])
         message, got = fault["msg"].removeprefix("Value error, "), ""
@@ -130,24 +172,22 @@ def _explain(error: ValidationError) -> list[str]:
         if messages:
             message = message.removeprefix("should be ")
         messages.setdefault(message, got)
-    return [
-        f"{where}: {' or '.join(messages)}{next(reversed(messages.values()))}" for where, messages in faults.items()
-    ]
+    return [(key, f"{' or '.join(messages)}{next(reversed(messages.values()))}") for key, messages in faults.items()]
 
 
-def _key_of(location: tuple[int | str, ...]) -> tuple[str, list[str], str]:
+def _key_of(location: Key) -> tuple[Key, list[str], str]:
     """The key as it stands in the file, the names that are allowed at its place, and what its field takes.
 
     Behind a field that takes several types, pydantic adds the name of the type it tried: that is no key.
     """
     model: type[BaseModel] | None = EmbeddingPipeline
     names: list[str] = list(EmbeddingPipeline.model_fields)
-    where: list[str] = []
+    where: list[int | str] = []
     about = ""
     free = False
     for part in location:
         if isinstance(part, int):
-            where.append(str(part))
+            where.append(part)
         elif model is not None:
             where.append(part)
             names = list(model.model_fields)
@@ -159,4 +199,4 @@ def _key_of(location: tuple[int | str, ...]) -> tuple[str, list[str], str]:
         elif free:  # a key of a mapping that takes any
             where.append(part)
             free = False
-    return ".".join(where) or "the pipeline", names, about
+    return tuple(where), names, about

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from embed_assets.spec.translation import KeyText, OpOptions, Translation
 from embed_worker.lake.layout import Method, Partitioning, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.steps.spec import Count, SourceSpec, StrictModel
@@ -24,6 +25,8 @@ class DatasetSpec(SourceSpec):
     """Number of embedding partitions; each becomes one job."""
     partitioning: Method = "stride"
     """`stride`: row r belongs to partition r mod N. `contiguous`: equal runs of rows."""
+    deps: list[KeyText] = Field(default_factory=list)
+    """Assets that the source is made by, such as `warehouse/tickets`; in the graph they stand before raw_reviews."""
 
     def partition_keys(self) -> list[str]:
         """Keys of this dataset's partitions of `stride_partitions` and `embedding_shards`."""
@@ -87,6 +90,10 @@ class EmbeddingPipeline(StrictModel):
     """Checks of embedding_shards that fail a run where they are red; any red one keeps a set from being published."""
     plan: PlanAssumptions = PlanAssumptions()
     """What `embed-assets plan` is told. It changes no row and no vector."""
+    translation: Translation = Translation()
+    """Keys, group and tags of the assets in Dagster. They change no row and no vector."""
+    op: OpOptions = OpOptions()
+    """What runs the steps in Dagster: pool and tags. It changes no row and no vector."""
 
     @field_validator("owners")
     @classmethod
@@ -111,3 +118,7 @@ class EmbeddingPipeline(StrictModel):
         raise KeyError(
             f"no dataset {name!r} in pipeline {self.name}; it has {', '.join(d.name for d in self.datasets)}"
         )
+
+    def deps(self) -> list[str]:
+        """Keys of the assets that its sources are made by, each once."""
+        return list(dict.fromkeys(key for dataset in self.datasets for key in dataset.deps))

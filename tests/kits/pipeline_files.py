@@ -15,10 +15,10 @@ GOOD: dict[str, Any] = {
 }
 
 
-def pipeline_file(folder: Path, change: dict[str, Any] | None = None, name: str = "p.yaml") -> Path:
+def pipeline_yaml(change: dict[str, Any]) -> str:
     """The good pipeline with some keys set: `datasets.0.text` or `embedding.pooling`; None takes the key away."""
     value = copy.deepcopy(GOOD)
-    for key, setting in (change or {}).items():
+    for key, setting in change.items():
         at: Any = value
         *way, last = key.split(".")
         for part in way:
@@ -27,6 +27,11 @@ def pipeline_file(folder: Path, change: dict[str, Any] | None = None, name: str 
             del at[last]
         else:
             at[int(last) if last.isdigit() else last] = setting
+    return yaml.safe_dump(value)
+
+
+def pipeline_file(folder: Path, change: dict[str, Any] | None = None, name: str = "p.yaml") -> Path:
+    """A file of it."""
     path = folder / name
-    path.write_text(yaml.safe_dump(value))
+    path.write_text(pipeline_yaml(change or {}))
     return path
