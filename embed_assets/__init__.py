@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embed_assets.graph.factory import build_definitions
+    from embed_assets.graph.public import asset_keys, build_assets, partitions_of, specs
+    from embed_assets.graph.reading import EmbeddingsIOManager
     from embed_assets.reading.lake import Lake
     from embed_assets.reading.resource import LakeResource
     from embed_assets.settings import Settings
@@ -19,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DatasetSpec",
     "EmbeddingPipeline",
+    "EmbeddingsIOManager",
     "Lake",
     "LakeError",
     "LakeResource",
@@ -26,14 +29,19 @@ __all__ = [
     "Settings",
     "SkyPilotResource",
     "SpecError",
+    "asset_keys",
+    "build_assets",
     "build_definitions",
     "load_pipeline",
     "load_pipelines",
+    "partitions_of",
+    "specs",
 ]
 
 _HOMES = {
     "DatasetSpec": "embed_assets.spec",
     "EmbeddingPipeline": "embed_assets.spec",
+    "EmbeddingsIOManager": "embed_assets.graph.reading",
     "Lake": "embed_assets.reading.lake",
     "LakeError": "embed_worker.lake.errors",
     "LakeResource": "embed_assets.reading.resource",
@@ -41,9 +49,13 @@ _HOMES = {
     "Settings": "embed_assets.settings",
     "SkyPilotResource": "resources.skypilot.resource",
     "SpecError": "embed_assets.spec",
+    "asset_keys": "embed_assets.graph.public",
+    "build_assets": "embed_assets.graph.public",
     "build_definitions": "embed_assets.graph.factory",
     "load_pipeline": "embed_assets.spec",
     "load_pipelines": "embed_assets.spec",
+    "partitions_of": "embed_assets.graph.public",
+    "specs": "embed_assets.graph.public",
 }
 
 

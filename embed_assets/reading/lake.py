@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embed_assets.reading.frames import frame_of
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline, load_pipeline
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline, pipeline_of
 from embed_worker.lake import layout
 from embed_worker.lake.errors import DamagedData, NotReady
 from embed_worker.lake.layout import ShardId
@@ -41,8 +41,7 @@ class Lake(lake.Lake):
         `storage_options` are Polars's own, beside those of the lake. Raises NotReady where partitions are not
         committed, unless they may be skipped.
         """
-        if not isinstance(pipeline, EmbeddingPipeline):
-            pipeline = load_pipeline(Path(pipeline))
+        pipeline = pipeline_of(pipeline)
         spec, described = pipeline.embedding, pipeline.dataset(dataset)
         keys = _keys(described, partition)
         raw = self.latest_snapshot(dataset)
