@@ -1,10 +1,11 @@
-"""A Dagster data platform that turns millions of texts into embeddings. The names in `__all__` are public; all else is
-the house's own."""
+"""A Dagster data platform that turns millions of texts into embeddings. The names in `__all__` are public, and
+those of `embed_assets.testing`; all else is the house's own."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embed_assets.graph.alerts import RedCheck, build_check_alert_sensor
     from embed_assets.graph.factory import build_definitions
     from embed_assets.graph.public import asset_keys, build_assets, partitions_of, specs
     from embed_assets.graph.reading import EmbeddingsIOManager
@@ -26,11 +27,13 @@ __all__ = [
     "LakeError",
     "LakeResource",
     "LocalComputeResource",
+    "RedCheck",
     "Settings",
     "SkyPilotResource",
     "SpecError",
     "asset_keys",
     "build_assets",
+    "build_check_alert_sensor",
     "build_definitions",
     "load_pipeline",
     "load_pipelines",
@@ -46,11 +49,13 @@ _HOMES = {
     "LakeError": "embed_worker.lake.errors",
     "LakeResource": "embed_assets.reading.resource",
     "LocalComputeResource": "resources.local.resource",
+    "RedCheck": "embed_assets.graph.alerts",
     "Settings": "embed_assets.settings",
     "SkyPilotResource": "resources.skypilot.resource",
     "SpecError": "embed_assets.spec",
     "asset_keys": "embed_assets.graph.public",
     "build_assets": "embed_assets.graph.public",
+    "build_check_alert_sensor": "embed_assets.graph.alerts",
     "build_definitions": "embed_assets.graph.factory",
     "load_pipeline": "embed_assets.spec",
     "load_pipelines": "embed_assets.spec",
