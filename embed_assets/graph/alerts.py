@@ -8,14 +8,13 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import dagster as dg
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from embed_assets.graph.public import asset_keys
-from embed_assets.spec import EmbeddingPipeline, pipeline_of
+from embed_assets.spec.given import Given, as_pipeline
 
 WEBHOOK = "EMBED_ALERT_WEBHOOK"
 TIMEOUT_SECONDS = 10.0
@@ -47,7 +46,7 @@ class RedCheck:
 
 
 def build_check_alert_sensor(
-    pipelines: Iterable[EmbeddingPipeline | str | Path],
+    pipelines: Iterable[Given],
     notify: Callable[[RedCheck], object] | None = None,
     *,
     name: str = "embed_check_alerts",
@@ -60,7 +59,7 @@ def build_check_alert_sensor(
     `notify` is called with each; without it, each is posted as JSON to the URL in the environment variable
     `webhook_env`. One that cannot be told is tried again at the next tick, and those after it wait.
     """
-    of_key = {key: one.name for one in map(pipeline_of, pipelines) for key in asset_keys(one).values()}
+    of_key = {key: one.name for one in map(as_pipeline, pipelines) for key in asset_keys(one).values()}
 
     @dg.sensor(
         name=name,

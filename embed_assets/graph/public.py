@@ -1,24 +1,20 @@
 """A pipeline in Python: its assets, keys and partitions, for a code location of the user's own."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from embed_assets.graph import common
 from embed_assets.graph.factory import pipeline_assets
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
-from embed_assets.spec import EmbeddingPipeline, pipeline_of
+from embed_assets.spec.given import Given, as_pipeline
 
 
-def build_assets(
-    pipeline: EmbeddingPipeline | str | Path, settings: Settings | None = None
-) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def build_assets(pipeline: Given, settings: Settings | None = None) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of a pipeline with their checks. They ask for the resources `lake` and `compute`."""
-    return list(pipeline_assets(pipeline_of(pipeline), settings or Settings()))
+    return list(pipeline_assets(as_pipeline(pipeline), settings or Settings()))
 
 
-def specs(pipeline: EmbeddingPipeline | str | Path, settings: Settings | None = None) -> list[dg.AssetSpec]:
+def specs(pipeline: Given, settings: Settings | None = None) -> list[dg.AssetSpec]:
     """The assets of a pipeline as external ones, for another code location than the one that makes them."""
     found: list[dg.AssetSpec] = []
     for asset in build_assets(pipeline, settings):
@@ -26,12 +22,12 @@ def specs(pipeline: EmbeddingPipeline | str | Path, settings: Settings | None = 
     return [spec.replace_attributes(skippable=False, code_version=None) for spec in found]
 
 
-def asset_keys(pipeline: EmbeddingPipeline | str | Path) -> dict[str, dg.AssetKey]:
+def asset_keys(pipeline: Given) -> dict[str, dg.AssetKey]:
     """Keys of a pipeline's assets by their names: `asset_keys(p)["embedding_shards"]`."""
     named = (common.RAW_REVIEWS, common.STRIDE_PARTITIONS, common.EMBEDDING_SHARDS, common.VECTOR_INDEX)
-    return {name: common.asset_key(pipeline_of(pipeline), name) for name in named}
+    return {name: common.asset_key(as_pipeline(pipeline), name) for name in named}
 
 
-def partitions_of(pipeline: EmbeddingPipeline | str | Path) -> PipelinePartitions:
+def partitions_of(pipeline: Given) -> PipelinePartitions:
     """Dagster's partitions of a pipeline, and how they map: `datasets`, `strides`, `strides_to_dataset`, …"""
-    return PipelinePartitions(pipeline_of(pipeline))
+    return PipelinePartitions(as_pipeline(pipeline))

@@ -1,7 +1,6 @@
 """Vectors as the input of an asset of the user's own."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -9,7 +8,8 @@ import dagster as dg
 from embed_assets.graph.common import EMBEDDING_SHARDS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.reading.lake import Lake
-from embed_assets.spec import EmbeddingPipeline, pipeline_of
+from embed_assets.spec import EmbeddingPipeline
+from embed_assets.spec.given import Given, as_pipeline
 from embed_worker.extras import MissingExtra, need
 from embed_worker.lake.errors import LakeError, NotReady
 
@@ -29,9 +29,9 @@ class EmbeddingsIOManager(dg.IOManager):
     columns of `Lake.scan`, and `dataset` before them.
     """
 
-    def __init__(self, lake: Lake | str, pipelines: Iterable[EmbeddingPipeline | str | Path]) -> None:
+    def __init__(self, lake: Lake | str, pipelines: Iterable[Given]) -> None:
         self._lake = Lake(lake) if isinstance(lake, str) else lake
-        self._pipelines = [pipeline_of(pipeline) for pipeline in pipelines]
+        self._pipelines = [as_pipeline(pipeline) for pipeline in pipelines]
 
     def load_input(self, context: dg.InputContext) -> "pl.LazyFrame | pl.DataFrame":
         pipeline = self._pipeline(context)

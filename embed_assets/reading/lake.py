@@ -1,11 +1,11 @@
 """The lake as a user asks it: all that the platform asks, and the vectors."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embed_assets.reading.frames import frame_of
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline, pipeline_of
+from embed_assets.spec import DatasetSpec
+from embed_assets.spec.given import Given, as_pipeline
 from embed_worker.lake import layout
 from embed_worker.lake.errors import DamagedData, NotReady
 from embed_worker.lake.layout import ShardId
@@ -27,7 +27,7 @@ class Lake(lake.Lake):
 
     def scan(
         self,
-        pipeline: EmbeddingPipeline | str | Path,
+        pipeline: Given,
         dataset: str,
         *,
         partition: str | Sequence[str] | None = None,
@@ -41,7 +41,7 @@ class Lake(lake.Lake):
         `storage_options` are Polars's own, beside those of the lake. Raises NotReady where partitions are not
         committed, unless they may be skipped.
         """
-        pipeline = pipeline_of(pipeline)
+        pipeline = as_pipeline(pipeline)
         spec, described = pipeline.embedding, pipeline.dataset(dataset)
         keys = _keys(described, partition)
         raw = self.latest_snapshot(dataset)

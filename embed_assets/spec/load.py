@@ -142,8 +142,3 @@ def _key_of(location: tuple[int | str, ...]) -> tuple[str, list[str], str]:
             where.append(part)
             free = False
     return ".".join(where) or "the pipeline", names, about
-
-
-def pipeline_of(given: EmbeddingPipeline | str | Path) -> EmbeddingPipeline:
-    """A pipeline, or the one in a file. Raises SpecError."""
-    return given if isinstance(given, EmbeddingPipeline) else load_pipeline(Path(given))

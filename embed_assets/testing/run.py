@@ -17,7 +17,8 @@ from embed_assets.graph.reading import EmbeddingsIOManager
 from embed_assets.reading.lake import Lake
 from embed_assets.reading.resource import LakeResource
 from embed_assets.settings import Settings
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline, pipeline_of
+from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.spec.given import Given, as_pipeline
 from embed_assets.testing.compute import InProcessCompute
 from embed_assets.testing.made import Made
 from embed_worker.engine.hash import MODEL
@@ -27,10 +28,10 @@ Rows = Sequence[Row] | Mapping[str, Sequence[Row]]
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
-def hashed(pipeline: EmbeddingPipeline | str | Path, **changes: Any) -> EmbeddingPipeline:
+def hashed(pipeline: Given, **changes: Any) -> EmbeddingPipeline:
     """The pipeline with the hash engine in place of its model: 32 components, a token a byte. What belongs to the
     model's weights is left out, what belongs to the texts stays. `changes` are fields of the pipeline."""
-    pipeline = pipeline_of(pipeline)
+    pipeline = as_pipeline(pipeline)
     theirs = ("location", "revision", "sha256", "dimensions", "append_token", "trust_remote_code", "hf_overrides")
     kept = pipeline.embedding.model_dump(exclude={"model", "references", "engine", *theirs})
     spec = type(pipeline.embedding)(model=MODEL, **kept)
@@ -38,7 +39,7 @@ def hashed(pipeline: EmbeddingPipeline | str | Path, **changes: Any) -> Embeddin
 
 
 def materialize(
-    pipeline: EmbeddingPipeline | str | Path,
+    pipeline: Given,
     rows: Rows,
     *,
     assets: Iterable[Any] = (),
@@ -57,9 +58,9 @@ def materialize(
     `index` builds `vector_index` too; `strides` stands in for the datasets' own. The first failure is raised, or ends
     the runs.
     """
-    by_dataset = _by_dataset(pipeline_of(pipeline), rows)
+    by_dataset = _by_dataset(as_pipeline(pipeline), rows)
     home = (folder or _temporary()).absolute()
-    made_of = hashed(pipeline, datasets=_sources(pipeline_of(pipeline), by_dataset, home, strides))
+    made_of = hashed(pipeline, datasets=_sources(as_pipeline(pipeline), by_dataset, home, strides))
     lake = Lake(str(home / "lake"))
     given = {
         "lake": LakeResource(root=lake.root),
