@@ -7,9 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from embed_assets.graph.factory import build_definitions
+from embed_assets.reading.resource import LakeResource
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline, SpecError, load_apart
-from resources.dagster import ComputeResource, LakeResource
+from resources.dagster import ComputeResource
 from resources.local.resource import LocalComputeResource
 from resources.skypilot.resource import SkyPilotResource
 from resources.skypilot.settings import SkyPilotSettings

@@ -19,9 +19,9 @@ from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 
 
-def build_assets(pipeline: EmbeddingPipeline, settings: Settings | None = None) -> list[dg.AssetsDefinition]:
+def build_assets(pipeline: EmbeddingPipeline, settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of one pipeline, each with its checks. They ask for the resources `lake` and `compute`."""
-    partitions, settings = PipelinePartitions(pipeline), settings or Settings()
+    partitions = PipelinePartitions(pipeline)
     return [
         build_raw_reviews(pipeline, partitions, settings),
         build_stride_partitions(pipeline, partitions, settings),
@@ -31,9 +31,9 @@ def build_assets(pipeline: EmbeddingPipeline, settings: Settings | None = None) 
     ]
 
 
-def build_jobs(pipeline: EmbeddingPipeline, settings: Settings | None = None) -> list[dg.JobDefinition]:
+def build_jobs(pipeline: EmbeddingPipeline, settings: Settings) -> list[dg.JobDefinition]:
     """`{pipeline}__update` makes what is due, `{pipeline}__check` checks what is there."""
-    partitions, settings = PipelinePartitions(pipeline), settings or Settings()
+    partitions = PipelinePartitions(pipeline)
 
     graph_of = _graph_of(pipeline, settings)
     return [

@@ -11,6 +11,8 @@ EXTRAS = {
     "gcs": ("gcsfs",),
     "azure": ("adlfs",),
     "http": ("aiohttp",),
+    "polars": ("polars",),
+    "testing": ("tokenizers",),
 }
 """Modules by extra; those that the code asks for by itself."""
 
