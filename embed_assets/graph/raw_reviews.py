@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
-from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.checks.source import RAW_CHECKS, RawView
 from embed_assets.graph.common import RAW_REVIEWS, asset_key, check_specs, spec_options
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
@@ -47,7 +47,7 @@ def build_raw_reviews(
                 **spec_options(pipeline, ["polars", "parquet"]),
             )
         ],
-        check_specs=check_specs(key, ROW_CHECKS, partitions.datasets),
+        check_specs=check_specs(key, RAW_CHECKS, partitions.datasets),
     )
     def raw_reviews(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         run = PartitionRun(context, key, {})
@@ -55,7 +55,7 @@ def build_raw_reviews(
         for name in names:
             try:
                 if run.checks_only:
-                    run.checked(name, _check(lake, name, run.selected_checks))
+                    run.checked(name, _check(lake, pipeline.dataset(name), run.selected_checks))
                     continue
                 made, view = _make(context, lake, pipeline.dataset(name))
                 metadata = _metadata(lake, made)
@@ -67,7 +67,7 @@ def build_raw_reviews(
                 data_version=made.manifest.snapshot,
                 metadata=metadata,
                 inputs={},
-                checks=run_checks(ROW_CHECKS, run.selected_checks, view),
+                checks=run_checks(RAW_CHECKS, run.selected_checks, view),
             )
         run.finish(len(names))
         yield from ()
@@ -75,17 +75,17 @@ def build_raw_reviews(
     return raw_reviews
 
 
-def _check(lake: Lake, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
+def _check(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[str, CheckOutcome]:
     try:
-        raw = lake.latest_snapshot(name)
+        raw = lake.latest_snapshot(dataset.name)
     except BadManifest as error:
         return all_failed(checks, str(error))
     if raw is None:
-        return all_failed(checks, f"no snapshot of {name} is in {lake.root}")
-    return run_checks(ROW_CHECKS, checks, _view(lake, raw))
+        return all_failed(checks, f"no snapshot of {dataset.name} is in {lake.root}")
+    return run_checks(RAW_CHECKS, checks, _view(lake, raw, dataset))
 
 
-def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -> tuple[Ingested, RowsView]:
+def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -> tuple[Ingested, RawView]:
     reported = time.monotonic()
 
     def progress(records: int) -> None:
@@ -100,14 +100,16 @@ def _make(context: dg.AssetExecutionContext, lake: Lake, dataset: DatasetSpec) -
         context.log.warning(f"{dataset.name}: {error}; it is removed and the source read anew")
         lake.store.delete(error.path)
         made = ingest(lake.store, dataset, progress)
-    view = _view(lake, made.manifest)
+    view = _view(lake, made.manifest, dataset)
     if not made.created and view.faults:
         context.log.warning(f"{dataset.name}: {view.faults[0]}; its manifest is retired and the source read anew")
         lake.store.delete(f"{_folder(made.manifest)}/{layout.MANIFEST}")
         made = ingest(lake.store, dataset, progress)
-        view = _view(lake, made.manifest)
+        view = _view(lake, made.manifest, dataset)
     elif not made.created:
         context.log.info(f"{dataset.name}: the source is unchanged, snapshot {made.manifest.snapshot} is adopted")
+    for warning in made.manifest.warnings:
+        context.log.warning(f"{dataset.name}: {warning}")
     return made, view
 
 
@@ -115,24 +117,26 @@ def _folder(raw: RawManifest) -> str:
     return layout.raw_folder(raw.dataset, raw.snapshot)
 
 
-def _view(lake: Lake, raw: RawManifest) -> RowsView:
-    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects)
+def _view(lake: Lake, raw: RawManifest, dataset: DatasetSpec) -> RawView:
+    return RawView(
+        lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects, raw=raw, max_rejects=dataset.max_rejects
+    )
 
 
 def _metadata(lake: Lake, made: Ingested) -> dict[str, Any]:
     raw = made.manifest
-    with lake.store.open(f"{_folder(raw)}/{raw.files[0].path}") as source:
-        schema = column_schema(source)
     return {
         "dagster/row_count": raw.rows,
         "dagster/uri": lake.url(_folder(raw)),
-        "dagster/column_schema": schema,
+        "dagster/column_schema": column_schema(raw),
         "snapshot": raw.snapshot,
         "adopted": not made.created,
         "records": raw.records,
         "rejects": sum(raw.rejects_by_reason.values()),
         "rejects_by_reason": raw.rejects_by_reason,
         "nulled_values": raw.nulled,
+        "where_matched": raw.matched,
+        "warnings": raw.warnings,
         "text_megabytes": round(raw.text_bytes / 1e6, 3),
         **_lengths(lake, raw),
         "files": len(raw.files),

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embed_assets.spec.pipeline import EmbeddingPipeline
+from embed_assets.spec.yaml_words import changed_words
 
 MAX_VALUES = 100_000
 """A small file can unfold to billions of values through its aliases."""
@@ -66,6 +67,9 @@ def load_pipeline(path: Path) -> EmbeddingPipeline:
         raise SpecError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values")
     if not isinstance(value, dict):
         raise SpecError(f"{path}: a pipeline is a mapping with the keys {', '.join(EmbeddingPipeline.model_fields)}")
+    root = yaml.compose(text, yaml.SafeLoader)
+    if root is not None and (words := list(dict.fromkeys(changed_words(root)))):
+        raise SpecError("\n".join(f"{path}: {' '.join(word.split())}" for word in words[:20]))
     try:
         return EmbeddingPipeline.model_validate(value)
     except ValidationError as error:

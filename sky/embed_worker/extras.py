@@ -11,6 +11,7 @@ EXTRAS = {
     "gcs": ("gcsfs",),
     "azure": ("adlfs",),
     "http": ("aiohttp",),
+    "zstd": ("zstandard",),
 }
 """Modules by extra; those that the code asks for by itself."""
 

@@ -1,5 +1,6 @@
 """Templates: exactly the words and the values, and no code."""
 
+import re
 import string
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from embed_worker.steps.template import Template
 
 names = st.text(string.ascii_letters + string.digits + "_- .é", min_size=1, max_size=8)
-words = st.text(st.characters(codec="utf-8"), max_size=12)
+words = st.text(st.characters(codec="utf-8"), max_size=12).filter(lambda word: not word.endswith("\\"))
+ESCAPE = re.compile(r"\\(?=[nrt])")
 
 
 @given(st.lists(st.one_of(words.map(lambda w: ("text", w)), names.map(lambda n: ("column", n))), max_size=8), st.data())
@@ -19,7 +21,8 @@ def test_a_template_says_exactly_its_words_and_the_values(parts: list[tuple[str,
     if not columns:
         return
     written = "".join(
-        word.replace("{", "{{").replace("}", "}}") if kind == "text" else f"{{{word}}}" for kind, word in parts
+        ESCAPE.sub(r"\\\\", word).replace("{", "{{").replace("}", "}}") if kind == "text" else f"{{{word}}}"
+        for kind, word in parts
     )
     row = {name: data.draw(words) for name in columns}
     template = Template(written)
