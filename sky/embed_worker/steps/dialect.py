@@ -26,6 +26,14 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+ONLY_FOR = {
+    "delimiter": ("csv", "tsv"), "quote": ("csv", "tsv"), "escape": ("csv", "tsv"), "header": ("csv", "tsv"),
+    "null_values": ("csv", "tsv"), "skip_blank_after_delimiter": ("csv", "tsv"), "json_numbers": ("jsonl",),
+    "encoding": ("csv", "tsv", "jsonl"),
+}  # fmt: skip
+"""Formats that a key means something to."""
+
+
 class Dialect(StrictModel):
     """How the files of a source are to be read."""
 
@@ -107,6 +115,14 @@ class Dialect(StrictModel):
         if len(set(self.column_names)) != len(self.column_names):
             raise ValueError("`columns` names a column twice")
         return self
+
+    def idle_key(self, formats: set[str]) -> str | None:
+        """A key that is set and means nothing to any of these formats."""
+        defaults = type(self).model_fields
+        for key, meant in ONLY_FOR.items():
+            if not formats & set(meant) and getattr(self, key) != defaults[key].get_default(call_default_factory=True):
+                return key
+        return None
 
     @property
     def column_names(self) -> list[str]:

@@ -152,9 +152,7 @@ def zstd_window(head: bytes) -> int:
 def check_head(url: str, head: bytes, *, of_text: bool) -> None:
     """Raises SourceError where the first bytes show that this is no data of ours."""
     if (kind := packing_of(head)) is not None:
-        raise SourceError(
-            f"{url} is {kind} once more after it is unpacked; unpack it once, or set `compression: {kind}`"
-        )
+        raise SourceError(f"{url} is {kind}, packed twice or read with `compression: none`; unpack it")
     for magic, what in OTHERS.items():
         if head.startswith(magic):
             raise SourceError(f"{url} is {what.format(url=url)}")

@@ -125,6 +125,9 @@ def find(dataset: SourceSpec) -> Found:
                 raise SourceError(f"dataset {dataset.name}: {url} is found twice{twin}; its rows would be there twice")
             taken[real] = url
             files.append(SourceFile(url, fs, path, _format(dataset, path), dataset.compression, dataset))
+    if (key := dataset.idle_key({file.format for file in files})) is not None:
+        kinds = ", ".join(sorted({file.format for file in files}))
+        raise SourceError(f"dataset {dataset.name}: `{key}` means nothing to {kinds}; remove it, or correct `format:`")
     return Found(files, warnings)
 
 

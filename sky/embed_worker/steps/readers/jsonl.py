@@ -47,17 +47,22 @@ def _values(stream: Unpacked, url: str, needed: Collection[str], numbers: str, a
 
 
 def are_values(head: bytes) -> bool:
-    """The file is an array, or its first object spans several lines."""
+    """The file is an array, or the first of its lines that is no JSON begins an object that spans several."""
     start = head.lstrip()
     if start[:1] not in (b"[", b"{"):
         return False
-    lines = [line for line in start.split(b"\n", 4)[:3] if line.strip()]
     if start[:1] == b"[":
+        lines = [line for line in start.split(b"\n", 4)[:3] if line.strip()]
         return not (len(lines) > 1 and _loads(lines[0]) and lines[1].lstrip()[:1] == b"{")
-    if _loads(lines[0]):
-        return False
+    at = 0
+    while at < len(start):
+        end = start.find(b"\n", at)
+        line = start[at : end if end >= 0 else len(start)]
+        if line.strip() and not _loads(line):
+            break
+        at += len(line) + 1
     try:
-        first = next(iter(Values(BytesIO(start), "")), None)
+        first = next(iter(Values(BytesIO(start[at:]), "")), None)
     except SourceError:
         return False
     return first is not None and first[0] is not None and b"\n" in first[0] and _loads(first[0])

@@ -53,4 +53,5 @@ def _proves(lines: list[str], records: list[Parsed], delimiter: str) -> bool:
     inner = [field[1:-1] for line in lines for field in without_end(line).split(delimiter)
              if len(field) > 1 and field.startswith('"') and field.endswith('"')]  # fmt: skip
     doubled = any('""' in text for text in inner) and all('"' not in text.replace('""', "") for text in inner)
+    doubled &= not any(one.stray for one in records)  # which such a writer would have enclosed
     return doubled or (len(records) > 1 and all(one.quoted == len(one.fields) for one in records))

@@ -202,7 +202,8 @@ class _Separated:
         return parsed.fault is None and not parsed.ended and not parsed.stray and len(parsed.fields) == width
 
     def _lenient_end(self, lines: list[str], width: int) -> int | None:
-        """Lines of a record whose quotes close only before a delimiter or a line end, if it then has its fields."""
+        """Lines of a record whose quotes close only before a delimiter or a line end, if it then has its fields, and
+        none that opens within."""
         quote, delimiter = self.marks.quote or "", self.marks.delimiter
         fields, within = 0, False
         for number, line in enumerate(lines, start=1):
@@ -214,6 +215,8 @@ class _Separated:
                 if within:
                     close = text.find(quote, at)
                     while close >= 0 and not (close + 1 == len(text) or text.startswith(delimiter, close + 1)):
+                        if close == 0 or text.endswith(delimiter, 0, close):
+                            return None  # another field opens here
                         close = text.find(quote, close + 1)
                     if close < 0:
                         break
