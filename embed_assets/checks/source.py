@@ -1,5 +1,6 @@
 """Checks of raw_reviews that look at the source: every record is accounted for, and the rows are plausible texts."""
 
+import base64
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from embed_assets.checks.outcome import Check, CheckOutcome
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_worker.lake.manifests import RawManifest
+from embed_worker.steps.types import ColumnType, common
 from embed_worker.steps.values import excerpt
 
 COUNTED = 100_000
@@ -128,9 +130,16 @@ def texts_plausible(view: RawView) -> CheckOutcome:
 
 
 def columns_complete(view: RawView) -> CheckOutcome:
-    """Of each column, the values of the source are the values kept and those counted as nulled."""
+    """Of each column, the values of the source are the values kept and those counted as nulled, in a type for all."""
     assert view.reading is not None
     wrong = []
+    union = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(view.raw.arrow_schema)))
+    for path, schema in view.reading.schemas.items():
+        for part in schema:
+            if part.name not in union.names:
+                wrong.append(f"{path} has a column {part.name}, the manifest has not")
+            elif common(ColumnType(part.type), ColumnType(kind := union.field(part.name).type)).type != kind:
+                wrong.append(f"{path}: {part.name} is {part.type}, which is no part of {kind}")
     for name, column in view.raw.columns.items():
         kept = view.seen.values[name]
         if kept + column.nulled != column.values:

@@ -18,9 +18,9 @@ from embed_worker.steps.columns import ExtraColumns
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.ids import SeenIds
-from embed_worker.steps.readers.header import lacks
 from embed_worker.steps.readers.parquet import UNREADABLE
 from embed_worker.steps.records import Account, Fault, Row, read_rows
+from embed_worker.steps.seen import SeenColumns
 from embed_worker.steps.source import Found, SourceFile, find
 from embed_worker.steps.spec import RowRange, SourceSpec
 from embed_worker.steps.template import Template
@@ -113,10 +113,7 @@ class _Ingest:
         self.extra = ExtraColumns(dataset, used & {"text", "id"})  # those are stored under their own names
         self.accounts: list[Account] = []
         self.filtered = self.outside = 0
-        self.unseen = {*self.text.columns, *(self.id.columns if self.id else [])}
-        """Columns of the templates that no record had so far."""
-        self.seen: dict[str, str] = {}
-        """Columns of JSON, and what the first value of each is."""
+        self.seen = SeenColumns(self.text.columns, self.id.columns if self.id else [])
 
     def run(self, snapshot: str, identity: list[dict[str, Any]]) -> RawManifest:
         folder = layout.raw_folder(self.dataset.name, snapshot)
@@ -133,7 +130,8 @@ class _Ingest:
         self.progress(count)
         if count == 0:
             self._nothing()
-        self._columns_are_there()
+        if self.sources[0].format == "jsonl":
+            self.seen.judge(f"dataset {self.dataset.name}: {self.sources[0].url}", count)
         self._rejects_are_few(count, writer.rows, folder)
         parts = writer.close()
         self._same_bytes(identity)
@@ -212,8 +210,7 @@ class _Ingest:
             for row in read_rows(source, needed, account):
                 position += 1
                 if isinstance(row.record, dict):
-                    if self.unseen:
-                        self._look(row.record)
+                    self.seen.look(row.record)
                     if not self.where(row.record):
                         self.filtered += 1
                         continue
@@ -224,22 +221,6 @@ class _Ingest:
                 kept += 1
                 if rows.end is not None and kept >= rows.end:
                     return
-
-    def _look(self, record: dict[str, Any]) -> None:
-        self.unseen -= record.keys()
-        if len(self.seen) < 200:
-            for name, value in record.items():
-                nested = isinstance(value, list) and value and isinstance(value[0], dict)
-                self.seen.setdefault(name, f" (a list of {len(value)} records)" if nested else "")
-
-    def _columns_are_there(self) -> None:
-        """For JSON, whose files name no columns: one that no record has is a typing error in the spec."""
-        if self.seen and self.unseen:
-            missing = next(n for n in [*self.text.columns, *(self.id.columns if self.id else [])] if n in self.unseen)
-            where = f"dataset {self.dataset.name}: {self.sources[0].url}"
-            lists = next((name for name, what in self.seen.items() if what), None)
-            cure = f". The records are in {lists!r}: write them as JSON Lines, with jq -c '.{lists}[]'" if lists else ""
-            raise SourceError(f"{where} {lacks(missing, [n + what for n, what in self.seen.items()])}{cure}")
 
     def _rejects_are_few(self, count: int, rows: int, folder: str) -> None:
         """More rejects than the spec allows: nothing is committed, and the rejects are there to look at."""

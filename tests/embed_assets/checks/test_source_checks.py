@@ -1,8 +1,10 @@
 """Checks of raw_reviews that look at the source: each can fail, and says why."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from embed_assets.checks.outcome import CheckOutcome, run_checks
@@ -83,6 +85,16 @@ def test_texts_that_are_no_texts(tmp_path: Path, text: str, said: str) -> None:
     assert said in found.description
     if said == "one text":
         assert found.metadata["most_repeated"] == {"the same text": 20}
+
+
+def test_a_part_that_the_union_does_not_hold(tmp_path: Path) -> None:
+    store, raw = ingested(tmp_path, kit.texts(30))
+    other = pa.schema(
+        [(name, pa.bool_() if name == "n" else pa.string()) for name in ("row_id", "id", "text", "n", "key")]
+    )
+    changed = raw.model_copy(update={"arrow_schema": base64.b64encode(other.serialize()).decode()})
+    found = outcomes(store, changed)["columns_complete"]
+    assert not found.passed and "n is int64, which is no part of bool" in str(found.metadata)
 
 
 def test_a_value_that_is_nowhere_is_seen(tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ SHAPES = {
     "objects over lines with commas": ",\n".join(json.dumps(r, indent=1) for r in RECORDS),
     "pages": "\n".join(json.dumps(RECORDS[i : i + 100]) for i in range(0, 1000, 100)),
     "lines": "\n".join(json.dumps(r) for r in RECORDS),
+    "lines with commas": ",\n".join(json.dumps(r) for r in RECORDS) + ",\n",
+    "a sequence": "".join("\x1e" + json.dumps(r) + "\n" for r in RECORDS),
+    "some over lines": "\n".join(json.dumps(r, indent=1 if i > 3 else None) for i, r in enumerate(RECORDS)),
     "a byte order mark": "\ufeff" + json.dumps(RECORDS),
     "CRLF": json.dumps(RECORDS, indent=2).replace("\n", "\r\n"),
 }
@@ -64,6 +67,7 @@ def test_an_array_larger_than_the_buffers_is_streamed(
         ('[{"text": "a}, \n{"text": "b"}]', "line 1: a text is not closed"),
         ('[{"text": ["a"}, {"text": "b"}]', "line 1: a } closes nothing"),
         ('[{"text": "a"}]\ngarbage', "line 2: 'garbage' stands where a record"),
+        ('{"text": {"0": "a", "1": "b"}}', "orient='records'"),
         ('{"data": [{"text": "a"}, {"text": "b"}], "n": 2}', "no column 'text'.*'data'.*jq -c '.data\\[\\]'"),
     ],
 )

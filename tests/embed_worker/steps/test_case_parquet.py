@@ -141,6 +141,16 @@ def test_nan_is_no_value_in_a_template(tmp_path: Path, store: Store) -> None:
     assert reasons(store, tmp_path / "0.parquet", text="{title}") == {"null text": 1}
 
 
+def test_needed_values_are_those_that_were_meant(tmp_path: Path, store: Store) -> None:
+    at = pa.array([1_000_000_001, 2_000, -1], pa.timestamp("ns"))
+    table = pa.table({"x": pa.array([4.3, 5, None], pa.float32()), "at": at})
+    _, rows = made(store, tmp_path, table, text="{x} {at}")
+    assert [row["text"] for row in rows] == [
+        "4.3 1970-01-01 00:00:01.000000001", "5.0 1970-01-01 00:00:00.000002", " 1969-12-31 23:59:59.999999999",
+    ]  # fmt: skip
+    assert len(made(store, tmp_path, table, text="{at}", where={"x": 4.3})[1]) == 1
+
+
 def test_a_needed_value_without_a_form_costs_its_row_alone(tmp_path: Path, store: Store) -> None:
     at = pa.array([0, 2**63 - 1], pa.timestamp("us"))
     pq.write_table(pa.table({"text": ["a", "b"], "at": at}), tmp_path / "r.parquet")

@@ -32,7 +32,7 @@ def read(
             account.note("blank lines")
         else:
             account.records += 1
-            yield Row(parse(line, needed, numbers), lines.number)
+            yield Row(parse(line.lstrip(b"\x1e"), needed, numbers), lines.number)  # RFC 7464 begins a record so
     account.total, account.whole = stream.lines, True
 
 
@@ -65,7 +65,10 @@ def are_values(head: bytes) -> bool:
         first = next(iter(Values(BytesIO(start[at:]), "")), None)
     except SourceError:
         return False
-    return first is not None and first[0] is not None and b"\n" in first[0] and _loads(first[0])
+    if first is None or first[0] is None or not _loads(first[0]):
+        return False
+    rest = start[at + len(first[0]) :].lstrip(b" \t")
+    return b"\n" in first[0] or (at == 0 and rest[:1] == b"," and rest[1:].lstrip()[:1] in (b"{", b""))
 
 
 def _loads(text: bytes) -> bool:

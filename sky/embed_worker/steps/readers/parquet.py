@@ -1,5 +1,6 @@
 """Parquet: the columns that templates name as Python's values, the others as Arrow's, whatever is in them."""
 
+import datetime as dt
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -62,6 +63,11 @@ UNREADABLE = object()
 
 def values_of(column: pa.Array) -> list[Any]:
     """Python's values of a column; bytes that are no UTF-8 become halves of surrogate pairs."""
+    kind = column.type
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):  # the number that was meant: 4.3, not 4.300000190734863
+        return [None if value is None else float(str(value)) for value in _singles(column)]
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return _nanoseconds(column)
     try:
         found: list[Any] = column.to_pylist()
         return found
@@ -71,6 +77,24 @@ def values_of(column: pa.Array) -> list[Any]:
         if pa.types.is_dictionary(column.type):
             return values_of(column.dictionary_decode())
         return [_value(column[at : at + 1]) for at in range(len(column))]
+
+
+def _singles(column: pa.Array) -> list[Any]:
+    kind = column.type.to_pandas_dtype()
+    return [None if value is None else kind(value) for value in column.to_pylist()]
+
+
+def _nanoseconds(column: pa.Array) -> list[Any]:
+    """Python's times end at microseconds: a finer one is its text."""
+    whole = values_of(column.cast(pa.timestamp("us", column.type.tz), safe=False))
+    ticks = column.cast(pa.int64()).to_pylist()
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC if column.type.tz else None)
+    return [
+        value if tick is None or tick % 1000 == 0
+        else f"{epoch + dt.timedelta(microseconds=tick // 1000):%Y-%m-%d %H:%M:%S.%f}{tick % 1000:03d}"
+        + ("+00:00" if column.type.tz else "")
+        for value, tick in zip(whole, ticks, strict=True)
+    ]  # fmt: skip
 
 
 def _value(one: pa.Array) -> Any:
