@@ -13,6 +13,8 @@ from embed_worker.steps.values import Written, excerpt, storable
 KEY = re.compile(rb'"[ \t\r\n]*:')
 LONG_NUMBER = re.compile(rb"[:\[,]\s*-?(?:[0-9.eE+-]{16,}|[0-9.]+[eE][+]?[0-9]{3})")
 """A number that a float may not hold as it is written."""
+SHORT_NUMBER = re.compile(rb"\s*-?[0-9.]{1,16}\s*[,}]")
+"""Fifteen digits and a dot."""
 MAX_DIGITS = 4000
 """Python's limit for integers is a little higher."""
 
@@ -30,13 +32,32 @@ def parse(text: bytes, needed: Collection[str], numbers: str = "exact") -> Recor
     if not isinstance(value, dict):
         return Fault("not a JSON object", excerpt=excerpt(text))
     if (
-        len(KEY.findall(text)) != _keys(value)
+        _written_keys(text) != _keys(value)
         or numbers == "text"
         or any(isinstance(value.get(name), float | dict | list) for name in needed)
-        or LONG_NUMBER.search(text)
+        or not _floats_are_exact(text, value)
     ):
         return _exactly(text, None, numbers)
     return value
+
+
+def _floats_are_exact(text: bytes, value: dict[str, Any]) -> bool:
+    """Each float was written with so few digits that it says all of them; where that is not seen at once, False."""
+    for name, one in value.items():
+        if type(one) is float:
+            at = text.find(b'"%s":' % name.encode())
+            if at < 0 or SHORT_NUMBER.match(text, at + len(name.encode()) + 3) is None:
+                return False
+        elif one and isinstance(one, dict | list):
+            return LONG_NUMBER.search(text) is None
+    return True
+
+
+def _written_keys(text: bytes) -> int:
+    """Keys as they are written, so that one that is there twice counts twice; at least that many."""
+    if b" :" in text or b"\t:" in text or b"\n:" in text or b"\r:" in text:
+        return len(KEY.findall(text))
+    return text.count(b'":')
 
 
 def _keys(value: Any) -> int:
