@@ -114,7 +114,7 @@ class _Head:
         kept = 0
         for file in files:
             store = _Watched(file.fs)
-            watched = replace(file, fs=store)
+            watched = replace(file, fs=store)  # type: ignore[arg-type]
             for record in read_records(watched, [*template.columns, *spec.where]):
                 self._records += 1
                 if self._records % 256 == 0 and store.position() > HEAD_BYTES:

@@ -50,7 +50,7 @@ def build_check_job(
             return run, [key for key in keys if key in materialized]
 
         run, keys = run_of(RAW_REVIEWS, names)
-        check_snapshots(run, lake, keys)
+        check_snapshots(run, lake, pipeline, keys)
         strides = [key for name in names for key in _spread(partitions.strides_of[name], config.sample)]
         run, keys = run_of(STRIDE_PARTITIONS, strides)
         check_strides(run, lake, pipeline, keys)

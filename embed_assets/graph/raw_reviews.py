@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
-from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.checks.source import RAW_CHECKS, RawView
 from embed_assets.graph.common import (
     RAW_REVIEWS,
     asset_key,
@@ -73,7 +73,7 @@ def build_raw_reviews(
                 ),
             )
         ],
-        check_specs=check_specs(key, ROW_CHECKS, partitions.datasets),
+        check_specs=check_specs(key, RAW_CHECKS, partitions.datasets),
     )
     def raw_reviews(
         context: dg.AssetExecutionContext, config: SnapshotConfig, lake: dg.ResourceParam[Lake]
@@ -81,7 +81,7 @@ def build_raw_reviews(
         run = PartitionRun.of_step(context, key)
         names = run.partitions()
         if run.checks_only:
-            check_snapshots(run, lake, names)
+            check_snapshots(run, lake, pipeline, names)
         else:
             make_snapshots(run, lake, pipeline, names, config)
         yield from run.finish(len(names))
@@ -122,15 +122,15 @@ def make_snapshots(
             data_version=snapshot,
             metadata=metadata,
             inputs=inputs[name],
-            checks=run_checks(ROW_CHECKS, run.selected_checks, view),
+            checks=run_checks(RAW_CHECKS, run.selected_checks, view),
         )
     return made
 
 
-def check_snapshots(run: PartitionRun, lake: Lake, names: Sequence[str]) -> None:
+def check_snapshots(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, names: Sequence[str]) -> None:
     """Runs the checks of these datasets' snapshots again."""
     for name in names:
-        run.checked(name, _check(lake, name, run.selected_checks))
+        run.checked(name, _check(lake, pipeline.dataset(name), run.selected_checks))
 
 
 def _asked(dataset: DatasetSpec, sample_rows: int | None) -> DatasetSpec:
@@ -141,17 +141,17 @@ def _asked(dataset: DatasetSpec, sample_rows: int | None) -> DatasetSpec:
     return dataset.model_copy(update={"rows": rows})
 
 
-def _check(lake: Lake, name: str, checks: list[str]) -> dict[str, CheckOutcome]:
+def _check(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[str, CheckOutcome]:
     try:
-        raw = lake.latest_snapshot(name)
+        raw = lake.latest_snapshot(dataset.name)
     except BadManifest as error:
         return all_failed(checks, str(error))
     if raw is None:
-        return all_failed(checks, f"no snapshot of {name} is in {lake.root}")
-    return run_checks(ROW_CHECKS, checks, _view(lake, raw))
+        return all_failed(checks, f"no snapshot of {dataset.name} is in {lake.root}")
+    return run_checks(RAW_CHECKS, checks, _view(lake, raw, dataset))
 
 
-def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -> tuple[Ingested, RowsView]:
+def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -> tuple[Ingested, RawView]:
     reported = time.monotonic()
 
     def progress(records: int) -> None:
@@ -160,10 +160,10 @@ def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -
             run.tell(f"{dataset.name}: {records:,} records read")
             reported = time.monotonic()
 
-    def anew(manifest: RawManifest) -> tuple[Ingested, RowsView]:
+    def anew(manifest: RawManifest) -> tuple[Ingested, RawView]:
         lake.store.delete(f"{_folder(manifest)}/{layout.MANIFEST}")
         made = ingest(lake.store, dataset, progress)
-        return made, _view(lake, made.manifest)
+        return made, _view(lake, made.manifest, dataset)
 
     try:
         made = ingest(lake.store, dataset, progress)
@@ -171,7 +171,7 @@ def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -
         run.tell(f"{dataset.name}: {error}; it is removed and the source read anew", warning=True)
         lake.store.delete(error.path)
         made = ingest(lake.store, dataset, progress)
-    view = _view(lake, made.manifest)
+    view = _view(lake, made.manifest, dataset)
     if made.created:
         return made, view
     if force:
@@ -187,5 +187,7 @@ def _folder(raw: RawManifest) -> str:
     return layout.raw_folder(raw.dataset, raw.snapshot)
 
 
-def _view(lake: Lake, raw: RawManifest) -> RowsView:
-    return RowsView(lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects)
+def _view(lake: Lake, raw: RawManifest, dataset: DatasetSpec) -> RawView:
+    return RawView(
+        lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects, raw=raw, max_rejects=dataset.max_rejects
+    )

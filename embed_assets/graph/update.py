@@ -13,6 +13,7 @@ from pydantic import Field
 
 from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.checks.source import RAW_CHECKS
 from embed_assets.graph.common import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
@@ -37,7 +38,7 @@ from resources.dagster import ComputeResource
 from resources.lake import Lake
 
 CHECKS: dict[str, Sequence[str]] = {
-    RAW_REVIEWS: list(ROW_CHECKS),
+    RAW_REVIEWS: list(RAW_CHECKS),
     STRIDE_PARTITIONS: list(ROW_CHECKS),
     EMBEDDING_SHARDS: list(SHARD_CHECKS),
     EMBEDDING_SET: [],

@@ -35,8 +35,8 @@ class Lake(lake.Lake):
         missing: Missing = "raise",
         storage_options: Mapping[str, Any] | None = None,
     ) -> "pl.LazyFrame":
-        """The vectors of a dataset's current set, as embedding_set has published it: a row a window, by partition. Where
-        there is no set yet, and for `partition`, those of the current snapshot's shards.
+        """The vectors of a dataset's current set, as embedding_set has published it: a row a window, by partition.
+        Where there is no set yet, and for `partition`, those of the current snapshot's shards.
 
         `pipeline` may be the path of its YAML; `partition` is a key of `embedding_shards`, or several. The call reads
         manifests only; the files are read when the frame is collected, and of them what the query needs.

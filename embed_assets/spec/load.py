@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from embed_assets.spec.pipeline import EmbeddingPipeline
 from embed_assets.spec.translation import AssetNames
+from embed_assets.spec.yaml_words import changed_words
 
 Key = tuple[int | str, ...]
 """Where a value stands: `("datasets", 0, "source")`."""
@@ -68,7 +69,17 @@ def read_documents(path: Path) -> dict[int, Any]:
         raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
     if size > MAX_VALUES:
         raise SpecError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values")
+    words = [word for root in yaml.compose_all(text, yaml.SafeLoader) for word in changed_words(_pipeline_node(root))]
+    if words:
+        raise SpecError("\n".join(f"{path}: {' '.join(word.split())}" for word in list(dict.fromkeys(words))[:20]))
     return documents
+
+
+def _pipeline_node(root: yaml.Node) -> yaml.Node:
+    """The pipeline itself: in a defs.yaml it stands under `attributes`."""
+    entries = root.value if isinstance(root, yaml.MappingNode) else []
+    found = {key.value: value for key, value in entries if isinstance(key, yaml.ScalarNode)}
+    return found["attributes"] if {"type", "attributes"} <= found.keys() else root
 
 
 def _documents(text: str) -> dict[int, Any]:

@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from embed_assets.spec.translation import KeyText, OpOptions, Translation
 from embed_worker.lake.layout import Method, Partitioning, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
-from embed_worker.steps.spec import Count, SourceSpec, StrictModel
+from embed_worker.steps.dialect import Count, StrictModel
+from embed_worker.steps.spec import SourceSpec
 
 OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 

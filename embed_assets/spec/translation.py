@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from embed_worker.steps.spec import StrictModel
+from embed_worker.steps.dialect import StrictModel
 
 KEY = "{pipeline}/{asset}"
 

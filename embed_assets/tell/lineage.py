@@ -1,11 +1,8 @@
 """Column schemas and column lineage: where each column of an asset comes from."""
 
-from typing import IO
-
 import dagster as dg
-import pyarrow.parquet as pq
 
-from embed_worker.lake.manifests import ShardManifest
+from embed_worker.lake.manifests import RawManifest, ShardManifest
 from embed_worker.lake.sets import SetManifest
 
 TEXTS = {
@@ -21,10 +18,10 @@ TYPES = {"row_id": "int64", "id": "string", "text": "string"}
 KEYS, FROM_TEXT = ("row_id", "id"), ("chunk", "n_tokens", "char_start", "char_end", "embedding")
 
 
-def column_schema(parquet: IO[bytes]) -> dg.TableSchema:
-    """Schema of a Parquet file, in Dagster's words."""
-    schema = pq.read_schema(parquet)
-    return dg.TableSchema([dg.TableColumn(f.name, str(f.type), TEXTS.get(f.name)) for f in schema])
+def column_schema(raw: RawManifest) -> dg.TableSchema:
+    """The columns of a snapshot, over all its parts."""
+    others = [dg.TableColumn(name, column.type) for name, column in raw.columns.items()]
+    return dg.TableSchema([*STRIDE_SCHEMA.columns, *others])
 
 
 def same_columns(parent: dg.AssetKey, names: list[str]) -> dg.TableColumnLineage:

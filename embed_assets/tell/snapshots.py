@@ -11,12 +11,10 @@ from resources.lake import Lake
 
 
 def snapshot_metadata(lake: Lake, raw: RawManifest, folder: str, adopted: bool) -> dict[str, Any]:
-    with lake.store.open(f"{folder}/{raw.files[0].path}") as source:
-        schema = column_schema(source)
     return {
         "dagster/partition_row_count": raw.rows,
         "dagster/uri": lake.url(folder),
-        "dagster/column_schema": schema,
+        "dagster/column_schema": column_schema(raw),
         "records": raw.records,
         "rejects": sum(raw.rejects_by_reason.values()),
         "text_megabytes": round(raw.text_bytes / 1e6, 3),
@@ -28,6 +26,8 @@ def snapshot_metadata(lake: Lake, raw: RawManifest, folder: str, adopted: bool) 
             "adopted": adopted,
             "rejects_by_reason": raw.rejects_by_reason,
             "nulled_values": raw.nulled,
+            "where_matched": raw.matched,
+            "warnings": raw.warnings,
             "files": len(raw.files),
             "bytes": sum(file.bytes for file in raw.files),
             "source": raw.source,

@@ -13,6 +13,7 @@ EXTRAS = {
     "http": ("aiohttp",),
     "polars": ("polars",),
     "testing": ("tokenizers",),
+    "zstd": ("zstandard",),
 }
 """Modules by extra; those that the code asks for by itself."""
 

@@ -187,7 +187,7 @@ def yamls(draw: st.DrawFn) -> bytes:
 
 PACKERS = {"": bytes, ".gz": lambda data: gzip.compress(data, mtime=0), ".bz2": bz2.compress, ".xz": lzma.compress,
            ".zst": lambda data: pa.compress(data, "zstd", asbytes=True)}  # fmt: skip
-KINDS = ("jsonl", "csv", "tsv", "parquet")
+KINDS = ("jsonl", "json", "csv", "tsv", "parquet")
 
 
 @cache
@@ -198,6 +198,8 @@ def source_file(kind: str, packed: str) -> bytes:
         table = pa.Table.from_pylist([{**r, "at": pa.scalar(i, pa.timestamp("ns"))} for i, r in enumerate(records)])
         pq.write_table(table, sink, row_group_size=3)
         data = sink.getvalue()
+    elif kind == "json":
+        data = json.dumps(records, ensure_ascii=False, indent=1).encode()
     elif kind == "jsonl":
         data = b"".join(json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in records)
     else:
@@ -222,6 +224,33 @@ SOURCE_PIECES = (
     b"\xef\xbb\xbf",
     b"1e999",
 )
+
+
+DIALECTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "delimiter": st.sampled_from([";", "\t", "|", "::", " "]),
+        "quote": st.sampled_from(["none", "'", "|", '"']),
+        "escape": st.sampled_from(["none", "\\", "c-style", "^"]),
+        "header": st.sampled_from(["none", 1, 2, 9]),
+        "encoding": st.sampled_from(["cp1252", "utf-16", "utf-16-le", "utf-32", "gb18030", "utf-7", "ascii", "cp037"]),
+        "null_values": st.sampled_from([["NA"], ["", "k1"]]),
+        "skip_blank_after_delimiter": st.booleans(),
+        "columns": st.sampled_from(
+            [["key"], {"n": "int", "key": "bool"}, ["a", "b", "c"], {"n": "float", "text": "string"}]
+        ),
+    },
+)
+
+
+@st.composite
+def dialects(draw: st.DrawFn) -> bytes:
+    """A line with the keys of a dialect, and a file of CSV with a piece of it replaced."""
+    kind = draw(st.sampled_from(["csv", "tsv"]))
+    data = source_file(kind, "")
+    for _ in range(draw(st.integers(1, 3))):
+        data = draw(mutated(data, *SOURCE_PIECES, b'"', b'""', b"\\", b";", b"\t", b"\n"))
+    return json.dumps(draw(DIALECTS)).encode() + b"\n" + data
 
 
 @st.composite

@@ -1,5 +1,6 @@
 """Small pipelines: specs, sources, and lakes with a dataset that is ingested, cut and embedded on demand."""
 
+import base64
 import csv
 import json
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_assets.index.table import ShardInput, build_table
@@ -21,6 +23,7 @@ from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.types import conform
 from resources.lake import Lake
 
 HASH: dict[str, Any] = {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional", "max_tokens": 64}
@@ -31,7 +34,7 @@ def spec(**changes: Any) -> EmbeddingSpec:
 
 
 def dataset(source: Any, **changes: Any) -> DatasetSpec:
-    return DatasetSpec(**{"name": "d", "source": source, "text": "{text}", "strides": 3, **changes})
+    return DatasetSpec(**{"name": "d", "source": source, "text": "{text}", "strides": 3, "max_rejects": 1, **changes})
 
 
 def pipeline(datasets: list[DatasetSpec], **changes: Any) -> EmbeddingPipeline:
@@ -62,8 +65,10 @@ def write_csv(path: Path, records: list[dict[str, Any]], delimiter: str = ",") -
 def raw_rows(store: Store, raw: RawManifest, columns: list[str] | None = None) -> list[dict[str, Any]]:
     folder = layout.raw_folder(raw.dataset, raw.snapshot)
     found: list[dict[str, Any]] = []
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(raw.arrow_schema)))
     for file in raw.files:
-        found += pq.read_table(store.path(f"{folder}/{file.path}"), columns=columns).to_pylist()
+        table = pq.read_table(store.path(f"{folder}/{file.path}"), columns=columns)
+        found += (table if columns else conform(table, schema)).to_pylist()
     return found
 
 

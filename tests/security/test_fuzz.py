@@ -4,12 +4,15 @@
 """
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from embed_assets.spec import SpecError, load_pipeline
 from embed_worker.lake.errors import BadJobFile, BadManifest
@@ -18,7 +21,8 @@ from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, Spac
 from embed_worker.lake.seal import sealed
 from embed_worker.lake.store import Store
 from embed_worker.steps.errors import SourceError
-from embed_worker.steps.records import Fault, columns_of, read_records
+from embed_worker.steps.raw import ingest
+from embed_worker.steps.records import Account, Fault, columns_of, read_rows
 from embed_worker.steps.source import find_files
 from tests.kits import pipelines as kit
 from tests.kits.chaos.figures import record
@@ -29,6 +33,7 @@ from tests.kits.fuzz import (
     SPEC,
     YAML_PIECES,
     corpus,
+    dialects,
     fuzzed,
     kept,
     lake_jsons,
@@ -81,15 +86,37 @@ def read_source(suffix: str) -> Callable[[Path, bytes], None]:
         try:
             file = find_files(kit.dataset(str(path)))[0]
             columns_of(file)
-            for found in read_records(file):
-                assert isinstance(found, dict | Fault)
+            account = Account()
+            for found in read_rows(file, (), account):
+                assert isinstance(found.record, dict | Fault)
+            assert account.whole and account.total == account.accounted
         except SourceError as error:
-            assert str(path) in str(error)
+            assert str(path) in str(error) and "\n" not in str(error)
 
     return read
 
 
+def read_dialect(folder: Path, data: bytes) -> None:
+    """A whole ingest: rows or one error, and every line accounted for."""
+    keys, _, rest = data.partition(b"\n")
+    path = folder / "s.csv"
+    path.write_bytes(rest)
+    try:
+        spec = kit.dataset(str(path), **json.loads(keys))
+    except ValidationError:
+        return
+    try:
+        manifest = ingest(Store(str(folder / hashlib.sha256(data).hexdigest())), spec).manifest
+    except SourceError as error:
+        assert "\n" not in str(error) and len(str(error)) < 3000
+        str(error).encode()
+    else:
+        assert all(one.total == one.accounted and one.whole for one in manifest.accounts)
+        assert sum(one.records for one in manifest.accounts) == manifest.records
+
+
 READERS = {
+    "dialect": read_dialect,
     "spec": read_spec,
     "lake": read_lake_json,
     **{kind + packed: read_source(kind + packed) for kind in KINDS for packed in PACKERS},
@@ -129,6 +156,12 @@ def test_the_spec_reader(tmp_path: Path, data: bytes) -> None:
 @fuzzed
 def test_the_manifest_and_job_readers(tmp_path: Path, data: bytes) -> None:
     check("lake", tmp_path, data)
+
+
+@given(dialects())
+@fuzzed
+def test_the_readers_of_all_dialects(tmp_path: Path, data: bytes) -> None:
+    check("dialect", tmp_path, data)
 
 
 @pytest.mark.parametrize("kind", KINDS)

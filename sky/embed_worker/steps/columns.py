@@ -1,134 +1,197 @@
-"""The extra columns of raw_reviews: their types are fixed by the first records, then held to."""
+"""The other columns of raw_reviews: kept as they stand; what no type holds is nulled and counted."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
-from embed_worker.steps.records import Record
+from embed_worker.steps.dialect import ColumnType as Wanted
+from embed_worker.steps.dialect import Dialect
+from embed_worker.steps.normal import normalised
+from embed_worker.steps.types import cast
+from embed_worker.steps.values import NUMBER, Written, json_text, number_text, storable, text_of
 
 OWN = ("row_id", "id", "text")
 OTHER = "_other"
-"""JSON text with the keys of a record that its first records did not have."""
+"""JSON text with the keys of a record beyond the first MAX_NAMED of the source."""
+MAX_NAMED = 1000
 INT64 = range(-(2**63), 2**63)
 
 
 class ExtraColumns:
     """Columns of the source that are kept beside row_id, id and text."""
 
-    def __init__(self, types: dict[str, pa.DataType | None], other: bool) -> None:
-        """`types`: source column → Arrow type, None for JSON text."""
-        self._types = types
-        self._other = other
+    def __init__(self, dialect: Dialect, stored_as_is: set[str]) -> None:
+        """`stored_as_is`: columns that are `id` or `text` themselves."""
+        self._dialect, self._as_is = dialect, stored_as_is
+        self._names: dict[str, str | None] = {}
+        """Source column → its name in raw_reviews; None for one that is not kept."""
         self.nulled: dict[str, int] = {}
-        self.names = _names(list(types))
+        """Values that were stored as null, by column."""
+        self.values: dict[str, int] = {}
+        """Values that the kept records had in the source, by column."""
 
-    @classmethod
-    def from_schema(cls, schema: pa.Schema, used_as_is: set[str]) -> "ExtraColumns":
-        return cls({field.name: field.type for field in schema if field.name not in used_as_is}, other=False)
-
-    @classmethod
-    def from_records(cls, records: Iterable[Record], used_as_is: set[str], texts_only: bool) -> "ExtraColumns":
-        """CSV has texts only. JSON columns get a type all sampled values share, else are kept as JSON text."""
-        kinds: dict[str, set[type]] = {}
+    def of_records(self, records: list[dict[str, Any]]) -> dict[str, pa.Array]:
+        """The columns of records that are Python's."""
+        seen: dict[str, None] = {}
+        keys: Any = None
         for record in records:
-            if isinstance(record, dict):
-                for name, value in record.items():
-                    found = kinds.setdefault(name, set())
-                    if value is not None:
-                        found.add(type(value) if not _is_big(value) else dict)
-        types = {
-            name: pa.string() if texts_only else _type_for(found)
-            for name, found in kinds.items()
-            if name not in used_as_is
-        }
-        return cls(types, other=not texts_only)
+            if record.keys() != keys:
+                keys = record.keys()
+                seen |= dict.fromkeys(keys)
+        columns: dict[str, pa.Array] = {}
+        beyond = [name for name in seen if self._name(name) == OTHER]
+        for name in seen:
+            lake_name = self._name(name)
+            if lake_name is None or lake_name == OTHER:
+                continue
+            values = [record.get(name) for record in records]
+            self._count(lake_name, len(values) - values.count(None))
+            columns[lake_name] = self._column(lake_name, values, self._dialect.kept(name) or "any")
+        if beyond:
+            rests = [{name: record[name] for name in beyond if name in record} for record in records]
+            self._count(OTHER, sum(bool(rest) for rest in rests))
+            columns[OTHER] = self._column(OTHER, [rest or None for rest in rests], "string")
+        return columns
 
-    @property
-    def fields(self) -> list[pa.Field]:
-        fields = [pa.field(self.names[name], kind or pa.string()) for name, kind in self._types.items()]
-        return [*fields, pa.field(OTHER, pa.string())] if self._other else fields
+    def of_table(self, table: pa.Table) -> dict[str, pa.Array]:
+        """The columns of rows that are Arrow's."""
+        columns = {}
+        for name in table.column_names:
+            lake_name = self._name(name)
+            if lake_name is None:
+                continue
+            column = table.column(name).combine_chunks()
+            self._count(lake_name, len(column) - column.null_count)
+            kept = normalised(column)
+            wanted = self._dialect.kept(name) or "any"
+            if wanted != "any":
+                kept = _typed(kept, wanted)
+            self._null(lake_name, kept.null_count - column.null_count)
+            columns[lake_name] = kept
+        return columns
 
-    def values(self, record: dict[str, Any], known: set[str]) -> list[Any]:
-        """One value a field. `known` are the columns that are stored elsewhere."""
-        row = [self._fit(name, record.get(name), kind) for name, kind in self._types.items()]
-        if self._other:
-            rest = {name: value for name, value in record.items() if name not in self._types and name not in known}
-            row.append(self._json(OTHER, rest) if rest else None)
-        return row
+    def _name(self, column: str) -> str | None:
+        if column not in self._names:
+            name: str | None = lake_name(column)
+            if column in self._as_is or self._dialect.kept(column) is None:
+                name = None
+            elif len(self._names) >= MAX_NAMED:
+                if len(self._names) >= 100 * MAX_NAMED:
+                    return OTHER
+                name = OTHER
+            self._names[column] = name
+        return self._names[column]
 
-    def _json(self, name: str, value: Any) -> str | None:
-        try:
-            return orjson.dumps(value, default=str).decode()
-        except TypeError:  # nested deeper than can be written
-            self._null(name)
-            return None
+    def _count(self, name: str, values: int) -> None:
+        self.values[name] = self.values.get(name, 0) + values
 
-    def column(self, position: int, values: list[Any], field: pa.Field) -> pa.Array:
-        """Values of the extra column at a position; what does not fit its type becomes null and is counted."""
-        try:
-            return pa.array(values, field.type)
-        except (pa.ArrowException, OverflowError, TypeError, ValueError):
-            name = [*self._types, OTHER][position]
-            return pa.array([self._convert(name, value, field.type) for value in values], field.type)
+    def _null(self, name: str, values: int = 1) -> None:
+        if values:
+            self.nulled[name] = self.nulled.get(name, 0) + values
 
-    def _convert(self, name: str, value: Any, kind: pa.DataType) -> Any:
-        try:
-            pa.array([value], kind)
-        except (pa.ArrowException, OverflowError, TypeError, ValueError):
-            self._null(name)
-            return None
+    def _column(self, name: str, values: list[Any], wanted: Wanted) -> pa.Array:
+        before = values.count(None)
+        column = self._of_type(values, wanted) if wanted != "any" else self._any(values)
+        self._null(name, column.null_count - before)
+        return column
+
+    def _any(self, values: list[Any]) -> pa.Array:
+        kinds = set(map(type, values)) - {type(None)}
+        if not kinds:
+            return pa.nulls(len(values))
+        if kinds == {str}:
+            return _texts(values)
+        if kinds == {bool}:
+            return pa.array(values, pa.bool_())
+        if kinds == {int} and all(value is None or value in INT64 for value in values):
+            return pa.array(values, pa.int64())
+        numbers = self._dialect.json_numbers
+        if numbers != "text" and kinds <= {int, float, Written}:
+            exact = [v is None or (v.is_exact if isinstance(v, Written) else -(2**53) <= v <= 2**53 or type(v) is float)
+                     for v in values]  # fmt: skip
+            if numbers == "float" or all(exact):
+                return pa.array([None if v is None else _float(v) for v in values], pa.float64())
+        return _texts([_text(value, numbers == "text") for value in values])
+
+    def _of_type(self, values: list[Any], wanted: Wanted) -> pa.Array:
+        if wanted == "string":
+            return _texts([_text(value, True) for value in values])
+        return pa.array([CONVERT[wanted](value) for value in values], ARROW[wanted])
+
+
+def lake_name(column: str) -> str:
+    """The name of a source's column in raw_reviews: never one of ours, never that of another column."""
+    bare = column
+    while bare.startswith("source_"):
+        bare = bare.removeprefix("source_")
+    return f"source_{column}" if bare in (*OWN, OTHER, "") else column
+
+
+def _texts(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except (pa.ArrowException, UnicodeEncodeError):
+        return pa.array([v if v is None or storable(v) else None for v in values], pa.string())
+
+
+def _text(value: Any, as_written: bool = False) -> str | None:
+    if value is None or isinstance(value, str):
         return value
-
-    def _null(self, name: str) -> None:
-        self.nulled[name] = self.nulled.get(name, 0) + 1
-
-    def _fit(self, name: str, value: Any, kind: pa.DataType | None) -> Any:
-        if value is None:
+    if isinstance(value, float):
+        if math.isnan(value):
             return None
-        if kind is None:
-            return self._json(name, value)
-        if pa.types.is_string(kind):
-            fits = isinstance(value, str)
-        elif pa.types.is_boolean(kind):
-            fits = isinstance(value, bool)
-        elif kind == pa.int64():
-            fits = isinstance(value, int) and not isinstance(value, bool) and value in INT64
-        elif kind == pa.float64():
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-        else:
-            return value  # Parquet: the file's own type
-        if fits:
-            return value
-        self._null(name)
+        return str(value) if as_written else number_text(value)
+    return json_text(value) if isinstance(value, dict | list) else text_of(value)
+
+
+def _float(value: Any) -> float | None:
+    """None for what is no number, and for an integer that no float comes near."""
+    try:
+        found = float(value)
+    except OverflowError:
         return None
+    return None if math.isnan(found) else found
 
 
-def _names(columns: list[str]) -> dict[str, str]:
-    """Source column → its name in raw_reviews: never empty, never that of another column."""
-    taken = {*OWN, OTHER, *(name for name in columns if name and name not in OWN and name != OTHER)}
-    names = {}
-    for position, column in enumerate(columns):
-        name = column
-        if not column or column in OWN or column == OTHER:
-            name = f"source_{column or position}"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-        names[column] = name
-    return names
+def _as_int(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = value.strip()
+        value = (
+            int(value)
+            if NUMBER.fullmatch(value) and value.lstrip("-").isdigit() and len(value) < 25
+            else _as_float(value)
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if int(value) in INT64 else None
 
 
-def _is_big(value: Any) -> bool:
-    return type(value) is int and value not in INT64
+def _as_float(value: Any) -> float | None:
+    if isinstance(value, str):
+        value = value.strip()
+        return float(value) if NUMBER.fullmatch(value) else None
+    return _float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _type_for(kinds: set[type]) -> pa.DataType | None:
-    if kinds == {bool}:
-        return pa.bool_()
-    if kinds == {int}:
-        return pa.int64()
-    if kinds and kinds <= {int, float}:
-        return pa.float64()
-    return pa.string() if kinds == {str} else None
+def _as_bool(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, bool) or value in (0, 1) else None
+
+
+CONVERT: dict[str, Callable[[Any], Any]] = {"int": _as_int, "float": _as_float, "bool": _as_bool}
+ARROW = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+
+def _typed(column: pa.Array, wanted: Wanted) -> pa.Array:
+    if wanted == "string":
+        return cast(column, pa.string())
+    try:
+        return column.cast(ARROW[wanted])
+    except pa.ArrowException:
+        values: Iterable[Any] = column.to_pylist()
+        return pa.array([CONVERT[wanted](value) for value in values], ARROW[wanted])

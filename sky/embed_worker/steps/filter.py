@@ -1,15 +1,22 @@
 """The row filter: `where` keeps records whose columns have wanted values."""
 
+from collections import Counter
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from embed_worker.steps.spec import Scalar
+from embed_worker.steps.values import as_number, excerpt, text_of
+
+COUNTED = 10_000
+"""Different values of a column that are counted, to say what it has where a filter value matches nothing."""
 
 
 class RowFilter:
     """A record passes when each named column has one of its wanted values. Null never has.
 
-    CSV has texts only, JSON and Parquet have types: `5` keeps 5, 5.0 and "5"; `true` keeps true and "True".
+    A number matches as a number in every format: `5` keeps 5, 5.0, "5" and "5.0". A text matches that text; "5" keeps
+    the number 5 too. `true` keeps true and "True".
     """
 
     def __init__(self, where: Mapping[str, Scalar | list[Scalar]]) -> None:
@@ -20,23 +27,81 @@ class RowFilter:
     def __call__(self, record: Mapping[str, Any]) -> bool:
         if self.unseen:
             self.unseen -= record.keys()
-        return all(wanted.has(record.get(name)) for name, wanted in self._wanted.items())
+        passes = True
+        for name, wanted in self._wanted.items():  # all of them: each value is counted by itself
+            passes &= wanted.has(record.get(name))
+        return passes
+
+    @property
+    def matched(self) -> dict[str, dict[str, int]]:
+        """Records that each wanted value of each column matched."""
+        return {name: dict(wanted.matched) for name, wanted in self._wanted.items()}
+
+    def warnings(self) -> list[str]:
+        """One sentence for each value that matched no record."""
+        found = []
+        for name, wanted in self._wanted.items():
+            frequent = ", ".join(f"{excerpt(value, 40)!r} ({n:,})" for value, n in wanted.seen.most_common(5))
+            found += [
+                f"where.{name}: no record has {value!r}; most frequent are {frequent or 'nulls only'}"
+                for value, n in wanted.matched.items()
+                if n == 0
+            ]
+        return found
 
 
 class _Wanted:
     def __init__(self, values: list[Scalar]) -> None:
-        self._texts = {str(value) for value in values if not isinstance(value, bool)}
-        self._booleans = {value for value in values if isinstance(value, bool)}
-        self._numbers = {value for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
+        self._texts = {v: v for v in values if isinstance(v, str)}
+        self._booleans = {v: str(v).lower() for v in values if isinstance(v, bool)}
+        self._numbers: dict[Decimal, str] = {}
+        self._said: dict[Decimal, str] = {}
+        """Texts that say a number: they match numbers, not other texts."""
+        for value in values:
+            number = as_number(value)
+            if number is not None:
+                (self._said if isinstance(value, str) else self._numbers)[number] = str(value)
+        names = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+        self.matched: dict[str, int] = dict.fromkeys(names, 0)
+        self.seen: Counter[str] = Counter()
+        self._known: dict[str, str | None] = {}
 
     def has(self, value: Any) -> bool:
-        if value is None:
+        if value is None or value != value:
             return False
+        if isinstance(value, str):
+            if value in self._known:
+                hit = self._known[value]
+            else:
+                hit = self._hit(value)
+                if len(self._known) < COUNTED:
+                    self._known[value] = hit
+        else:
+            hit = self._hit(value)
+        if hit is not None:
+            self.matched[hit] += 1
+        text = value if isinstance(value, str) else text_of(value)
+        text = text[:100]
+        if text in self.seen or len(self.seen) < COUNTED:
+            self.seen[text] += 1
+        return hit is not None
+
+    def _hit(self, value: Any) -> str | None:
         if isinstance(value, bool):
-            return value in self._booleans or str(value).lower() in self._texts
-        if isinstance(value, int | float):
-            return value in self._numbers or str(value) in self._texts
-        text = str(value)
-        if text in self._texts:
-            return True
-        return bool(self._booleans) and {"true": True, "false": False}.get(text.lower()) in self._booleans
+            text = str(value).lower()
+            return self._booleans.get(value) or self._texts.get(text) or self._texts.get(str(value))
+        if isinstance(value, str):
+            if value in self._texts:
+                return self._texts[value]
+            if self._booleans and value.lower() in ("true", "false"):
+                return self._booleans.get(value.lower() == "true")
+        elif (text := text_of(value)) in self._texts:
+            return self._texts[text]
+        if not self._numbers and not self._said:
+            return None
+        number = as_number(value)
+        if number is None:
+            return None
+        if number in self._numbers:
+            return self._numbers[number]
+        return None if isinstance(value, str) else self._said.get(number)

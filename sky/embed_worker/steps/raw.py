@@ -1,16 +1,16 @@
 """One dataset's source → one snapshot of raw_reviews, streamed."""
 
-import itertools
+import base64
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from embed_worker.lake import failpoints, layout
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.manifests import Latest, RawManifest, read_manifest, write_manifest
+from embed_worker.lake.manifests import ColumnFigures, Latest, RawManifest, SourceAccount, read_manifest, write_manifest
 from embed_worker.lake.seal import sealed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
@@ -18,15 +18,17 @@ from embed_worker.steps.columns import ExtraColumns
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.ids import SeenIds
-from embed_worker.steps.records import Fault, Record, columns_of, read_records
-from embed_worker.steps.source import SourceFile, find_files
+from embed_worker.steps.readers.parquet import UNREADABLE
+from embed_worker.steps.records import Account, Fault, Row, read_rows
+from embed_worker.steps.seen import SeenColumns
+from embed_worker.steps.source import Found, SourceFile, find
 from embed_worker.steps.spec import RowRange, SourceSpec
 from embed_worker.steps.template import Template
+from embed_worker.steps.values import excerpt, json_text, storable, why_not_storable
 from embed_worker.steps.writers import PartWriter, RejectWriter
 
-SAMPLE = 10_000
-SAMPLE_BYTES = 64 << 20
-"""Records, or bytes of them, that fix the columns' types."""
+HOPELESS = 100_000
+"""Records after which the reading ends where not one could be used."""
 
 Progress = Callable[[int], None]
 """Called with the number of records read so far."""
@@ -54,7 +56,8 @@ def ingest(store: Store, dataset: SourceSpec, progress: Progress = lambda _: Non
     Raises SourceError where the source cannot be read as the spec says, StoreUnavailable where the lake's disk
     is full; nothing is committed then.
     """
-    sources = find_files(dataset)
+    found = find(dataset)
+    sources = found.files
     stamps, identity = _identify(sources)
     # A copy elsewhere with the same bytes is the same snapshot: only etags need their URL beside them.
     snapshot = digest_of([identity, dataset.ingest_identity()])
@@ -67,7 +70,7 @@ def ingest(store: Store, dataset: SourceSpec, progress: Progress = lambda _: Non
     if manifest is None:
         begun = time.monotonic()
         with store.scratch() as scratch:
-            manifest = _Ingest(store, dataset, sources, scratch, progress).run(snapshot, identity)
+            manifest = _Ingest(store, dataset, found, scratch, progress).run(snapshot, identity)
         if _identify(sources, again=True)[0] != stamps:
             raise SourceError(f"dataset {dataset.name}: the source changed while it was read; materialize it again")
         failpoints.reach("raw.written")
@@ -97,43 +100,41 @@ def _identify(sources: list[SourceFile], again: bool = False) -> tuple[list[dict
 
 
 class _Ingest:
-    def __init__(
-        self, store: Store, dataset: SourceSpec, sources: list[SourceFile], scratch: Path, progress: Progress
-    ) -> None:
-        self.store, self.dataset, self.sources, self.scratch, self.progress = store, dataset, sources, scratch, progress
+    def __init__(self, store: Store, dataset: SourceSpec, found: Found, scratch: Path, progress: Progress) -> None:
+        self.store, self.dataset, self.sources, self.scratch, self.progress = (
+            store, dataset, found.files, scratch, progress,
+        )  # fmt: skip
+        self.warnings = list(found.warnings)
         self.text = Template(dataset.text)
         self.id = Template(dataset.id) if dataset.id else None
         self.where = RowFilter(dataset.where)
         self.rejects = RejectWriter(scratch / layout.REJECTS)
+        used = {t.columns[0] for t in (self.text, self.id) if t and t.is_one_column}
+        self.extra = ExtraColumns(dataset, used & {"text", "id"})  # those are stored under their own names
+        self.accounts: list[Account] = []
+        self.filtered = self.outside = 0
+        self.seen = SeenColumns(self.text.columns, self.id.columns if self.id else [])
 
     def run(self, snapshot: str, identity: list[dict[str, Any]]) -> RawManifest:
         folder = layout.raw_folder(self.dataset.name, snapshot)
-        records = self._selected()
-        schema = columns_of(self.sources[0])
-        sample = list(_sample(records)) if schema is None else []
-        self._require_columns([taken.record for taken in sample])
-        used = {t.columns[0] for t in (self.text, self.id) if t and t.text == f"{{{t.columns[0]}}}"}
-        used &= {"text", "id"}  # stored as it is under its own name
-        extra = (
-            ExtraColumns.from_schema(schema, used)
-            if schema is not None
-            else ExtraColumns.from_records((t.record for t in sample), used, self.sources[0].format != "jsonl")
-        )
-        writer = PartWriter(self.store, folder, self.scratch, extra)
+        writer = PartWriter(self.store, folder, self.scratch, self.extra)
         count = 0
         with closing(SeenIds(self.scratch)) if self.id else nullcontext() as seen:
-            for count, taken in enumerate(itertools.chain(sample, records), start=1):
-                if (reason := self._take(taken, writer, extra, seen, used)) is not None:
-                    self.rejects.add(taken.position, *reason, taken.file)
+            for count, taken in enumerate(self._selected(), start=1):
+                if (reason := self._take(taken, writer, seen)) is not None:
+                    self._set_aside(taken, *reason)
                 if count % 5_000 == 0:
                     self.progress(count)
+                if count == HOPELESS and not writer.rows:
+                    break
         self.progress(count)
         if count == 0:
             self._nothing()
+        if self.sources[0].format == "jsonl":
+            self.seen.judge(f"dataset {self.dataset.name}: {self.sources[0].url}", count)
+        self._rejects_are_few(count, writer.rows, folder)
         parts = writer.close()
-        if not writer.rows:
-            reasons = ", ".join(sorted(self.rejects.by_reason))
-            raise SourceError(f"dataset {self.dataset.name}: all {count} records are unusable ({reasons})")
+        self._same_bytes(identity)
         return RawManifest(
             dataset=self.dataset.name,
             snapshot=snapshot,
@@ -144,36 +145,59 @@ class _Ingest:
             records=count,
             rows=writer.rows,
             rejects_by_reason=self.rejects.by_reason,
-            nulled=extra.nulled,
+            filtered=self.filtered,
+            outside=self.outside,
+            accounts=[
+                SourceAccount(url=source.url, **asdict(account))
+                for source, account in zip(self.sources, self.accounts, strict=False)
+            ],
+            columns={
+                name: ColumnFigures(
+                    type=str(kind.type), values=self.extra.values.get(name, 0), nulled=self.extra.nulled.get(name, 0)
+                )
+                for name, kind in writer.types.items()
+            },
+            arrow_schema=base64.b64encode(writer.schema.serialize()).decode(),
+            matched=self.where.matched,
+            warnings=[*self.warnings, *self.where.warnings()],
             text_bytes=writer.text_bytes,
         )
 
-    def _take(
-        self, taken: "_Taken", writer: PartWriter, extra: ExtraColumns, seen: SeenIds | None, used: set[str]
-    ) -> tuple[str | None, str] | None:
+    def _take(self, taken: "_Taken", writer: PartWriter, seen: SeenIds | None) -> tuple[str | None, str] | None:
         """Writes a row, or says as (id, reason) why the record gives none."""
-        record = taken.record
+        record = taken.row.record
         if isinstance(record, Fault):
             return None, record.reason
         id_ = str(taken.position) if self.id is None else self.id.render(record)
         text = self.text.render(record)
         if id_ is None or not id_.strip():
             return None, "no id"
-        if not _storable(id_):
-            return id_.encode("ascii", "backslashreplace").decode(), "invalid UTF-8"
+        if not storable(id_):
+            return id_.encode("ascii", "backslashreplace").decode(), why_not_storable(id_)
         if text is None:
             return id_, "null text"
         if not text.strip():
             return id_, "blank text" if text else "empty text"
-        if not _storable(text):
-            return id_, "invalid UTF-8"
+        if not storable(text):
+            return id_, why_not_storable(text)
         size = len(text) if text.isascii() else len(text.encode())
         if size > self.dataset.max_text_bytes:
             return id_, "text too long"
         if seen is not None and not seen.add(id_):
             return id_, "duplicate id"
-        writer.add(id_, text, size, extra.values(record, used))
+        writer.add(id_, text, size, taken.row)
         return None
+
+    def _set_aside(self, taken: "_Taken", id_: str | None, reason: str) -> None:
+        record = taken.row.record
+        if isinstance(record, Fault):
+            detail, shown = record.detail, record.excerpt
+        else:
+            detail, shown = "", excerpt(json_text({n: v for n, v in record.items() if v is not UNREADABLE}) or "")
+            if reason == "invalid UTF-8":
+                encoding = self.dataset.encoding
+                detail = f"not {encoding}" if encoding else "set `encoding:`, such as cp1252"
+        self.rejects.add(taken.position, id_, reason, taken.file, taken.row.line, detail, shown)
 
     def _selected(self) -> Iterator["_Taken"]:
         """The records after the row filter and the row range."""
@@ -181,35 +205,58 @@ class _Ingest:
         position = -1
         needed = [*self.text.columns, *(self.id.columns if self.id else []), *self.dataset.where]
         for source in self.sources:
-            for record in read_records(source, needed):
+            account = Account()
+            self.accounts.append(account)
+            for row in read_rows(source, needed, account):
                 position += 1
-                if isinstance(record, dict) and not self.where(record):
-                    continue
+                if isinstance(row.record, dict):
+                    self.seen.look(row.record)
+                    if not self.where(row.record):
+                        self.filtered += 1
+                        continue
                 if kept >= rows.start:
-                    yield _Taken(position, source.url, record)
+                    yield _Taken(position, source.url, row)
+                else:
+                    self.outside += 1
                 kept += 1
                 if rows.end is not None and kept >= rows.end:
                     return
 
-    def _require_columns(self, sample: list[Record]) -> None:
-        """For JSON, whose files name no columns: one that no sampled record has is a typing error in the spec."""
-        known = {name for record in sample if isinstance(record, dict) for name in record}
-        needed = [*self.text.columns, *(self.id.columns if self.id else [])]
-        if known and (missing := [name for name in needed if name not in known]):
-            raise SourceError(
-                f"dataset {self.dataset.name}: {self.sources[0].url} has no column {missing[0]!r}; "
-                f"it has {', '.join(sorted(known))}"
-            )
+    def _rejects_are_few(self, count: int, rows: int, folder: str) -> None:
+        """More rejects than the spec allows: nothing is committed, and the rejects are there to look at."""
+        share, name = self.rejects.rows / count, self.dataset.name
+        if rows and share <= self.dataset.max_rejects:
+            return
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.rejects.by_reason.items()))
+        file = self.rejects.publish(self.store, folder)
+        kept = f"; all are in {self.store.url(f'{folder}/{file.path}')}" if file else ""
+        shown = "; ".join(self.rejects.first)
+        if not rows:
+            which = f"all {count:,} records" if count < HOPELESS else f"the first {count:,} records"
+            raise SourceError(f"dataset {name}: {which} are unusable ({reasons}): {shown}{kept}")
+        raise SourceError(
+            f"dataset {name}: {self.rejects.rows:,} of {count:,} records are set aside, more than max_rejects "
+            f"{self.dataset.max_rejects:.2%} ({reasons}): {shown}{kept}"
+        )
+
+    def _same_bytes(self, identity: list[dict[str, Any]]) -> None:
+        """Copies that a pattern found: their rows are there twice."""
+        known: dict[str, str] = {}
+        for one, source in zip(identity, self.sources, strict=True):
+            digest = one.get("sha256") if one.get("size") else None
+            if digest and (twin := known.setdefault(digest, source.url)) != source.url:
+                self.warnings.append(f"{source.url} has the same bytes as {twin}: its rows are there twice")
 
     def _nothing(self) -> NoReturn:
         """No record at all: why."""
         name = self.dataset.name
-        if self.dataset.where and self.where.unseen and self.sources[0].format == "jsonl":
+        if self.dataset.where and self.where.unseen and self.filtered:
             column = sorted(self.where.unseen)[0]
             raise SourceError(f"dataset {name}: no record has the column {column!r} that `where` names")
         limited = self.dataset.where or self.dataset.rows != RowRange()
         through = " that `where` and `rows` let through" if limited else ""
-        raise SourceError(f"dataset {name}: the source has no record{through}")
+        why = "; ".join(self.where.warnings())
+        raise SourceError(f"dataset {name}: the source has no record{through}{f'. {why}' if why else ''}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,23 +265,4 @@ class _Taken:
 
     position: int
     file: str
-    record: Record
-
-
-def _sample(records: Iterator[_Taken]) -> Iterator[_Taken]:
-    """The first records, as far as they may be held in memory."""
-    size = 0
-    for taken in itertools.islice(records, SAMPLE):
-        yield taken
-        if isinstance(taken.record, dict):
-            size += sum(len(v) if isinstance(v, str) else 64 for v in taken.record.values())
-        if size > SAMPLE_BYTES:
-            return
-
-
-def _storable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    row: Row

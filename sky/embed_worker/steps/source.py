@@ -1,16 +1,19 @@
 """Finds the files of a dataset's source and what identifies their content."""
 
+import fnmatch
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import fsspec
-import pyarrow as pa
 from fsspec.core import get_fs_token_paths
 
 from embed_worker.extras import told
+from embed_worker.steps.dialect import Dialect
 from embed_worker.steps.errors import SourceError
+from embed_worker.steps.opening import unpacked
 from embed_worker.steps.spec import Format, SourceSpec
 
 ETAG_KEYS = ("ETag", "etag", "md5Hash", "crc32c", "blob_id")
@@ -18,9 +21,32 @@ SUFFIXES: Mapping[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
     ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd", ".lz4": "lz4"}
+TARS = {
+    ".tgz": "gzip",
+    ".tar.gz": "gzip",
+    ".tbz2": "bz2",
+    ".tbz": "bz2",
+    ".txz": "xz",
+    ".tar.bz2": "bz2",
+    ".tar.xz": "xz",
+}
 STAMP_KEYS = (*ETAG_KEYS, "size", "mtime", "ino", "LastModified", "last_modified", "updated")
 CHUNK = 1 << 20
+MAGIC = set("*?[")
+HIDDEN = (
+    ".*",
+    "__*",
+    "_temporary",
+    "_delta_log",
+    "_spark_metadata",
+    "_metadata",
+    "_common_metadata",
+    "~$*",
+    "*~",
+    "#*#",
+)
+"""Names of copies, checkpoints and notes that other programs leave beside the data."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +57,15 @@ class SourceFile:
     fs: fsspec.AbstractFileSystem = field(repr=False, compare=False)
     path: str
     format: Format
-    compression: str | None
+    compression: str
+    """As the spec says it: `infer` is decided by the first bytes."""
+    dialect: Dialect = field(default_factory=Dialect, repr=False, compare=False)
 
     def open(self) -> IO[bytes]:
         """The decompressed bytes."""
-        if self.compression == "zstd":  # Arrow's: it reads every frame of the file, and notices a cut one
-            stored = self.fs.open(self.path, "rb")
-            decompressed: IO[bytes] = pa.input_stream(stored, compression="zstd")
-            return decompressed
-        file: IO[bytes] = fsspec.core.OpenFile(self.fs, self.path, "rb", compression=self.compression).open()
-        return file
+        named = next((kind for suffix, kind in COMPRESSIONS.items() if _name(self.path).endswith(suffix)), None)
+        window = self.dialect.decompression_window
+        return unpacked(lambda: self.fs.open(self.path, "rb"), self.url, self.compression, named, window)
 
     def stamp(self) -> dict[str, Any]:
         """What changes when the file does, as far as the store tells without reading it."""
@@ -61,52 +86,114 @@ class SourceFile:
         return {"size": size, "sha256": hasher.hexdigest()}
 
 
+@dataclass(frozen=True)
+class Found:
+    """The files of a source in reading order, and what was left out."""
+
+    files: list[SourceFile]
+    warnings: list[str]
+
+
 def find_files(dataset: SourceSpec) -> list[SourceFile]:
     """The files in reading order: sources as listed, globs sorted. Raises SourceError where there are none."""
-    found = []
+    return find(dataset).files
+
+
+def find(dataset: SourceSpec) -> Found:
+    """The files, and which hidden ones a pattern found and left out. Raises SourceError where there are none."""
+    files: list[SourceFile] = []
+    warnings: list[str] = []
+    taken: dict[str, str] = {}
     for source in dataset.sources:
-        outer = source.split("::", 1)[0]
         where = f"dataset {dataset.name}: {source}"
-        try:
-            fs, _, paths = get_fs_token_paths(source, mode="rb", storage_options=dataset.storage_options, expand=True)
-            if not paths:
-                raise SourceError(f"dataset {dataset.name}: no file matches {source}")
-            if absent := [path for path in paths if not fs.isfile(path)]:
-                what = "is a folder: add /* or a file's name" if fs.isdir(absent[0]) else "there is no such file"
-                raise SourceError(f"{where}: {absent[0]} {what}" if "folder" in what else f"{where}: {what}")
-        except SourceError:
-            raise
-        except FileNotFoundError as error:
-            raise SourceError(f"{where} does not exist") from error
-        except ImportError as error:
-            raise SourceError(f"{where}: {told(error)}") from error
-        except Exception as error:  # each of fsspec's many libraries has its own
-            raise SourceError(f"{where} cannot be opened: {type(error).__name__}: {error}") from error
+        fs, paths = _matches(source, dataset, where)
+        if source.startswith("hf://datasets/") and "@" not in "/".join(source.split("/")[:5]):
+            warnings.append(f"{source} names no revision, and what the hub has there can change: write NAME@COMMIT")
+        if not dataset.include_hidden and MAGIC & set(source):
+            hidden = [path for path in paths if _is_hidden(fs, source, path)]
+            paths = [path for path in paths if path not in hidden]
+            if hidden and not paths:
+                raise SourceError(f"{where} finds hidden files only, such as {hidden[0]}; set `include_hidden: true`")
+            if hidden:
+                warnings.append(f"{source}: {len(hidden)} hidden files are not read, such as {hidden[0]}")
         for path in sorted(paths):
-            url = source if len(paths) == 1 else source.replace(outer, fs.unstrip_protocol(path), 1)
-            compression = _compression(dataset, path)
-            found.append(SourceFile(url, fs, path, _format(dataset, path), compression))
-    return found
+            outer = source.split("::", 1)[0]
+            url = source.replace(outer, fs.unstrip_protocol(path), 1) if MAGIC & set(outer) else source
+            real = os.path.realpath(path) if "file" in _protocols(fs) else url
+            if real in taken:
+                twin = f" (as {taken[real]})" if taken[real] != url else ""
+                raise SourceError(f"dataset {dataset.name}: {url} is found twice{twin}; its rows would be there twice")
+            taken[real] = url
+            files.append(SourceFile(url, fs, path, _format(dataset, path), dataset.compression, dataset))
+    if (key := dataset.idle_key({file.format for file in files})) is not None:
+        kinds = ", ".join(sorted({file.format for file in files}))
+        raise SourceError(f"dataset {dataset.name}: `{key}` means nothing to {kinds}; remove it, or correct `format:`")
+    return Found(files, warnings)
 
 
-def _compression(dataset: SourceSpec, path: str) -> str | None:
-    if dataset.compression == "none":
-        return None
-    if dataset.compression != "infer":
-        return dataset.compression
-    name = path.lower()
-    if name.endswith(".zip"):
-        raise SourceError(f"dataset {dataset.name}: {path} is an archive; name the file in it: zip://FILE::{path}")
-    return next((kind for suffix, kind in COMPRESSIONS.items() if name.endswith(suffix)), None)
+def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _matches(source: str, dataset: SourceSpec, where: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+    options = dict(dataset.storage_options)
+    archive = source.split("::")[1].lower() if source.startswith("tar://") and "::" in source else ""
+    if (kind := next((kind for suffix, kind in TARS.items() if archive.endswith(suffix)), None)) is not None:
+        options.setdefault("tar", {"compression": kind})
+    try:
+        fs, _, paths = get_fs_token_paths(source, mode="rb", storage_options=options, expand=True)
+        if not paths:
+            raise SourceError(f"{where}: no file matches")
+        for path in paths:
+            if fs.isfile(path):
+                continue
+            if fs.isdir(path):
+                raise SourceError(f"{where}: {path} is a folder: add /* or a file's name")
+            if "file" in _protocols(fs) and os.path.islink(path):  # noqa: PTH114
+                target = os.readlink(path)  # noqa: PTH115
+                raise SourceError(f"{where}: {path} is a link to {target}, and there is no such file; remove the link")
+            raise SourceError(f"{where}: {path}: there is no such file")
+    except SourceError:
+        raise
+    except FileNotFoundError as error:
+        raise SourceError(f"{where} does not exist") from error
+    except ImportError as error:
+        raise SourceError(f"{where}: {told(error)}") from error
+    except Exception as error:  # each of fsspec's many libraries has its own
+        why = " ".join(str(error).split())
+        raise SourceError(f"{where} cannot be opened: {type(error).__name__}: {why}") from error
+    return fs, list(paths)
+
+
+def _is_hidden(fs: fsspec.AbstractFileSystem, source: str, path: str) -> bool:
+    """A name below the pattern's first wildcard is hidden, unless the pattern itself names it so."""
+    parts = source.split("::", 1)[0].split("/")
+    first = next((at for at, part in enumerate(parts) if MAGIC & set(part)), len(parts))
+    # What lies before the wildcard was named by hand: /home/me/.cache/data/*.csv is no hidden place.
+    base = str(fs._strip_protocol("/".join(parts[:first]) + "/" if first else "")).rstrip("/")
+    below = path[len(base) :] if path.startswith(base) else path
+    asked = [part for part in parts[first:] if not part.startswith("*")]
+    return any(
+        any(fnmatch.fnmatchcase(name, hidden) for hidden in HIDDEN)
+        and not any(fnmatch.fnmatchcase(name, part) for part in asked)
+        for name in below.strip("/").split("/")
+    )
+
+
+def _name(path: str) -> str:
+    return path.lower().split("?")[0] if "://" in path else path.lower()
 
 
 def _format(dataset: SourceSpec, path: str) -> Format:
     if dataset.format is not None:
         return dataset.format
-    name = path.lower()
+    name = _name(path)
     for suffix in COMPRESSIONS:
         name = name.removesuffix(suffix)
     for suffix, known in SUFFIXES.items():
         if name.endswith(suffix):
             return known
+    if name.endswith(".zip") or any(path.lower().endswith(tar) for tar in (*TARS, ".tar")):
+        kind = "zip" if name.endswith(".zip") else "tar"
+        raise SourceError(f"dataset {dataset.name}: {path} is an archive; name the file in it: {kind}://FILE::{path}")
     raise SourceError(f"dataset {dataset.name}: the format of {path} is not clear from its name; set `format:`")

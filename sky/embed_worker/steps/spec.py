@@ -3,17 +3,18 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from embed_worker.lake.layout import DATASET_NAME
 from embed_worker.lake.secrets import check_address, secret_names
+from embed_worker.steps.dialect import ROWS_KEYS, Count, Dialect, StrictModel
 from embed_worker.steps.template import Template
 
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 """Counts up when the same source and spec would give other rows than before."""
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
-Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
+Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd", "lz4"]
 Scalar = str | int | float | bool
 
 
@@ -23,14 +24,6 @@ def _template(value: str) -> str:
 
 
 TemplateText = Annotated[str, AfterValidator(_template)]
-Count = Annotated[int, Field(strict=True)]
-"""A number that is one in YAML too: `yes` is not 1."""
-
-
-class StrictModel(BaseModel):
-    """Frozen, and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class RowRange(StrictModel):
@@ -48,8 +41,8 @@ class RowRange(StrictModel):
         return self
 
 
-class SourceSpec(StrictModel):
-    """One source of texts; one partition of `raw_reviews`."""
+class _Source(StrictModel):
+    """What is read, and which records become which rows."""
 
     name: str = Field(pattern=rf"^{DATASET_NAME}$", max_length=63)
     """Unique in the lake: lower-case letters, digits, `_`, `-`, `.`; at most 63 characters."""
@@ -58,9 +51,10 @@ class SourceSpec(StrictModel):
     format: Format | None = None
     """Inferred from the file's name where it is not given."""
     compression: Compression = "infer"
-    """Inferred from the file's name where it is not given."""
+    """Inferred from the file's first bytes where it is not given."""
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-    """Keep only records whose column has this value, or one of these. Null matches nothing."""
+    """Keep only records whose column has this value, or one of these. A number matches as a number, whether the file
+    has 5, 5.0 or "5"; a text matches as it stands. Null matches nothing."""
     text: TemplateText
     """Template of the text to embed over the source's columns, such as `{title}\\n{text}`."""
     id: TemplateText | None = None
@@ -88,11 +82,15 @@ class SourceSpec(StrictModel):
             raise ValueError(f"{found[0]}: secrets do not belong in a pipeline; set them in the environment")
         return value
 
+
+class SourceSpec(Dialect, _Source):
+    """One source of texts; one partition of `raw_reviews`."""
+
     @property
     def sources(self) -> list[str]:
         return [self.source] if isinstance(self.source, str) else list(self.source)
 
     def ingest_identity(self) -> dict[str, Any]:
         """The part of the spec that decides the rows of a snapshot; not where the source lies, not how it is cut."""
-        keys = {"format", "compression", "where", "text", "id", "rows", "max_text_bytes"}
+        keys = {"format", "compression", "where", "text", "id", "rows", "max_text_bytes", *ROWS_KEYS}
         return {"version": INGEST_VERSION, **self.model_dump(mode="json", include=keys)}

@@ -83,7 +83,9 @@ def test_row_checks_fail_on_damage(ready: kit.Prepared, which: str, damage: str)
     assert not outcomes["files_intact"].passed, "whatever the change, the digest shows it"
 
 
-def test_files_that_disagree_fail_the_schema_check(tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_may_differ_in_the_other_columns_alone(
+    tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
     monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
     ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", ROWS)))
@@ -91,7 +93,9 @@ def test_files_that_disagree_fail_the_schema_check(tmp_path: Path, lake: Path, m
     assert len(view.files) > 1
     assert run_rows(ready, view)["schema"].passed
     rewrite(ready, view, lambda t: column(t, "n", t.column("n").cast(pa.float64())))
-    assert "other columns" in run_rows(ready, view)["schema"].description
+    assert run_rows(ready, view)["schema"].passed
+    rewrite(ready, view, lambda t: column(t, "id", t.column("id").cast(pa.large_string())))
+    assert "id is large_string, not string" in run_rows(ready, view)["schema"].description
 
 
 @pytest.mark.parametrize("name", ROW_CHECKS)

@@ -6,6 +6,7 @@ import pytest
 
 from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.checks.source import RAW_CHECKS
 from tests.kits.graph_bench import CHECK, RAW, SHARDS, STRIDES, GraphBench
 
 pytestmark = pytest.mark.slow
@@ -15,7 +16,7 @@ def test_checks_alone_for_one_partition(bench: GraphBench) -> None:
     bench.all()
     bench.python = "/nowhere/python"
     for key, partition, names in [
-        (RAW, "a", ROW_CHECKS),
+        (RAW, "a", RAW_CHECKS),
         (STRIDES, "b-00001", ROW_CHECKS),
         (SHARDS, "b-00001", SHARD_CHECKS),
     ]:

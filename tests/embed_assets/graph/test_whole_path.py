@@ -10,6 +10,7 @@ import pytest
 
 from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.checks.source import RAW_CHECKS
 from embed_assets.index.table import open_table
 from embed_worker.lake.seal import sealed
 from resources.lake import Lake
@@ -23,7 +24,7 @@ def test_the_whole_path(bench: GraphBench) -> None:
     bench.python = sys.executable
     raw = bench.run(RAW, "a", "b")
     assert {name: data["dagster/partition_row_count"] for name, data in bench.made(raw).items()} == {"a": 20, "b": 20}
-    assert bench.checks(raw) == {name: dict.fromkeys(ROW_CHECKS, True) for name in "ab"}
+    assert bench.checks(raw) == {name: dict.fromkeys(RAW_CHECKS, True) for name in "ab"}
     strides = bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1])
     rows = {key: data["dagster/partition_row_count"] for key, data in bench.made(strides).items()}
     assert rows == {"a-00000": 7, "a-00001": 7, "a-00002": 6, "b-00000": 10, "b-00001": 10}

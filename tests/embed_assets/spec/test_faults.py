@@ -171,3 +171,78 @@ def test_settings_name_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for name in "ab":
         pipeline_file(tmp_path, name=f"{name}.yaml")
     assert Settings(pipelines="b.yaml, *.yaml").pipeline_files() == [Path("b.yaml"), Path("a.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("no", "false"), ("on", "true"), ("Yes", "true"), ("OFF", "false"), ("True", "true"), ("01234", "668"),
+        ("12:30", "750"), ("1:2:3", "3723"), ("1.10", "1.1"), ("1e3", "a text"), ("1.5e+3", "1500.0"), (".5", "0.5"),
+        ("5.", "5.0"), ("+5", "5"), ("0x1F", "31"), ("1_000", "1000"), ("2020-01-01", "a date"), ("~", "no value"),
+        ("null", "no value"), (".inf", "inf"), ("0b11", "3"), ("2001-12-14t21:59:43.10-05:00", "a date"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "place", ["where: {lang: %s}", "where: {lang: [en, %s]}", "null_values: [x, %s]", "columns: [%s]"]
+)
+def test_words_that_yaml_changes_are_refused(tmp_path: Path, place: str, word: str, read: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(YAML % (place % word))
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}: datasets.0.{place.split(':', maxsplit=1)[0]}")
+    assert f'YAML reads {word} as {read}; quote it: "{word}"' in line
+    path.write_text(YAML % (place % f'"{word}"'))
+    assert load_pipeline(path)
+
+
+YAML = """name: p
+datasets:
+- {name: d, source: a.csv, text: "{text}", strides: 3, %s}
+embedding: {model: m, pooling: mean, attention: causal}
+"""
+
+
+@pytest.mark.parametrize("word", ["5", "5.0", "-1", "0", "0.25", "true", "false", "en", "y", "1.5.2", "a b", "'no'"])
+def test_words_that_yaml_keeps_are_taken(tmp_path: Path, word: str) -> None:
+    (tmp_path / "p.yaml").write_text(YAML % f"where: {{lang: {word}}}")
+    value = load_pipeline(tmp_path / "p.yaml").datasets[0].where["lang"]
+    assert str(value).lower() == word.strip("'")
+
+
+def test_names_and_numbers_that_yaml_changes(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(YAML % "where: {no: x}")
+    with pytest.raises(SpecError, match=r'where: YAML reads the name no as false; quote it: "no"'):
+        load_pipeline(path)
+    path.write_text((YAML % "max_text_bytes: 1000").replace("strides: 3", "strides: 010"))
+    with pytest.raises(SpecError, match=r"datasets\.0\.strides: YAML reads 010 as 8"):
+        load_pipeline(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"delimiter": ""}, "is no delimiter"),
+        ({"delimiter": "\n"}, "is no delimiter"),
+        ({"quote": "''"}, "is no quote"),
+        ({"escape": "ab"}, "is no escape"),
+        ({"delimiter": "|", "quote": "|"}, "two of delimiter, quote and escape"),
+        ({"header": "none"}, "needs `columns`"),
+        ({"header": 0}, "counted from 1"),
+        ({"header": True}, "valid integer"),
+        ({"encoding": "klingon"}, "is no encoding"),
+        ({"encoding": "base64"}, "is no encoding"),
+        ({"columns": ["a", "a"]}, "names a column twice"),
+        ({"columns": {"a": "text"}}, "'string'"),
+        ({"max_rejects": 2}, "less than or equal to 1"),
+        ({"decompression_window": 1}, "greater than or equal"),
+        ({"json_numbers": "decimal"}, "'exact'"),
+    ],
+)
+def test_keys_of_the_dialect(tmp_path: Path, keys: dict[str, Any], says: str) -> None:
+    path = pipeline_file(tmp_path, {f"datasets.0.{key}": value for key, value in keys.items()})
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(path)
+    assert says in str(caught.value)

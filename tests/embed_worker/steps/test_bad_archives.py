@@ -42,7 +42,7 @@ def test_a_damaged_archive_stops_the_ingest(tmp_path: Path, store: Store, lake: 
         pytest.skip("this packer writes no checksum, so nothing can show the change")
     source = tmp_path / f"s.jsonl{suffix}"
     source.write_bytes(bad)
-    assert f"s.jsonl{suffix}" in refused(store, lake, source, "cut off, damaged or not jsonl")
+    assert f"s.jsonl{suffix}" in refused(store, lake, source, "cut off, damaged or not")
 
 
 @pytest.mark.parametrize("suffix", PACK)

@@ -46,7 +46,7 @@ def test_quoted_newlines_are_no_fault(tmp_path: Path, store: Store) -> None:
     ("header", "match"),
     [
         (b"key,body\n", "no column 'text'; it has body, key"),
-        (b"text,text\n", "column 'text' is there twice"),
+        (b"text,text\n", "'text' is there twice: write {text_1} or {text_2}"),
         (b"k\xe9y,text\n", "not UTF-8"),
     ],
 )

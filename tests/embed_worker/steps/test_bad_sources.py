@@ -9,8 +9,9 @@ import pytest
 
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.store import Store
-from embed_worker.steps import records as records_module
+from embed_worker.steps import opening
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.readers import base
 from embed_worker.steps.source import SourceFile
 from tests.kits import pipelines as kit
 from tests.kits.bad_sources import GOOD, refused
@@ -50,9 +51,9 @@ def test_rejects_name_the_file_they_came_from(tmp_path: Path, store: Store) -> N
         (b"\n\n", {}, "no record"),
         (GOOD * 3, {"where": {"key": "z"}}, "no record that `where` and `rows` let through"),
         (GOOD * 3, {"rows": {"start": 3}}, "no record that `where` and `rows` let through"),
-        (b'{"text": ""}\n{"text": null}\n', {}, r"all 2 records are unusable \(empty text, null text\)"),
-        ('{"text": "wide"}\n'.encode("utf-16"), {}, "unusable"),
-        (b"[\n" + GOOD + b"]\n", {"where": {"key": "z"}}, "unusable"),
+        (b'{"text": ""}\n{"text": null}\n', {}, r"all 2 records are unusable \(empty text 1, null text 1\)"),
+        ('{"text": "wide"}\n'.encode("utf-16-le"), {}, "set `encoding: utf-16-le`"),
+        (b"[\n" + GOOD + b"]\n", {"where": {"key": "z"}}, "no record has 'z'; most frequent are 'a'"),
         (b"", {"format": "csv"}, "no record"),
     ],
 )
@@ -69,12 +70,12 @@ def test_source_columns_never_clash_with_ours(tmp_path: Path, store: Store) -> N
     source = kit.write_jsonl(tmp_path / "s.jsonl", rows)
     manifest = ingest(store, kit.dataset(str(source), text="{title}: {text}", id="x{id}")).manifest
     assert kit.raw_rows(store, manifest) == [
-        {"row_id": 0, "id": "xi", "text": "T: t", "source_row_id": 7, "source_id": "i", "source_text_": "t",
-         "title": "T", "source_text": "s", "source__other": "o", "_other": None}
+        {"row_id": 0, "id": "xi", "text": "T: t", "source_row_id": 7, "source_id": "i", "source_text": "t",
+         "title": "T", "source_source_text": "s", "source__other": "o"}
     ]  # fmt: skip
     csv = tmp_path / "s.csv"
     csv.write_bytes(b",text\n0,a\n")
-    assert kit.raw_rows(store, ingest(store, kit.dataset(str(csv))).manifest)[0]["source_0"] == "0"
+    assert kit.raw_rows(store, ingest(store, kit.dataset(str(csv))).manifest)[0]["column_1"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_a_fault_late_in_the_source_leaves_nothing_that_readers_see(
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 100)
     monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
-    monkeypatch.setattr("embed_worker.steps.raw.SAMPLE", 100)
-    monkeypatch.setattr(records_module, "BUFFER", 4096)
+    monkeypatch.setattr(opening, "HEAD", 4096)
+    monkeypatch.setattr(base, "BUFFER", 4096)
     packed = gzip.compress(b"".join(b'{"text":"%d"}\n' % (i * 7919) for i in range(5_000)))
     source = tmp_path / "s.jsonl.gz"
     source.write_bytes(packed[:-50])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def test_where_and_rows_select_records(tmp_path: Path, store: Store, form: str) 
 @pytest.mark.parametrize(
     ("wanted", "value", "kept"),
     [
-        (5, 5, True), (5, 5.0, True), (5, "5", True), (5.0, "5.0", True), (5, "5.0", False), (5, 6, False),
+        (5, 5, True), (5, 5.0, True), (5, "5", True), (5.0, "5.0", True), (5, "5.0", True), (5, 6, False), (5, "05", False), (5, " 5", True), (5, "5e0", True),
+        (5, Decimal("5.00"), True), (0.1, "0.10", True), ("5.0", "5", False), ("5", 5.0, True), ("x", float("nan"), False),
         (True, True, True), (True, "True", True), (True, "true", True), (True, False, False), (True, 1, False),
         ("true", True, True), (1, True, False), ("None", None, False), ("", None, False), ("", "", True),
         (["a", "b"], "b", True), (["a", "b"], "c", False), ("5", 5, True),
@@ -206,12 +208,11 @@ from embed_worker.steps.raw import ingest
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps import cut as strides
 from embed_worker.steps import writers
-from embed_worker.steps import raw
 from embed_assets.spec import DatasetSpec
 from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.store import Store
 writers.BATCH_BYTES, writers.PART_BYTES = 1 << 20, 8 << 20
-raw.SAMPLE, strides.RUN_BYTES = 1000, 4 << 20
+strides.RUN_BYTES = 4 << 20
 peak, done = 0, threading.Event()
 def watch():  # pages of mapped files are the kernel's to take back: only this process's own memory counts
     global peak

@@ -91,6 +91,17 @@ def the_source_is_cut_off(scene: Scene) -> Iterator[str]:
     scene.made(RAW)
 
 
+@provokes("records are set aside, more than max_rejects")
+def too_many_are_set_aside(scene: Scene) -> Iterator[str]:
+    whole = scene.source.read_bytes()
+    scene.bench.ingest = {"max_rejects": 0.01}
+    scene.source.write_bytes(whole + b"no JSON\n" * 3)
+    yield scene.told(RAW)
+    scene.bench.ingest = {}
+    scene.source.write_bytes(whole)
+    scene.made(RAW)
+
+
 @provokes("has no column …; it has …")
 def the_template_names_no_column(scene: Scene) -> Iterator[str]:
     scene.bench.ingest = {"text": "{body}"}

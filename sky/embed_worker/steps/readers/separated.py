@@ -1,0 +1,260 @@
+"""CSV and TSV: header, then a record after another; a record that cannot be told from its neighbours stops the run."""
+
+from collections.abc import Collection, Iterator
+from typing import IO
+
+from embed_worker.steps.dialect import NONE, Dialect
+from embed_worker.steps.errors import SourceError
+from embed_worker.steps.opening import Unpacked
+from embed_worker.steps.readers.base import Account, Fault, Row
+from embed_worker.steps.readers.fields import FieldParser, Marks, Parsed
+from embed_worker.steps.readers.header import Header, header_of, sep_line
+from embed_worker.steps.readers.lines import Lines
+from embed_worker.steps.readers.quoting import decide_quoting
+from embed_worker.steps.values import excerpt
+
+AHEAD = 1000
+"""Lines that a record whose quotes do not match may span."""
+
+
+def read(
+    head: bytes,
+    rest: IO[bytes],
+    url: str,
+    dialect: Dialect,
+    delimiter: str,
+    needed: Collection[str],
+    account: Account,
+) -> Iterator[Row]:
+    end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+    stream = Unpacked(head, rest, end)
+    reader = _Separated(Lines(stream, end), url, dialect, delimiter, account)  # type: ignore[arg-type]
+    yield from reader.rows(needed)
+    account.total, account.whole = stream.lines, True
+
+
+class _Separated:
+    def __init__(self, lines: Lines, url: str, dialect: Dialect, delimiter: str, account: Account) -> None:
+        self.lines, self.url, self.dialect, self.account = lines, url, dialect, account
+        tabbed = delimiter == "\t" or len(delimiter) > 1
+        self._undecided = dialect.quote is None and tabbed
+        quote = dialect.quote or ("" if tabbed else '"')
+        escape = None if dialect.escape in (None, NONE) else dialect.escape
+        self._use(Marks(delimiter, None if quote in ("", NONE) else quote, escape, dialect.skip_blank_after_delimiter))
+        self._taken: list[bytes | None] = []
+        """Lines of the record that is being read."""
+        self._nulls = {*dialect.null_values, *(["\\N"] if escape == "c-style" else [])}
+        self._proved = dialect.quote is not None
+        """Quotes are known to enclose fields here."""
+
+    def _use(self, marks: Marks) -> None:
+        self.marks, self._parser = marks, FieldParser(marks)
+
+    def rows(self, needed: Collection[str]) -> Iterator[Row]:
+        header = self._header(needed)
+        if header is None:
+            return
+        width = len(header.names)
+        while True:
+            line = self._next()
+            if line == "":
+                return
+            first = self.lines.number
+            if line is None:
+                self._account(1)
+                yield Row(Fault("line too long"), first)
+                continue
+            if line in ("\n", "\r\n", "\r"):
+                self.account.accounted += 1
+                self.account.note("blank lines")
+                continue
+            if self._undecided and '"' in line and self._leading_quote(line):
+                self._decide(line, width)
+            parsed = self._parser.parse(line, self._more)
+            if parsed.fault is None and not parsed.ended and len(parsed.fields) == width:
+                if not self._proved and parsed.quoted:
+                    self._prove(parsed, width, first)
+                self._account(parsed.lines)
+                yield Row(header.record(parsed.fields, self._nulls), first)
+            else:
+                yield Row(self._faulty(parsed, line, width, first), first)
+
+    def _header(self, needed: Collection[str]) -> Header | None:
+        if not isinstance(self.dialect.header, int):
+            return Header(list(self.dialect.column_names), self.dialect)
+        line: str | None = ""
+        for number in range(1, self.dialect.header + 1):
+            line = self._next()
+            if line == "":
+                return None
+            if line and number == 1 and (delimiter := sep_line(line)) is not None:  # Excel's own: sep=;
+                self.account.accounted += 1
+                if self.dialect.delimiter is None:
+                    self._use(Marks(delimiter, self.marks.quote or '"', self.marks.escape, self.marks.skip_blank))
+                    self._undecided = False
+                line = self._next()
+            if number < self.dialect.header:
+                self.account.accounted += 1
+        if not line:
+            raise SourceError(f"{self.url}: its line {self.lines.number} is too long for a header")
+        if self._undecided and self._leading_quote(line):
+            self._decide(line, None)
+        parsed = self._parser.parse(line, self._more)
+        if parsed.fault is not None or parsed.ended:
+            raise SourceError(f"{self.url}: its first line is no header ({excerpt(line)!r}); see `header` and `quote`")
+        self.account.accounted += parsed.lines
+        return header_of(self.url, parsed.fields, self.dialect, needed, self.marks, line)
+
+    # -- lines ------------------------------------------------------------------------------------------------
+
+    def _next(self) -> str | None:
+        """The first line of a record; None for one too long, empty at the end."""
+        self._taken = []
+        return self._line()
+
+    def _line(self) -> str | None:
+        line = self.lines.next()
+        if line != b"":
+            self._taken.append(line)
+        return None if line is None else line.decode("utf-8", "surrogateescape")
+
+    def _more(self) -> str | None:
+        return self._line() or None
+
+    def _account(self, lines: int) -> None:
+        self.account.records += 1
+        self.account.accounted += lines
+        if lines > 1:
+            self.account.note("records of several lines")
+
+    # -- faults -----------------------------------------------------------------------------------------------
+
+    def _faulty(self, parsed: Parsed, line: str, width: int, first: int) -> Fault:
+        """Why a record gives no row; the lines that are not its own are given back."""
+        wrong = f"{len(parsed.fields)} fields, the header has {width}"
+        if parsed.lines == 1 and not parsed.ended:
+            if parsed.fault is None:
+                self._account(1)
+                return Fault("wrong number of fields", wrong, excerpt(line))
+            alone = self._lenient_end([line], width) is not None
+        else:
+            alone = False
+        if not alone:
+            self._settle(parsed, line, width, first)
+        reason = parsed.fault or ("quote is never closed" if parsed.ended else "wrong number of fields")
+        lines = len(self._taken)
+        self._account(lines)
+        span = f"lines {first} to {first + lines - 1}" if lines > 1 else ""
+        cure = "a quote after a backslash: see `escape`" if '\\"' in line else ""
+        detail = wrong if parsed.fault is None and not parsed.ended else ""
+        return Fault(reason, "; ".join(word for word in (detail, span, cure) if word), excerpt(line))
+
+    def _settle(self, parsed: Parsed, line: str, width: int, first: int) -> None:
+        """Leaves in `_taken` the lines of one broken record. SourceError where both readings of them make sense."""
+        ended, number = parsed.ended, self.lines.number
+        self._give_back(1)
+        following = self._ahead()
+        texts = [line, *following]
+        clean = bool(following) and self._is_clean(following, width)
+        whole = parsed.fault is None and not ended
+        joined = parsed.lines if whole else None if ended else self._lenient_end(texts, width)
+        if ended and not clean and number - first < AHEAD:
+            raise SourceError(
+                f"{self.url} is cut off or damaged: the quoted field that begins in line {first} is never closed: "
+                f"{excerpt(line)!r}; fetch it again, mend the line, or set `quote: none`"
+            )
+        if (clean and joined is not None) or ended:
+            until = f"line {first + joined - 1}" if joined is not None else "the end of the file"
+            raise SourceError(
+                f"{self.url}: line {first} opens a quote that is never closed, or in mid-field: {excerpt(line)!r}. "
+                f"Read with quotes, it is one record up to {until}; read without, a record of one line, as the next "
+                f"is: {excerpt(following[0]) if following else ''!r}. Set `quote: none`, or mend line {first}"
+            )
+        if joined is not None:
+            self._take_again(joined - 1)
+        elif not clean:  # neither reading helps: up to where a record begins that is one
+            for at in range(1, len(following)):
+                if self._is_clean(following[at:], width):
+                    self._take_again(at)
+                    return
+
+    def _give_back(self, keep: int) -> None:
+        self.lines.give_back(self._taken[keep:])
+        self._taken = self._taken[:keep]
+
+    def _take_again(self, count: int) -> None:
+        for _ in range(count):
+            self._line()
+
+    def _ahead(self) -> list[str]:
+        """The lines that follow, which stay where they are."""
+        before = len(self._taken)
+        found: list[str] = []
+        while len(found) < AHEAD and (line := self._line()):
+            found.append(line)
+        self._give_back(before)
+        return found
+
+    def _is_clean(self, lines: list[str], width: int) -> bool:
+        """A record begins here that is whole, has all its fields, and no quote where none belongs."""
+        rest = iter(lines[1:])
+        parsed = self._parser.parse(lines[0], lambda: next(rest, None))
+        return parsed.fault is None and not parsed.ended and not parsed.stray and len(parsed.fields) == width
+
+    def _lenient_end(self, lines: list[str], width: int) -> int | None:
+        """Lines of a record whose quotes close only before a delimiter or a line end, if it then has its fields, and
+        none that opens within."""
+        quote, delimiter = self.marks.quote or "", self.marks.delimiter
+        fields, within = 0, False
+        for number, line in enumerate(lines, start=1):
+            text = line.rstrip("\r\n")
+            at = 0
+            while True:
+                if not within and text.startswith(quote, at):
+                    within, at = True, at + 1
+                if within:
+                    close = text.find(quote, at)
+                    while close >= 0 and not (close + 1 == len(text) or text.startswith(delimiter, close + 1)):
+                        if close == 0 or text.endswith(delimiter, 0, close):
+                            return None  # another field opens here
+                        close = text.find(quote, close + 1)
+                    if close < 0:
+                        break
+                    within, at = False, close + 1
+                else:
+                    hit = text.find(delimiter, at)
+                    at = hit if hit >= 0 else len(text)
+                fields += 1
+                if at >= len(text):
+                    return number if fields == width else None
+                at += len(delimiter)
+            if fields > width:
+                return None
+        return None
+
+    def _prove(self, parsed: Parsed, width: int, first: int) -> None:
+        """A field over several lines, each of which is a whole record too, wants a proof that quotes enclose fields."""
+        plain = [(line or b"").decode("utf-8", "replace").count(self.marks.delimiter) + 1 for line in self._taken]
+        if parsed.lines > 1 and all(count == width for count in plain):
+            ahead = self._ahead()
+            one_line = (self._parser.parse(line, lambda: None) for line in ahead)
+            if not any(p.quoted and not p.fault and not p.ended and len(p.fields) == width for p in one_line):
+                raise SourceError(
+                    f"{self.url}: the quote in line {first} closes in line {first + parsed.lines - 1}, and each of "
+                    f"these lines is a record too: {excerpt(self._taken[0] or b'')!r}. Set `quote: none` if they are, "
+                    "`quote: '\"'` if they are one"
+                )
+        self._proved = True
+
+    # -- quoting ----------------------------------------------------------------------------------------------
+
+    def _leading_quote(self, line: str) -> bool:
+        return line.startswith('"') or f'{self.marks.delimiter}"' in line
+
+    def _decide(self, line: str, width: int | None) -> None:
+        """The first field that begins with a quote: whether fields are quoted here. SourceError where both may be."""
+        lines = [line, *self._ahead()]
+        quoted = decide_quoting(lines, self.marks, width, self.url, self.lines.number)
+        self._undecided = False
+        if quoted:
+            self._use(Marks(self.marks.delimiter, '"', self.marks.escape, self.marks.skip_blank))
