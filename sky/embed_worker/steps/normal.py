@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embed_worker.steps.types import cast
 from embed_worker.steps.values import storable
 
 YEARS = (-62_135_596_800, 253_402_300_799)
@@ -33,8 +34,33 @@ def normalised(column: pa.Array) -> pa.Array:
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        return _valid(column)
+        column = _valid(column)
+    if pa.types.is_nested(column.type) and (plain := plain_type(column.type)) != column.type:
+        try:
+            return column.cast(plain)
+        except pa.ArrowException:
+            return cast(column, pa.string())
     return column
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The same with dictionaries by their values and times in UTC, at any depth."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return pa.timestamp(kind.unit, "UTC")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.large_list if pa.types.is_large_list(kind) else pa.list_
+        return make(kind.value_field.with_type(plain_type(kind.value_type)))
+    return kind
 
 
 def _timestamps(column: pa.Array) -> pa.Array:

@@ -37,6 +37,7 @@ SHAPES = {
     "pages": "\n".join(json.dumps(RECORDS[i : i + 100]) for i in range(0, 1000, 100)),
     "lines": "\n".join(json.dumps(r) for r in RECORDS),
     "lines with commas": ",\n".join(json.dumps(r) for r in RECORDS) + ",\n",
+    "one line without commas": "".join(json.dumps(r) for r in RECORDS),
     "a sequence": "".join("\x1e" + json.dumps(r) + "\n" for r in RECORDS),
     "some over lines": "\n".join(json.dumps(r, indent=1 if i > 3 else None) for i, r in enumerate(RECORDS)),
     "a byte order mark": "\ufeff" + json.dumps(RECORDS),

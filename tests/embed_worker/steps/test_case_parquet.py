@@ -124,6 +124,33 @@ def test_odd_values_of_other_columns_cost_no_row(
     assert manifest.columns["x"].values == len(column) - column.null_count
 
 
+INDEX = pa.array([i % 100 for i in range(100)], pa.int8())
+
+
+def nested(at: int) -> pa.Array:
+    labels = pa.DictionaryArray.from_arrays(INDEX, pa.array([f"{at}-{i}" for i in range(100)]))
+    times = pa.array(range(100), pa.timestamp("us", "tzutc()"))
+    return pa.StructArray.from_arrays([labels, times], ["label", "at"])
+
+
+def test_nested_categories_and_zones(tmp_path: Path, store: Store) -> None:
+    lists = [pa.ListArray.from_arrays(pa.array(range(101), pa.int32()), nested(at)) for at in range(2)]
+    for make in (lists, [nested(0), nested(1)]):
+        manifest, rows = made(store, tmp_path, *[two(column) for column in make])
+        values = [row["x"][0] if isinstance(row["x"], list) else row["x"] for row in rows]
+        assert [value["label"] for value in values] == [f"{at}-{i}" for at in range(2) for i in range(100)]
+        assert values[1]["at"] == dt.datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=dt.UTC)
+        assert "tzutc" not in manifest.columns["x"].type
+
+
+def test_old_timestamps_beyond_nanoseconds(tmp_path: Path, store: Store) -> None:
+    table = pa.table({"text": ["a"], "at": pa.array([YEAR_9999], pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "0.parquet", use_deprecated_int96_timestamps=True)
+    manifest = ingest(store, kit.dataset(str(tmp_path / "0.parquet"), text="{text} {at}")).manifest
+    (row,) = kit.raw_rows(store, manifest)
+    assert row["text"] == "a 9999-12-31 23:59:59"
+
+
 def test_nested_texts_that_are_no_utf8(tmp_path: Path, store: Store) -> None:
     inner = pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"caf\xe9"]).buffers())
     manifest, rows = made(store, tmp_path, two(pa.ListArray.from_arrays(pa.array([0, 1, 2]), inner)))

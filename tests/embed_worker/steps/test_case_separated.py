@@ -53,6 +53,7 @@ def test_a_tsv_without_quoting_keeps_its_quotes(tmp_path: Path, store: Store, te
         (['1\t"with a\ttab"', "2\tplain"], ["with a\ttab", "plain"]),
         (['1\t"two\nlines"', "2\tplain"], ["two\nlines", "plain"]),
         (['"1"\t"all"', '"2"\t"quoted"'], ["all", "quoted"]),
+        (['1\t"not"', '2.5\t"numbers"', '\t"or none"'], ["not", "numbers", "or none"]),
     ],
 )
 def test_a_tsv_that_shows_its_quoting_is_read_so(
@@ -163,6 +164,7 @@ def test_a_csv_without_a_header(tmp_path: Path, store: Store, lake: Path) -> Non
         ("rid,body\r1,x\r", {}, "x"),
         ("\ufeffbody,rid\nx,1\n", {}, "x"),
         ("rid,body\n1,x", {}, "x"),
+        ("\n\nrid,body\n1,x\n", {}, "x"),
         ("rid, body\n1, x\n", {"text": "{ body}"}, " x"),
     ],
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from embed_worker.steps.dialect import C_STYLE
 from embed_worker.steps.readers import base
+from embed_worker.steps.values import NUMBER
 
 C_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\\": "\\"}
 
@@ -38,6 +39,8 @@ class Parsed:
     fault: str | None = None
     quoted: int = 0
     """Fields in quotes."""
+    words: int = 0
+    """Fields without quotes that are no numbers, where any has quotes."""
     stray: bool = False
     """A field without quotes around it has one in it."""
     ended: bool = False
@@ -81,6 +84,7 @@ class FieldParser:
                     return found
             else:
                 field, text, at = self._plain(text, at, more, found)
+                found.words += bool(field) and NUMBER.fullmatch(field) is None
                 end = len(without_end(text))
             found.fields.append(field)
             if at >= end:

@@ -68,7 +68,7 @@ def are_values(head: bytes) -> bool:
     if first is None or first[0] is None or not _loads(first[0]):
         return False
     rest = start[at + len(first[0]) :].lstrip(b" \t")
-    return b"\n" in first[0] or (at == 0 and rest[:1] == b"," and rest[1:].lstrip()[:1] in (b"{", b""))
+    return b"\n" in first[0] or (at == 0 and rest.removeprefix(b",").lstrip()[:1] in (b"{", b""))
 
 
 def _loads(text: bytes) -> bool:

@@ -15,6 +15,8 @@ from embed_worker.steps.readers.base import BUFFER, Account, Fault, Row
 from embed_worker.steps.readers.header import lacks, unique
 
 BATCH_ROWS, BATCH_BYTES = 4096, 16 << 20
+INT96 = "us"
+"""Spark's old timestamps reach beyond what nanoseconds do, where they would wrap around."""
 
 
 @contextmanager
@@ -22,12 +24,12 @@ def opened(stream: IO[bytes], seekable: bool) -> Iterator[pq.ParquetFile]:
     """Parquet is read from its end: a compressed one is unpacked to the scratch disk first."""
     with stream:
         if seekable:
-            yield pq.ParquetFile(stream)
+            yield pq.ParquetFile(stream, coerce_int96_timestamp_unit=INT96)
             return
         with tempfile.TemporaryFile() as unpacked:
             shutil.copyfileobj(stream, unpacked, BUFFER)
             unpacked.seek(0)
-            yield pq.ParquetFile(unpacked)
+            yield pq.ParquetFile(unpacked, coerce_int96_timestamp_unit=INT96)
 
 
 def read(parquet: pq.ParquetFile, url: str, needed: Collection[str], account: Account) -> Iterator[Row]:

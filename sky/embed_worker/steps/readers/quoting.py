@@ -49,9 +49,9 @@ def _closes_in_its_line(lines: list[str], delimiter: str) -> bool:
 
 
 def _proves(lines: list[str], records: list[Parsed], delimiter: str) -> bool:
-    """Quotes that only a writer that encloses fields leaves: doubled ones, or around all of the texts."""
+    """Quotes that only a writer that encloses fields leaves: doubled ones, or around all that are no numbers."""
     inner = [field[1:-1] for line in lines for field in without_end(line).split(delimiter)
              if len(field) > 1 and field.startswith('"') and field.endswith('"')]  # fmt: skip
     doubled = any('""' in text for text in inner) and all('"' not in text.replace('""', "") for text in inner)
     doubled &= not any(one.stray for one in records)  # which such a writer would have enclosed
-    return doubled or (len(records) > 1 and all(one.quoted == len(one.fields) for one in records))
+    return doubled or (len(records) > 1 and all(one.quoted and not one.words for one in records))

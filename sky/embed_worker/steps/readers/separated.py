@@ -85,6 +85,10 @@ class _Separated:
         line: str | None = ""
         for number in range(1, self.dialect.header + 1):
             line = self._next()
+            while line in ("\n", "\r\n", "\r") and number == self.dialect.header == 1:
+                self.account.accounted += 1
+                self.account.note("blank lines")
+                line = self._next()
             if line == "":
                 return None
             if line and number == 1 and (delimiter := sep_line(line)) is not None:  # Excel's own: sep=;
