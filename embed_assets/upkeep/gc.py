@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_assets.upkeep.leases import Leases
+from embed_assets.upkeep.sets import SETS, read_sets
 from embed_worker.lake import layout
 from embed_worker.lake.census import shard_at
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import CURRENT, MANIFEST, Partitioning, ShardId
+from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
 from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
-from embed_worker.lake.sets import CurrentSet, SetManifest
 from embed_worker.lake.store import Listed, Store
 
 SCRATCH_SECONDS = 24 * 3600.0
 """What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
 ASSETS = ("raw_reviews", "stride_partitions", "embedding_shards")
-SETS = "embedding_sets"
 
 Manifest = type[RawManifest] | type[StridesManifest] | type[ShardManifest]
 
@@ -89,7 +88,7 @@ class _Search:
             for path, folder in [*self._raw.items(), *self._cuts.items()]
             if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
         }
-        self._sets = self._read_sets()
+        self._sets = read_sets(store, [file.path for file in self._files[SETS]])
         """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
         self._kept = (
             self._leases.snapshots | in_the_making | {s.snapshot for s, current in self._sets.values() if current}
@@ -236,22 +235,6 @@ class _Search:
                 found.setdefault(folder, _Folder(folder)).files.append(file)
         return found
 
-    def _read_sets(self) -> dict[str, tuple[SetManifest, bool]]:
-        """Those that can be read."""
-        folders = sorted({file.path.rpartition("/")[0] for file in self._files[SETS] if file.path.count("/") == 3})
-        found: dict[str, tuple[SetManifest, bool]] = {}
-        for folder in folders:
-            names = [f.path for f in self._files[SETS] if f.path.startswith(f"{folder}/") and _is_set(f.path)]
-            try:
-                current = read_manifest(self._store, f"{folder}/{CURRENT}", CurrentSet)
-                made = in_parallel(lambda path: read_manifest(self._store, path, SetManifest), names)
-            except BadManifest:
-                continue  # it condemns nothing
-            for path, one in zip(names, made, strict=True):
-                if one is not None:
-                    found[path] = one, current is not None and path == f"{folder}/{current.set_digest}.json"
-        return found
-
     def _size(self, path: str) -> int:
         return sum(file.bytes for file in self._files[SETS] if file.path == path)
 
@@ -275,10 +258,6 @@ def _listed(store: Store) -> dict[str, list[Listed]]:
     for file in (file for listing in listings for file in listing):
         files[file.path.split("/")[0]].append(file)
     return files
-
-
-def _is_set(path: str) -> bool:
-    return path.endswith(".json") and not path.endswith(f"/{CURRENT}") and not layout.is_temporary(path)
 
 
 def _shards(folders: Iterable[str]) -> Iterator[tuple[str, ShardId]]:

@@ -57,6 +57,8 @@ def made(tmp_path: Path) -> None:
 
 def test_every_block_is_run() -> None:
     headings = (
+        "The update job",
+        "The Component",
         "Reading vectors",
         "As the input of an asset",
         "Tests of your own",
@@ -64,6 +66,11 @@ def test_every_block_is_run() -> None:
         "Python API",
     )
     assert sum(len(blocks(heading)) for heading in headings) == PAGE.count("```python")
+
+
+def test_a_schedule_and_a_locations_own_resources() -> None:
+    assert run("The update job")["nightly"].job_name == "support__update"
+    assert set(run("The Component")["defs"].resources) == {"lake", "compute"}
 
 
 @pytest.mark.slow

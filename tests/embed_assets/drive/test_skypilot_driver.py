@@ -8,7 +8,6 @@ import pytest
 from embed_assets.checks.proof import Proof
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed, Failed, Outcome
-from embed_assets.tell.metadata import _job_facts
 from embed_worker.lake.job import EmbedJob
 from resources.lake import Lake
 from tests.kits.compute.fake_sky import SkyBench
@@ -65,10 +64,10 @@ def test_a_recovery_is_told_once_and_ends_in_the_metadata(tmp_path: Path) -> Non
     assert len(done) == 2 and len(scripted.bench.sky.rows) == 2
     status = done["d-00000"].status
     assert status is not None
-    facts = _job_facts(status.facts)
-    assert facts["job_recoveries"] == 1 and facts["job_region"] == "eu-west-1" and facts["job_cost_dollars"] > 0
-    assert facts["job_pool"] == "none" and facts["job_accelerators"] == "L4:1"
-    assert facts["job_dashboard"].url.endswith("/jobs/1") and "job_unknown" not in facts
+    facts = status.facts.told()
+    assert facts["recoveries"] == 1 and facts["region"] == "eu-west-1" and facts["cost_dollars"] > 0
+    assert facts["pool"] == "none" and facts["accelerators"] == "L4:1"
+    assert facts["dashboard"].endswith("/jobs/1") and "unknown" not in facts
 
 
 def test_an_outage_is_said_once_and_nothing_is_relaunched(tmp_path: Path) -> None:

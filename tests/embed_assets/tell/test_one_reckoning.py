@@ -34,7 +34,8 @@ def test_a_node_with_eight_engines(lake: Path) -> None:
     outcome = Committed(job_of(place, 0), manifest, Proof(), JobStatus(JobState.SUCCEEDED), 1)
     metadata = shard_metadata(place, outcome, dg.AssetKey("strides"))
     assert (metadata["starts"], metadata["tokens_per_second"], metadata["rows_per_second"]) == (1, 60, 5)
-    assert len(metadata["attempts"]) == ENGINES and metadata["hardware"]["gpus"] == ["NVIDIA L4"] * ENGINES
+    details = metadata["details"]
+    assert len(details["attempts"]) == ENGINES and details["hardware"]["gpus"] == ["NVIDIA L4"] * ENGINES
     assert {name: speed.value for name, speed in measured([manifest]).items()} == {"L4:8": pytest.approx(60)}
     shard = Shard.of(manifest)
     assert (shard.starts, shard.accelerator, len(shard.attempts)) == (1, "8× NVIDIA L4", ENGINES)

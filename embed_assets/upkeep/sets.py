@@ -1,0 +1,36 @@
+"""The sets of a lake, for those who clean up behind them."""
+
+from collections.abc import Sequence
+
+from embed_worker.lake import layout
+from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.layout import CURRENT
+from embed_worker.lake.manifests import read_manifest
+from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.sets import CurrentSet, SetManifest
+from embed_worker.lake.store import Store
+
+SETS = "embedding_sets"
+
+
+def read_sets(store: Store, paths: Sequence[str]) -> dict[str, tuple[SetManifest, bool]]:
+    """Path of each set → the set, and whether it is the current one of its dataset and spec. `paths`: all files there.
+
+    Where one of a dataset and spec cannot be read, none of them is told: it condemns nothing.
+    """
+    found: dict[str, tuple[SetManifest, bool]] = {}
+    for folder in sorted({path.rpartition("/")[0] for path in paths if path.count("/") == 3}):
+        names = [path for path in paths if path.startswith(f"{folder}/") and _is_set(path)]
+        try:
+            current = read_manifest(store, f"{folder}/{CURRENT}", CurrentSet)
+            made = in_parallel(lambda path: read_manifest(store, path, SetManifest), names)
+        except BadManifest:
+            continue
+        for path, one in zip(names, made, strict=True):
+            if one is not None:
+                found[path] = one, current is not None and path == f"{folder}/{current.set_digest}.json"
+    return found
+
+
+def _is_set(path: str) -> bool:
+    return path.endswith(".json") and not path.endswith(f"/{CURRENT}") and not layout.is_temporary(path)
