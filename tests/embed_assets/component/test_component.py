@@ -102,7 +102,7 @@ def kinds(node: Any) -> dict[str, str]:
 
 
 def test_a_location_has_its_resources_from_the_second_component_or_from_itself() -> None:
-    with pytest.raises(dg.DagsterInvalidDefinitionError, match="resource with key '(lake|compute)'"):
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match=r"resource with key '(lake|compute)'"):
         load({"p": defs_yaml()})
     load({"p": defs_yaml(), "deployment": DEPLOYMENT})
     with DefsFolder({}).loaded() as (defs, _):
