@@ -61,7 +61,14 @@ class UpdateConfig(ShardConfig):
 def build_update_job(
     pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings, graph_of: GraphOf
 ) -> dg.JobDefinition:
-    @dg.op(name=f"{pipeline.name}__update_op", description="All that is due, partition by partition.")
+    options = pipeline.op.of(EMBEDDING_SHARDS)  # it drives GPUs, too
+
+    @dg.op(
+        name=f"{pipeline.name}__update_op",
+        description="All that is due, partition by partition.",
+        pool=options.pool,
+        tags=options.tags,
+    )
     def update(
         context: dg.OpExecutionContext, config: UpdateConfig, lake: dg.ResourceParam[Lake], compute: ComputeResource
     ) -> None:

@@ -66,7 +66,6 @@ def test_dg_lists_what_it_checks(project: DgProject) -> None:
 
 
 def test_dg_launches_a_partition_and_a_range(project: DgProject) -> None:
-    """To add a job: `project.dg("launch", "--job", "tickets__update")`."""
     first, last = "tickets-00000", "tickets-00002"
     project.dg("launch", "--assets", "key:warehouse/tickets")
     project.dg("launch", "--assets", "key:search/raw_reviews", "--partition", "tickets")
@@ -75,9 +74,19 @@ def test_dg_launches_a_partition_and_a_range(project: DgProject) -> None:
     assert project.materialized("search", "embedding_shards") == {first}
     project.dg("launch", "--assets", "key:search/embedding_shards", "--partition-range", f"tickets-00001...{last}")
     assert project.materialized("search", "embedding_shards") == {first, "tickets-00001", last}
+    project.dg("launch", "--assets", "key:search/embedding_set", "--partition", "tickets")
     project.dg("launch", "--assets", "key:search/vector_index", "--partition", "tickets")
     assert project.materialized("search", "vector_index") == {"tickets"}
     assert list(Path(project.lake).glob("vector_index/*/tickets.lance"))
+
+
+def test_dg_launches_the_update(project: DgProject) -> None:
+    """Of a project that has nothing yet, and of one where all is there."""
+    project.dg("launch", "--assets", "key:warehouse/tickets")
+    for _ in range(2):
+        project.dg("launch", "--job", "tickets__update")
+        assert len(project.materialized("search", "embedding_shards")) == 3
+        assert project.materialized("search", "vector_index") == {"tickets"}
 
 
 def test_dg_works_in_this_repository(project: DgProject) -> None:

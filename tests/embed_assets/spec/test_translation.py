@@ -76,6 +76,8 @@ def test_a_step_has_its_own_pool_and_more_tags(tmp_path: Path) -> None:
     assert (shards.pool, {k: shards.tags.get(k) for k in "ab"}) == ("gpus", {"a": "1", "b": "2"})
     assert (raw.pool, {k: raw.tags.get(k) for k in "ab"}) == ("p", {"a": "1", "b": None})
     assert {op.pool for op in ops.values()} == {"gpus", "p"}
+    (update,) = (op for op in defs.resolve_job_def("p__update").all_node_defs if op.name == "p__update_op")
+    assert (update.pool, {k: update.tags.get(k) for k in "ab"}) == ("gpus", {"a": "1", "b": "2"})
 
 
 @pytest.mark.parametrize(
