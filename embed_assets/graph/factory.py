@@ -6,15 +6,15 @@ from typing import Any
 
 import dagster as dg
 
-from embed_assets.graph.check_job import build_check_job
+from embed_assets.graph.assets.embedding_set import build_embedding_set
+from embed_assets.graph.assets.embedding_shards import build_embedding_shards
+from embed_assets.graph.assets.raw_reviews import build_raw_reviews
+from embed_assets.graph.assets.stride_partitions import build_stride_partitions
+from embed_assets.graph.assets.vector_index import build_vector_index
 from embed_assets.graph.dagster_events import GraphOf, asset_graph
-from embed_assets.graph.embedding_set import build_embedding_set
-from embed_assets.graph.embedding_shards import build_embedding_shards
+from embed_assets.graph.jobs.check import build_check_job
+from embed_assets.graph.jobs.update import build_update_job
 from embed_assets.graph.partitions import PipelinePartitions
-from embed_assets.graph.raw_reviews import build_raw_reviews
-from embed_assets.graph.stride_partitions import build_stride_partitions
-from embed_assets.graph.update import build_update_job
-from embed_assets.graph.vector_index import build_vector_index
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 

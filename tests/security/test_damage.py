@@ -16,7 +16,7 @@ from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed
 from embed_assets.graph import embedding_shards, raw_reviews
-from embed_assets.graph.shard_jobs import ShardJobs
+from embed_assets.graph.assets.shard_jobs import ShardJobs
 from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import layout

@@ -48,7 +48,7 @@ def test_a_lake_that_is_away_when_a_run_begins_is_waited_for(
             raise error
         return current_snapshot(*arguments)
 
-    monkeypatch.setattr("embed_assets.graph.shard_jobs.current_snapshot", snapshot)
+    monkeypatch.setattr("embed_assets.graph.assets.shard_jobs.current_snapshot", snapshot)
     run = bench.embed()
     assert run.success, bench.log(run)
     assert set(bench.made(run)) == set(bench.partitions())
@@ -65,8 +65,8 @@ def test_a_lake_that_stays_away_when_a_run_begins_fails_its_partitions_clearly(
         asked.append(dataset.name)
         raise StoreAway("s3://lake: the store cannot be reached")
 
-    monkeypatch.setattr("embed_assets.graph.shard_jobs.current_snapshot", snapshot)
-    monkeypatch.setattr("embed_assets.graph.shard_jobs.PATIENCE", 0.0)
+    monkeypatch.setattr("embed_assets.graph.assets.shard_jobs.current_snapshot", snapshot)
+    monkeypatch.setattr("embed_assets.graph.assets.shard_jobs.PATIENCE", 0.0)
     run = bench.embed()
     assert "the store cannot be reached" in bench.failure(run).description
     assert sorted(asked) == ["a", "b"]  # not once a partition

@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from embed_assets.graph.assets.shard_run import _leave
 from embed_assets.graph.dagster_events import RunLife
-from embed_assets.graph.shard_run import _leave
 
 CANCELING, STARTED = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.STARTED
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from embed_assets.graph.assets.gate import complete_set
 from embed_assets.graph.common import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
@@ -15,7 +16,6 @@ from embed_assets.graph.common import (
     storage_kind,
 )
 from embed_assets.graph.dagster_events import PartitionRun
-from embed_assets.graph.gate import complete_set
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline

@@ -6,6 +6,8 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.graph.assets.embedding_set import SetWatch
+from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
 from embed_assets.graph.common import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
@@ -18,9 +20,7 @@ from embed_assets.graph.common import (
     storage_kind,
 )
 from embed_assets.graph.dagster_events import GraphOf, PartitionRun
-from embed_assets.graph.embedding_set import SetWatch
 from embed_assets.graph.partitions import PipelinePartitions
-from embed_assets.graph.shard_run import ShardConfig, ShardRun
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from resources.dagster import ComputeResource

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 import dagster as dg
 
 from embed_assets.drive.events import Committed, Failed
+from embed_assets.graph.assets.gate import keep
 from embed_assets.graph.dagster_events import PartitionRun
-from embed_assets.graph.gate import keep
 from embed_assets.graph.provenance import Inputs
 from embed_assets.tell.metadata import shard_metadata
 from embed_assets.tell.pictures import POINTS

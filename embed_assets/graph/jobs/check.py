@@ -5,6 +5,10 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
+from embed_assets.graph.assets.raw_reviews import check_snapshots
+from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
+from embed_assets.graph.assets.stride_partitions import check_strides
+from embed_assets.graph.assets.vector_index import check_indexes
 from embed_assets.graph.common import (
     EMBEDDING_SHARDS,
     NO_RETRIES,
@@ -14,12 +18,8 @@ from embed_assets.graph.common import (
     asset_key,
 )
 from embed_assets.graph.dagster_events import GraphOf, PartitionRun
+from embed_assets.graph.jobs.update import CHECKS
 from embed_assets.graph.partitions import PipelinePartitions
-from embed_assets.graph.raw_reviews import check_snapshots
-from embed_assets.graph.shard_run import ShardConfig, ShardRun
-from embed_assets.graph.stride_partitions import check_strides
-from embed_assets.graph.update import CHECKS
-from embed_assets.graph.vector_index import check_indexes
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from resources.lake import Lake

@@ -11,11 +11,11 @@ from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed
 from embed_assets.estimate.prior import run_budget
+from embed_assets.graph.assets.gate import keep
+from embed_assets.graph.assets.recorder import Recorder
+from embed_assets.graph.assets.shard_jobs import ShardJobs
 from embed_assets.graph.common import STRIDE_PARTITIONS, asset_key
 from embed_assets.graph.dagster_events import INTERRUPTS, PartitionRun, RunLife
-from embed_assets.graph.gate import keep
-from embed_assets.graph.recorder import Recorder
-from embed_assets.graph.shard_jobs import ShardJobs
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.errors import BadManifest, LakeError

@@ -14,6 +14,11 @@ from pydantic import Field
 from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.checks.source import RAW_CHECKS
+from embed_assets.graph.assets.embedding_set import SetWatch, make_sets
+from embed_assets.graph.assets.raw_reviews import SnapshotConfig, make_snapshots
+from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
+from embed_assets.graph.assets.stride_partitions import make_strides
+from embed_assets.graph.assets.vector_index import INDEX_CHECKS, make_indexes
 from embed_assets.graph.common import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
@@ -24,12 +29,7 @@ from embed_assets.graph.common import (
     asset_key,
 )
 from embed_assets.graph.dagster_events import Failures, GraphOf, PartitionRun
-from embed_assets.graph.embedding_set import SetWatch, make_sets
 from embed_assets.graph.partitions import PipelinePartitions
-from embed_assets.graph.raw_reviews import SnapshotConfig, make_snapshots
-from embed_assets.graph.shard_run import ShardConfig, ShardRun
-from embed_assets.graph.stride_partitions import make_strides
-from embed_assets.graph.vector_index import INDEX_CHECKS, make_indexes
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.extras import MissingExtra, need

@@ -1,0 +1,1 @@
+"""Jobs over all assets of a pipeline, of any scatter of partitions."""
