@@ -15,7 +15,7 @@ from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed
-from embed_assets.graph import embedding_shards, raw_reviews
+from embed_assets.graph.assets import raw_reviews, shard_run
 from embed_assets.graph.assets.shard_jobs import ShardJobs
 from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
@@ -111,7 +111,7 @@ def failed_checks(rest: Rest) -> list[str]:
     found, names = [], ["files_intact"]
     for made in rest.made:
         lake, name = made.resource, made.dataset.name
-        found.append(raw_reviews._check(lake, name, names)["files_intact"])
+        found.append(raw_reviews.check_snapshot(lake, made.dataset, names)["files_intact"])
         shard_jobs = ShardJobs(made.pipeline, lake, print)
         for stride in range(3):
             try:
@@ -121,7 +121,7 @@ def failed_checks(rest: Rest) -> list[str]:
                 folder = layout.strides_folder(name, made.partitioning)
                 view = RowsView(lake.store, folder, strides.strides[stride].files, made.expected(stride))
                 found.append(ROW_CHECKS["files_intact"](view))
-                found.append(embedding_shards._check(lake, shard_jobs, job, names)["files_intact"])
+                found.append(shard_run.check_shard(lake, shard_jobs, job, names)[0]["files_intact"])
             except (NotReady, BadManifest) as error:
                 found.append(all_failed(names, str(error))["files_intact"])
     return [outcome.description for outcome in found if not outcome.passed]

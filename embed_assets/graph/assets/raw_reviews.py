@@ -130,7 +130,7 @@ def make_snapshots(
 def check_snapshots(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, names: Sequence[str]) -> None:
     """Runs the checks of these datasets' snapshots again."""
     for name in names:
-        run.checked(name, _check(lake, pipeline.dataset(name), run.selected_checks))
+        run.checked(name, check_snapshot(lake, pipeline.dataset(name), run.selected_checks))
 
 
 def _asked(dataset: DatasetSpec, sample_rows: int | None) -> DatasetSpec:
@@ -141,7 +141,8 @@ def _asked(dataset: DatasetSpec, sample_rows: int | None) -> DatasetSpec:
     return dataset.model_copy(update={"rows": rows})
 
 
-def _check(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[str, CheckOutcome]:
+def check_snapshot(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[str, CheckOutcome]:
+    """Of a dataset's latest snapshot."""
     try:
         raw = lake.latest_snapshot(dataset.name)
     except BadManifest as error:

@@ -128,17 +128,10 @@ class ShardRun:
         return prove(self._jobs.view(job, manifest), self._run.selected_checks)
 
     def _checked(self, job: EmbedJob) -> Checked:
-        names = self._run.selected_checks
+        outcomes, manifest = check_shard(self._lake, self._jobs, job, self._run.selected_checks)
         try:
-            manifest = self._lake.shard(job.shard)
-        except BadManifest as error:
-            return all_failed(names, str(error))
-        if manifest is None:
-            where = self._lake.url(job.shard.manifest_path)
-            return all_failed(names, f"{where} is not there: the partition is not committed")
-        outcomes = run_checks(SHARD_CHECKS, names, self._jobs.view(job, manifest))
-        try:
-            keep(self._lake, manifest, outcomes)
+            if manifest is not None:
+                keep(self._lake, manifest, outcomes)
         except LakeError as error:
             self._run.tell(f"{job.shard}: what its checks found is not kept in the lake: {error}", warning=True)
         return outcomes
@@ -150,6 +143,20 @@ class ShardRun:
             except BadManifest:
                 judged = None
             self._lake.retire(job.shard, judged)
+
+
+def check_shard(
+    lake: Lake, jobs: ShardJobs, job: EmbedJob, names: Sequence[str]
+) -> tuple[Checked, ShardManifest | None]:
+    """Of a shard as it lies in the lake; and the manifest of what was checked."""
+    try:
+        manifest = lake.shard(job.shard)
+    except BadManifest as error:
+        return all_failed(names, str(error)), None
+    if manifest is None:
+        where = lake.url(job.shard.manifest_path)
+        return all_failed(names, f"{where} is not there: the partition is not committed"), None
+    return run_checks(SHARD_CHECKS, names, jobs.view(job, manifest)), manifest
 
 
 def _drive(run: PartitionRun, life: RunLife, driver: Driver, compute: Compute, recorder: Recorder) -> None:
