@@ -66,6 +66,7 @@ def test_an_array_larger_than_the_buffers_is_streamed(
         ('[{"text": "a"}, {"text": "b"', "cut off"),
         ('[{"text": "a"},\n {"text": "b"}', "cut off: the array that begins in line 1"),
         ('[{"text": "a}, \n{"text": "b"}]', "line 1: a text is not closed"),
+        ('[{"text": "a"}}, {"text": "b"}]', "line 1: '}, {"),
         ('[{"text": ["a"}, {"text": "b"}]', "line 1: a } closes nothing"),
         ('[{"text": "a"}]\ngarbage', "line 2: 'garbage' stands where a record"),
         ('{"text": {"0": "a", "1": "b"}}', "orient='records'"),

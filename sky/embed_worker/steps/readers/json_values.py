@@ -41,7 +41,7 @@ class Values:
             elif in_array and byte == b"]":
                 in_array = False
                 self._skip(1)
-            elif not in_array and byte != b"{":
+            elif byte == b"}" or (not in_array and byte != b"{"):
                 raise self._broken(
                     f"{excerpt(self._data[self._at : self._at + 40], 40)!r} stands where a record should begin"
                 )
@@ -56,7 +56,7 @@ class Values:
     def _value(self) -> bytes | None:
         """The value that begins here, whole; None where it is longer than a record may be."""
         if self._data[self._at : self._at + 1] not in (b"{", b"[", b'"'):
-            end = self._find(AFTER_SCALAR, self._at)
+            end = self._find(AFTER_SCALAR, self._at + 1)
             return self._take(len(self._data) if end is None else end.start())
         opened: list[bytes] = []
         at, begun = self._at, self._line

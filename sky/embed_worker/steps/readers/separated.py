@@ -135,7 +135,8 @@ class _Separated:
 
     def _faulty(self, parsed: Parsed, line: str, width: int, first: int) -> Fault:
         """Why a record gives no row; the lines that are not its own are given back."""
-        wrong = f"{len(parsed.fields)} fields, the header has {width}"
+        named = "`columns` names" if self.dialect.header == NONE else "the header has"
+        wrong = f"{len(parsed.fields)} fields, {named} {width}"
         if parsed.lines == 1 and not parsed.ended:
             if parsed.fault is None:
                 self._account(1)
