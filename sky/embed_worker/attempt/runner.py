@@ -27,6 +27,7 @@ from embed_worker.engine.loading import LoadedModel, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.errors import BadJob, Preempted, SickEngine
 from embed_worker.lake import failpoints, files
+from embed_worker.lake.damage import cure_of
 from embed_worker.lake.errors import BadManifest, DamagedData, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest, read_manifest
@@ -78,11 +79,11 @@ def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
     try:
         manifest = read_manifest(store, job.shard.manifest_path, ShardManifest)
     except BadManifest as error:
-        raise BadJob(f"{error}; run `embed-assets verify`") from error
+        raise BadJob(f"{error}; {cure_of(job.shard.manifest_path)}") from error
     if manifest is not None and manifest.input.digest != job.input.digest:
         raise BadJob(
             f"{store.url(job.shard.manifest_path)} was made from input {manifest.input.digest}, this job has "
-            f"{job.input.digest}: the same snapshot cannot have two contents; run `embed-assets verify`"
+            f"{job.input.digest}: the same snapshot cannot have two contents; {cure_of(job.shard.manifest_path)}"
         )
     return manifest
 
