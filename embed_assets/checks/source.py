@@ -17,6 +17,8 @@ from embed_worker.steps.values import excerpt
 
 COUNTED = 100_000
 """Different texts whose repetitions are counted at a time."""
+ONE_WORD = r"^[^\s\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]+$"
+"""Without a blank, in a script that has blanks between words."""
 MOST_SHARE = {"empty": 0.0, "one text": 0.5, "one word": 0.9, "no letter or digit": 0.5, "literal \\n": 0.2}
 """Above this share of the rows, a peculiarity of the texts is no longer plausible."""
 
@@ -56,7 +58,7 @@ def _look_at_texts(seen: Seen, texts: pa.Array) -> None:
     trimmed = pc.utf8_trim_whitespace(texts)
     found = {
         "empty": pc.equal(trimmed, ""),
-        "one word": pc.invert(pc.match_substring_regex(trimmed, r"\s")),
+        "one word": pc.match_substring_regex(trimmed, ONE_WORD),
         "no letter or digit": pc.invert(pc.match_substring_regex(trimmed, r"[\pL\pN]")),
         "literal \\n": pc.match_substring(texts, "\\n"),
     }

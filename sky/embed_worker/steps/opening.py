@@ -92,8 +92,13 @@ def unpacked(
     open_stored: Callable[[], IO[bytes]], url: str, compression: str, named: str | None, window: int
 ) -> IO[bytes]:
     """The decompressed bytes; `compression` is `infer`, `none` or one of them, `named` what the name says."""
-    with open_stored() as stored:
-        head = stored.read(64) or b""
+    stored = open_stored()
+    head = stored.read(64) or b""
+    if stored.seekable():
+        stored.seek(0)
+    else:  # a stream: it is asked for once more
+        stored.close()
+        stored = open_stored()
     shown = packing_of(head)
     if compression == "infer" and shown is None and named is not None and head:
         raise SourceError(
@@ -101,15 +106,15 @@ def unpacked(
             "`compression: none` if it is unpacked"
         )
     if compression == "none" or (compression == "infer" and shown is None):
-        return open_stored()
+        return stored
     kind = shown if compression == "infer" else compression
     if shown != kind and head:
         raise SourceError(f"{url} is not {kind}: it begins with {head[:8]!r}; correct `compression:` or remove it")
     if kind == "zstd":
-        return _zstd(open_stored, url, head, window)
+        return _zstd(stored, url, head, window)
     if kind == "lz4":
-        return _arrow(open_stored(), kind)
-    opened: IO[bytes] = fsspec.compression.compr[kind](open_stored(), mode="rb")
+        return _arrow(stored, kind)
+    opened: IO[bytes] = fsspec.compression.compr[kind](stored, mode="rb")
     return opened
 
 
@@ -119,7 +124,7 @@ def _arrow(stored: IO[bytes], kind: str) -> IO[bytes]:
     return found
 
 
-def _zstd(open_stored: Callable[[], IO[bytes]], url: str, head: bytes, window: int) -> IO[bytes]:
+def _zstd(stored: IO[bytes], url: str, head: bytes, window: int) -> IO[bytes]:
     wanted = zstd_window(head)
     if wanted > window:
         raise SourceError(
@@ -127,7 +132,7 @@ def _zstd(open_stored: Callable[[], IO[bytes]], url: str, head: bytes, window: i
             f"{window >> 20:,} MiB are allowed; set `decompression_window: {wanted}`, or unpack it"
         )
     if wanted <= 128 << 20:
-        return _arrow(open_stored(), "zstd")
+        return _arrow(stored, "zstd")
     try:
         import zstandard  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
@@ -135,7 +140,7 @@ def _zstd(open_stored: Callable[[], IO[bytes]], url: str, head: bytes, window: i
             f"{url} is packed with a zstd window of {wanted >> 20:,} MiB: {sentence('zstd', *EXTRAS['zstd'])}, "
             "or unpack it"
         ) from error
-    reader = zstandard.ZstdDecompressor(max_window_size=wanted).stream_reader(open_stored(), read_across_frames=True)
+    reader = zstandard.ZstdDecompressor(max_window_size=wanted).stream_reader(stored, read_across_frames=True)
     found: IO[bytes] = reader
     return found
 

@@ -87,6 +87,11 @@ def test_texts_that_are_no_texts(tmp_path: Path, text: str, said: str) -> None:
         assert found.metadata["most_repeated"] == {"the same text": 20}
 
 
+def test_scripts_without_blanks_are_no_single_words(tmp_path: Path) -> None:
+    rows = [{"text": f"これは良い本です{i}。とても面白い"} for i in range(20)]
+    assert outcomes(*ingested(tmp_path, rows))["texts_plausible"].passed
+
+
 def test_a_part_that_the_union_does_not_hold(tmp_path: Path) -> None:
     store, raw = ingested(tmp_path, kit.texts(30))
     other = pa.schema(

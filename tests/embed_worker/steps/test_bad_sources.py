@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from embed_worker.lake.errors import StoreUnavailable
@@ -42,6 +43,22 @@ def test_rejects_name_the_file_they_came_from(tmp_path: Path, store: Store) -> N
     manifest = ingest(store, kit.dataset(str(tmp_path / "*.jsonl"))).manifest
     found = [(row["record"], Path(row["file"]).name) for row in kit.rejects(store, manifest)]
     assert found == [(1, "a.jsonl"), (2, "b.jsonl")]
+
+
+def test_more_rejects_than_allowed_stop_the_run_and_are_there_to_look_at(
+    tmp_path: Path, store: Store, lake: Path
+) -> None:
+    source = tmp_path / "s.jsonl"
+    source.write_bytes(GOOD * 98 + b'{"text": "\x1b[31m cut\n' + b"worse \xff\n")
+    told = refused(
+        store, lake, source, r"2 of 100 records are set aside, more than max_rejects 1.00%", max_rejects=0.01
+    )
+    assert "s.jsonl line 99: malformed JSON" in told and "s.jsonl line 100: invalid UTF-8" in told
+    assert "\x1b" not in told
+    (kept,) = lake.rglob("rejects*.parquet")
+    assert str(kept) in told
+    assert [row["line"] for row in pq.read_table(kept).to_pylist()] == [99, 100]
+    assert ingest(store, kit.dataset(str(source), max_rejects=0.02)).manifest.rows == 98
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 
 from embed_worker.extras import find_spec
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.source import find
 from embed_worker.steps.spec import SourceSpec
 from tests.kits import pipelines as kit
 from tests.kits.bad_sources import refused
@@ -152,9 +154,16 @@ def test_zstd_with_the_usual_window_needs_nothing(tmp_path: Path, store: Store) 
 # Kind: a source that can change under its name.
 
 
-def test_a_hub_dataset_without_a_revision_is_told() -> None:
-    spec = SourceSpec(name="d", source="hf://datasets/a/b@0123abc/x.jsonl", text="{text}")
-    assert spec.sources == ["hf://datasets/a/b@0123abc/x.jsonl"]
+@pytest.mark.parametrize(
+    ("name", "told"), [("a/b", True), ("a/b@0123abc", False), ("a/b@refs%2Fconvert%2Fparquet", False)]
+)
+def test_a_hub_dataset_without_a_revision_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: bool
+) -> None:
+    local = (fsspec.filesystem("file"), [str(tmp_path / "x.jsonl")])
+    monkeypatch.setattr("embed_worker.steps.source._matches", lambda *_: local)
+    found = find(SourceSpec(name="d", source=f"hf://datasets/{name}/x.jsonl", text="{text}"))
+    assert [("names no revision" in warning) for warning in found.warnings] == [True] * told
 
 
 def test_a_folder_or_a_file_that_cannot_be_read(tmp_path: Path, store: Store, lake: Path) -> None:

@@ -242,6 +242,13 @@ def test_null_values_and_columns(tmp_path: Path, store: Store) -> None:
     assert typed.columns["n"].model_dump() == {"type": "int64", "values": 3, "nulled": 2}
 
 
+def test_where_compares_numbers_in_csv(tmp_path: Path, store: Store) -> None:
+    source = write(tmp_path, "stars,body\n5.0,a\n4,b\n5,c\n05,d\n 5,e\n5e0,f\n")
+    assert bodies(store, source, where={"stars": 5}) == ["a", "c", "e", "f"]
+    assert bodies(store, source, where={"stars": "5"}) == ["c"]
+    assert bodies(store, source, where={"stars": "05"}) == ["d"]
+
+
 def test_a_csv_column_stays_text(tmp_path: Path, store: Store) -> None:
     source = write(tmp_path, "rid,body,zip\n1,x,01234\n2,y,5.0\n")
     manifest = ingest(store, kit.dataset(str(source), text="{body}")).manifest
