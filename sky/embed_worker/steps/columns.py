@@ -32,6 +32,10 @@ class ExtraColumns:
         self.values: dict[str, int] = {}
         """Values that the kept records had in the source, by column."""
 
+    def never_seen(self) -> list[str]:
+        """Columns that the spec names and no file has."""
+        return [name for name in self._dialect.column_names if name not in self._names]
+
     def of_records(self, records: list[dict[str, Any]]) -> dict[str, pa.Array]:
         """The columns of records that are Python's."""
         seen: dict[str, None] = {}

@@ -187,6 +187,8 @@ def as_utf8(stream: IO[bytes], url: str, head: bytes, encoding: str | None) -> t
 
 
 def _wide(head: bytes) -> str | None:
+    if len(head) < 20:
+        return None
     even, odd = head[::2].count(0), head[1::2].count(0)
     if odd > 0.4 * len(head) / 2 and even < odd / 8:
         return "utf-16-le"

@@ -159,7 +159,11 @@ class _Ingest:
             },
             arrow_schema=base64.b64encode(writer.schema.serialize()).decode(),
             matched=self.where.matched,
-            warnings=[*self.warnings, *self.where.warnings()],
+            warnings=[
+                *self.warnings,
+                *self.where.warnings(),
+                *(f"`columns` names {name!r}, and no file has it" for name in self.extra.never_seen()),
+            ],
             text_bytes=writer.text_bytes,
         )
 

@@ -52,6 +52,8 @@ def _parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
         head = stream.read(64)
         if not head.startswith(b"PAR1"):
             check_head(file.url, head, of_text=False)
+            kind = "encrypted Parquet" if head.startswith(b"PARE") else f"not parquet: it begins with {head[:8]!r}"
+            raise SourceError(f"{file.url} is {kind}; fetch it again, or correct `format:`")
         stored = packing_of_stored(file) is None
     with parquet.opened(file.open(), seekable=stored) as opened:
         yield opened

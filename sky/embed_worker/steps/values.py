@@ -47,9 +47,14 @@ def text_of(value: Any) -> str:
 
 
 def number_text(value: float) -> str:
-    """A number in a column of text: an integer's digits, the shortest float, or as it was written."""
+    """A number in a column of text: the shortest that says it, 5 for 5.0 too, whatever other numbers were beside it;
+    as it was written where no float says it."""
     if isinstance(value, Written):
-        return repr(float(value)) if value.is_exact and math.isfinite(value) else value.text
+        return number_text(float(value)) if value.is_exact else value.text
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53 and str(value) != "-0.0":
+        return str(int(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return repr(value)
 
 

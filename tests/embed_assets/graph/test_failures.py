@@ -74,7 +74,7 @@ def test_a_missing_worker_environment_is_said_clearly(bench: GraphBench, python:
 def test_one_bad_dataset_does_not_stop_the_other(bench: GraphBench) -> None:
     bench.sources["a"].write_text("no json\n")
     run = bench.run(RAW, "a", "b")
-    assert "all 1 records are unusable (malformed JSON)" in bench.failure(run).description
+    assert "all 1 records are unusable (malformed JSON 1)" in bench.failure(run).description
     assert set(bench.made(run)) == {"b"}
     strides = bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1])
     assert "raw_reviews of a is not in" in bench.failure(strides).description

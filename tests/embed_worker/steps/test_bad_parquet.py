@@ -15,6 +15,10 @@ def test_a_file_that_is_not_parquet(tmp_path: Path, store: Store, lake: Path) ->
     source = tmp_path / "s.parquet"
     source.write_bytes(b"no parquet " * 100)
     refused(store, lake, source, "not parquet")
+    source.write_bytes(b"PARE" + b"x" * 100)
+    refused(store, lake, source, "encrypted Parquet")
+    source.write_bytes(b"")
+    refused(store, lake, source, "not parquet")
     whole = tmp_path / "whole.parquet"
     pq.write_table(pa.table({"text": [f"t{i}" for i in range(1000)]}), whole)
     source.write_bytes(whole.read_bytes()[:-20])

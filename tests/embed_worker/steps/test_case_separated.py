@@ -237,6 +237,9 @@ def test_null_values_and_columns(tmp_path: Path, store: Store) -> None:
     rows = kit.raw_rows(store, manifest)
     assert [(row["rid"], row["n"]) for row in rows] == [("007", None), ("9", 1.5)]
     assert "when" not in rows[0]
+    assert manifest.warnings == []
+    other = ingest(store, kit.dataset(str(source), text="{body}", columns=["rid", "nope"])).manifest
+    assert other.warnings == ["`columns` names 'nope', and no file has it"]
     typed = ingest(store, kit.dataset(str(source), text="{body}", columns={"n": "int"})).manifest
     assert [row["n"] for row in kit.raw_rows(store, typed)] == [None, 5, None]
     assert typed.columns["n"].model_dump() == {"type": "int64", "values": 3, "nulled": 2}

@@ -120,10 +120,16 @@ def test_csv_as_pandas_writes_it(rows: list[tuple[str, ...]], packed: str) -> No
     frame = pd.DataFrame(rows, columns=["h1", "h2", "h3"])
     text = frame.to_csv(index=False)
     theirs = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=[])
-    found, _ = read(PACKERS[packed](text.encode()), "csv")
+    found, _ = read(PACKERS[packed](text.encode()), "csv", quote='"')
     if not any("\x00" in t or "\r" in t for row in rows for t in row):  # which pandas itself does not keep
         assert [list(record.values()) for record in found] == theirs.to_numpy().tolist()
     assert [tuple(record.values()) for record in found] == rows
+    try:  # without the key: the same, or the run stops with both readings
+        found, _ = read(text.encode(), "csv")
+    except SourceError as error:
+        assert "quote: none" in str(error)
+    else:
+        assert [tuple(record.values()) for record in found] == rows
 
 
 VALUES = st.recursive(
