@@ -75,6 +75,8 @@ def run_all(
             str(e.partition): {k: v.value for k, v in e.step_materialization_data.materialization.metadata.items()}
             for e in made
         }
+        for data in metadata.values():
+            data |= data["details"]
         found[asset] = (done.success, metadata, "\n".join(entry.user_message for entry in entries))
     return found
 
@@ -90,7 +92,7 @@ def test_plan_lengths_summary_and_total_cost(
     tokens = sum(len(record["text"].encode()) + 2 for record in kit.texts(20))
     assert strides["d-00000"]["plan_tokens"] == round(tokens / 3)
     assert strides["d-00002"]["plan_usd"] == pytest.approx(tokens / 100 / 3600 * 0.5 / 3, rel=0.01)
-    assert "| L4 |" in strides["d-00001"]["plan"]
+    assert "| L4 |" in strides["d-00000"]["plan"] and "plan" not in strides["d-00001"]
     shards = found["embedding_shards"][1]
     assert sum(one["tokens"] for one in shards.values()) == tokens, "the plan's tokens are the worker's"
     for one in shards.values():
@@ -120,7 +122,7 @@ def test_a_cost_that_cannot_be_read_fails_no_index(
         lake.store.away = "costs/"
         return lake
 
-    monkeypatch.setattr("resources.dagster.Lake", without_costs)
+    monkeypatch.setattr("embed_assets.reading.resource.Lake", without_costs)
     success, made, _ = run_all(tmp_path, source, instance, monkeypatch, None)["vector_index"]
     assert success and made["d"]["dagster/partition_row_count"] == 20
     assert made["d"]["cost"].startswith("unknown: costs/p: the store cannot be reached")
