@@ -71,6 +71,7 @@ def run_all(
         )  # fmt: skip
         entries = instance.all_logs(done.run_id)
         made = [e.dagster_event for e in entries if e.dagster_event and e.dagster_event.is_step_materialization]
+        made = [event for event in made if event.asset_key == dg.AssetKey(["p", asset])]  # not the set of the shards
         metadata = {
             str(e.partition): {k: v.value for k, v in e.step_materialization_data.materialization.metadata.items()}
             for e in made
