@@ -111,7 +111,7 @@ def failed_checks(rest: Rest) -> list[str]:
     found, names = [], ["files_intact"]
     for made in rest.made:
         lake, name = made.resource, made.dataset.name
-        found.append(raw_reviews._check(lake, name, names)["files_intact"])
+        found.append(raw_reviews._check(lake, made.dataset, names)["files_intact"])
         shard_jobs = ShardJobs(made.pipeline, lake, print)
         for stride in range(3):
             try:
