@@ -9,7 +9,7 @@ from embed_worker.steps.values import excerpt
 
 
 def decide_quoting(lines: list[str], marks: Marks, width: int | None, url: str, first: int, cut: bool) -> bool:
-    """True where a quote encloses a field. `cut`: the file goes on. SourceError with both readings where both may be."""
+    """True where a quote encloses a field. `cut`: the file goes on. SourceError with both readings where both fit."""
     plain, quoted = replace(marks, quote=None), replace(marks, quote='"')
     width = width or len(FieldParser(plain).parse(lines[0], lambda: None).fields)
     bad_plain = sum(len(one.fields) != width for one in _records(lines, plain))
