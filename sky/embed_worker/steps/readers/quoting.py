@@ -8,13 +8,13 @@ from embed_worker.steps.readers.fields import FieldParser, Marks, Parsed, withou
 from embed_worker.steps.values import excerpt
 
 
-def decide_quoting(lines: list[str], marks: Marks, width: int | None, url: str, first: int) -> bool:
-    """True where a quote encloses a field. SourceError where the file can be read both ways, with the two readings."""
+def decide_quoting(lines: list[str], marks: Marks, width: int | None, url: str, first: int, cut: bool) -> bool:
+    """True where a quote encloses a field. `cut`: the file goes on. SourceError with both readings where both fit."""
     plain, quoted = replace(marks, quote=None), replace(marks, quote='"')
     width = width or len(FieldParser(plain).parse(lines[0], lambda: None).fields)
     bad_plain = sum(len(one.fields) != width for one in _records(lines, plain))
     records = list(_records(lines, quoted))
-    if records and records[-1].ended and len(lines) > 500:
+    if records and records[-1].ended and cut:
         records.pop()  # what was looked at ends within it
     bad_quoted = sum(one.fault is not None or one.ended or len(one.fields) != width for one in records)
     if bad_plain == 0 and (bad_quoted > 0 or not _closes_in_its_line(lines, marks.delimiter)):

@@ -13,8 +13,10 @@ from embed_worker.steps.readers.lines import Lines
 from embed_worker.steps.readers.quoting import decide_quoting
 from embed_worker.steps.values import excerpt
 
-AHEAD = 1000
+AHEAD = 200
 """Lines that a record whose quotes do not match may span."""
+EVIDENCE = 5000
+"""Lines that are looked at, once a file, to see whether quotes enclose fields."""
 
 
 def read(
@@ -191,11 +193,11 @@ class _Separated:
         for _ in range(count):
             self._line()
 
-    def _ahead(self) -> list[str]:
+    def _ahead(self, limit: int = AHEAD) -> list[str]:
         """The lines that follow, which stay where they are."""
         before = len(self._taken)
         found: list[str] = []
-        while len(found) < AHEAD and (line := self._line()):
+        while len(found) < limit and (line := self._line()):
             found.append(line)
         self._give_back(before)
         return found
@@ -241,7 +243,7 @@ class _Separated:
         """A field over several lines, each of which is a whole record too, wants a proof that quotes enclose fields."""
         plain = [(line or b"").decode("utf-8", "replace").count(self.marks.delimiter) + 1 for line in self._taken]
         if parsed.lines > 1 and all(count == width for count in plain):
-            ahead = self._ahead()
+            ahead = self._ahead(EVIDENCE)
             one_line = (self._parser.parse(line, lambda: None) for line in ahead)
             if not any(p.quoted and not p.fault and not p.ended and len(p.fields) == width for p in one_line):
                 raise SourceError(
@@ -258,8 +260,9 @@ class _Separated:
 
     def _decide(self, line: str, width: int | None) -> None:
         """The first field that begins with a quote: whether fields are quoted here. SourceError where both may be."""
-        lines = [line, *self._ahead()]
-        quoted = decide_quoting(lines, self.marks, width, self.url, self.lines.number)
+        lines = [line, *self._ahead(EVIDENCE)]
+        cut = len(lines) > EVIDENCE
+        quoted = decide_quoting(lines, self.marks, width, self.url, self.lines.number, cut)
         self._undecided = False
         if quoted:
             self._use(Marks(self.marks.delimiter, '"', self.marks.escape, self.marks.skip_blank))
