@@ -98,7 +98,9 @@ def cosines(vectors: np.ndarray, vector: list[float]) -> np.ndarray:
     """Of the stored vectors themselves: the distance an index gives is that of its compressed ones."""
     many, one = vectors.astype(np.float64), np.asarray(vector, np.float64)
     norms = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
-    return np.divide(many @ one, norms, out=np.zeros(len(many)), where=norms > 0)
+    scores = np.zeros(len(many))
+    np.divide(many @ one, norms, out=scores, where=norms > 0)
+    return scores
 
 
 def _hits(table: Any, windows: list[_Window]) -> list[Hit]:
