@@ -14,7 +14,7 @@ from embed_assets.index.hits import print_hits
 from embed_assets.index.search import find_table, search_table
 from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
-from embed_assets.tell.terminal import CommandError, console, printable
+from embed_assets.tell.terminal import CommandError, console, shown
 from embed_assets.upkeep.gc import find_garbage, remove
 from embed_assets.upkeep.status import DatasetStatus, pipeline_status
 from embed_assets.upkeep.verify import verify_lake
@@ -33,10 +33,12 @@ STYLES = {
 
 
 def search(query: str, dataset: str | None, limit: int, pipeline: str | None) -> None:
+    if not any(c.isprintable() and not c.isspace() for c in query):
+        raise CommandError(f"the query {query!r} has no words; say what to look for")
     settings, pipelines, lake = deployment()
     pipelines = chosen(pipelines, pipeline)
     found = find_table(lake, pipelines, dataset)
-    with console.status(f"loading {found.spec.model} …"):
+    with console.status(shown(f"loading {found.spec.model} …")):
         vector = compute_resource(settings).embed_queries(found.spec, [query])[0]
     print_hits(query, found.dataset, search_table(found, vector, limit))
 
@@ -47,15 +49,15 @@ def status(partitions: bool, as_json: bool) -> None:
     found = [one for pipeline in pipelines for one in pipeline_status(lake.store, pipeline)]
     damages = sorted({damage for one in found for damage in one.damages})
     if as_json:
-        console.print_json(data=[dataclasses.asdict(one) for one in found], ensure_ascii=True)
+        console.print_data([dataclasses.asdict(one) for one in found])
     else:
-        console.print(Text(printable(f"lake {lake.root}")), soft_wrap=True)
+        console.print(shown(f"lake {lake.root}"), soft_wrap=True)
         for one in found:
             for line in _told(one):
                 console.print(line, soft_wrap=True)
         for pipeline in pipelines:
             if costs := read_costs(lake.store, pipeline.name):
-                console.print(Text(f"cost of {pipeline.name}: {total_of(costs).text()}"))
+                console.print(shown(f"cost of {pipeline.name}: {total_of(costs).text()}"))
         if partitions:
             _print_partitions(found)
         _print_damages(damages)
@@ -86,13 +88,13 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
 def _print_partitions(found: list[DatasetStatus]) -> None:
     for one in found:
         for key, state in one.partitions.items():
-            reason = printable(" ".join(one.reasons.get(key, "").split()))
-            console.print(Text.assemble((f"{state:<10} ", STYLES[state]), key, (f"  {reason}", "dim")), soft_wrap=True)
+            reason = shown("  " + " ".join(one.reasons.get(key, "").split()), "dim")
+            console.print(Text.assemble((f"{state:<10} ", STYLES[state]), key, reason), soft_wrap=True)
 
 
 def _print_damages(damages: Iterable[Damage]) -> None:
     for damage in damages:
-        console.print("[red]damaged[/]", Text(printable(f"{damage.where}: {damage.what}")), soft_wrap=True)
+        console.print(Text("damaged", "red"), shown(f"{damage.where}: {damage.what}"), soft_wrap=True)
 
 
 def verify(root: str | None, as_json: bool) -> None:
@@ -100,18 +102,18 @@ def verify(root: str | None, as_json: bool) -> None:
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=as_json) as progress:
         task = progress.add_task("listing")
-        report = verify_lake(store, lambda place: progress.update(task, description=printable(place)))
+        report = verify_lake(store, lambda place: progress.update(task, description=place))
     if not (report.snapshots or report.shards or report.damages):
         raise CommandError(f"nothing is committed in {store.root}; is this the lake you meant?")
     if as_json:
-        console.print_json(data=dataclasses.asdict(report), ensure_ascii=True)
+        console.print_data(dataclasses.asdict(report))
     else:
         _print_damages(report.damages)
         console.print(
             f"{report.snapshots} snapshots, {report.partitionings} partitionings, {report.shards} shards "
             f"({report.unfinished} unfinished), {report.rows:,} rows, {report.vectors:,} vectors, "
             f"{report.bytes / 1e6:,.1f} MB read: ",
-            "[green]all sound[/]" if not report.damages else f"[red]{len(report.damages)} damages[/]",
+            Text(f"{len(report.damages)} damages", "red") if report.damages else Text("all sound", "green"),
         )
     if report.damages:
         raise typer.Exit(1)
@@ -121,13 +123,13 @@ def gc(yes: bool) -> None:
     store = deployment()[2].store
     garbage = find_garbage(store)
     for item in garbage:
-        line = f"{item.bytes / 1e6:>10,.1f} MB  {printable(item.path)} "
+        line = shown(f"{item.bytes / 1e6:>10,.1f} MB  {item.path} ")
         console.print(Text.assemble(line, (f"({item.why})", "dim")), soft_wrap=True)
     if yes:
         remove(store, garbage)
     total = sum(item.bytes for item in garbage) / 1e6
     if not garbage:
-        console.print(Text(f"nothing to remove in {printable(store.root)}"), soft_wrap=True)
+        console.print(shown(f"nothing to remove in {store.root}"), soft_wrap=True)
     elif yes:
         console.print(f"removed {len(garbage)} places, {total:,.1f} MB")
     else:

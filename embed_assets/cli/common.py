@@ -6,9 +6,10 @@ from typing import ParamSpec, TypeVar
 
 import typer
 from pydantic import ValidationError
+from rich.text import Text
 
 from embed_assets.spec import EmbeddingPipeline
-from embed_assets.tell.terminal import CommandError, errors, printable
+from embed_assets.tell.terminal import CommandError, errors, shown
 from embed_worker.lake.errors import LakeError
 
 P = ParamSpec("P")
@@ -33,8 +34,7 @@ def friendly_errors(command: Callable[P, R]) -> Callable[P, R]:
             )
         except (CommandError, LakeError, ValueError, OSError, RuntimeError) as error:
             message = str(error)
-        errors.print("[bold red]error:[/] ", end="")
-        errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+        errors.print(Text.assemble(("error:", "bold red"), " ", shown(message)), soft_wrap=True)
         raise typer.Exit(2)
 
     return run

@@ -9,7 +9,7 @@ from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for
 from embed_assets.estimate.show import as_json
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
-from embed_assets.tell.terminal import CommandError, console
+from embed_assets.tell.terminal import CommandError, console, shown
 from resources.skypilot.settings import SkyPilotSettings
 
 
@@ -34,7 +34,7 @@ def plan(
             continue
         kinds = _accelerators(accelerators) if accelerators else accelerators_of(one, sky, settings.compute)
         quotes = quotes_for(one, sky, prices)
-        with console.status(f"planning {one.name} …"):
+        with console.status(shown(f"planning {one.name} …")):
             local = settings.compute == "local"
             plans = [
                 make_plan(lake, one, one.dataset(n), kinds, quotes, sample_rows=sample, local=local) for n in names
@@ -45,7 +45,7 @@ def plan(
     if not told:
         raise CommandError(f"no pipeline has a dataset {dataset!r}")
     if as_json_text:
-        console.print_json(data=[plan for plans in told.values() for plan in plans])
+        console.print_data([plan for plans in told.values() for plan in plans])
 
 
 def _accelerators(text: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from embed_assets.estimate.build import Plan, usd
 from embed_assets.estimate.estimate import Offer, total
 from embed_assets.estimate.figures import Figure
 from embed_assets.estimate.show import UNKNOWN, ranged, speed
+from embed_assets.tell.terminal import shown
 
 
 def print_plans(console: Console, plans: list[Plan], budget: float | None) -> None:
@@ -18,26 +18,26 @@ def print_plans(console: Console, plans: list[Plan], budget: float | None) -> No
         if (best := plan.best) is not None and best.wall_hours:
             console.print(_wall_table(best))
         for note in plan.notes:
-            console.print(Text(f"· {note}", style="dim"))
+            console.print(shown(f"· {note}", style="dim"))
         console.print()
     best_total = total([None if plan.best is None else usd(plan.best) for plan in plans])
     if best_total is not None and len(plans) > 1:
-        console.print(Text(f"all {len(plans)} datasets, each on its cheapest: {ranged(best_total, before='$')}"))
+        console.print(shown(f"all {len(plans)} datasets, each on its cheapest: {ranged(best_total, before='$')}"))
     if budget is not None and best_total is not None:
         over = best_total.value > budget
         verdict = "above it: the rest will not be launched" if over else "within it"
-        console.print(Text(f"budget_usd {budget:,.2f}: {verdict}", style="red" if over else "green"))
+        console.print(shown(f"budget_usd {budget:,.2f}: {verdict}", style="red" if over else "green"))
     elif budget is not None:
-        console.print(Text(f"budget_usd {budget:,.2f}: cannot be held against it, no price is known", style="red"))
+        console.print(shown(f"budget_usd {budget:,.2f}: cannot be held against it, no price is known", style="red"))
 
 
 def _work_table(plan: Plan) -> Table:
     todo, counts = plan.todo, plan.counts
-    table = Table(title=Text(f"{plan.pipeline} / {plan.dataset}"), title_justify="left")
+    table = Table(title=shown(f"{plan.pipeline} / {plan.dataset}"), title_justify="left")
     for name in ("what", "expected (range)", "how known"):
         table.add_column(name)
-    table.add_row("rows", ranged(todo.rows), todo.rows.how)
-    table.add_row("tokens per row", ranged(counts.tokens_per_row), counts.tokens_per_row.how)
+    table.add_row("rows", ranged(todo.rows), shown(todo.rows.how))
+    table.add_row("tokens per row", ranged(counts.tokens_per_row), shown(counts.tokens_per_row.how))
     if counts.percentiles:
         spread = ", ".join(f"{name} {value:g}" for name, value in counts.percentiles.items())
         table.add_row("  their spread", spread, f"{counts.sample:,} rows")
@@ -45,7 +45,7 @@ def _work_table(plan: Plan) -> Table:
     table.add_row("windows (vectors)", ranged(todo.windows), todo.windows.how)
     duplicates = UNKNOWN if counts.duplicates is None else f"{counts.duplicates:.2%}"
     table.add_row("duplicate windows", duplicates, UNKNOWN if counts.duplicates is None else "sampled")
-    table.add_row("parameters", ranged(plan.model.parameters), Text(plan.model.how))
+    table.add_row("parameters", ranged(plan.model.parameters), shown(plan.model.how))
     output = todo.output_bytes
     table.add_row("bytes of output", ranged(output, "B"), UNKNOWN if output is None else output.how)
     load = plan.starts.load_seconds
@@ -56,13 +56,13 @@ def _work_table(plan: Plan) -> Table:
 
 
 def _offers_table(plan: Plan) -> Table:
-    table = Table(title=Text("on each kind of machine"), title_justify="left")
+    table = Table(title=shown("on each kind of machine"), title_justify="left")
     for name in ("machine", "tokens/s", "hours", "spot", "on demand"):
         table.add_column(name, justify="left" if name == "machine" else "right")
     for one in plan.offers:
         best = plan.best is not None and one.accelerator == plan.best.accelerator
         table.add_row(
-            Text(one.accelerator, style="bold green" if best else ""),
+            shown(one.accelerator, style="bold green" if best else ""),
             speed(one),
             ranged(one.hours),
             _priced(one.spot_usd, one.spot),
@@ -72,13 +72,13 @@ def _offers_table(plan: Plan) -> Table:
 
 
 def _jobs_table(plan: Plan) -> Table:
-    table = Table(title=Text(f"its {plan.strides:,} jobs"), title_justify="left")
+    table = Table(title=shown(f"its {plan.strides:,} jobs"), title_justify="left")
     for name in ("machine", "a job", "model loading", "strides for ≤ 3 %", "checkpoint", "a preemption"):
         table.add_column(name, justify="left" if name == "machine" else "right")
     for one in plan.offers:
         if one.hours is not None:
             table.add_row(
-                Text(one.accelerator),
+                shown(one.accelerator),
                 _hours(one.hours.value / plan.strides),
                 UNKNOWN if one.load_share is None else f"{one.load_share:.1%}",
                 "any" if one.recommended_strides is None else f"{one.recommended_strides:,}",
@@ -93,7 +93,7 @@ def _priced(cost: Figure | None, hourly: float | None) -> str:
 
 
 def _wall_table(best: Offer) -> Table:
-    table = Table(title=Text(f"wall time on {best.accelerator}, by jobs at once"), title_justify="left")
+    table = Table(title=shown(f"wall time on {best.accelerator}, by jobs at once"), title_justify="left")
     for jobs in best.wall_hours:
         table.add_column(f"{jobs:,}", justify="right")
     table.add_row(*(_hours(hours.value) for hours in best.wall_hours.values()))

@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from embed_assets.monitor.states import FINDING
 from embed_assets.spec import EmbeddingPipeline
-from embed_assets.tell.terminal import printable
 from embed_assets.upkeep.status import DatasetStatus, pipeline_status
 from resources.lake import Lake
 
@@ -19,7 +18,7 @@ INTERVAL = 0.7
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Progress]:
     columns = (
-        TextColumn("{task.description:<34}"), BarColumn(30), MofNCompleteColumn(),
+        TextColumn("{task.description:<34}", markup=False), BarColumn(30), MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as progress:
@@ -37,7 +36,7 @@ def embedding_bars(progress: Progress, lake: Lake, pipeline: EmbeddingPipeline) 
             if status.snapshot is None:
                 continue
             rows = min(status.rows_embedded + status.rows_rejected + status.rows_in_hand, status.rows)
-            note = "" if rows == status.rows else printable(_phase(status))
+            note = "" if rows == status.rows else _phase(status)
             progress.update(tasks[status.dataset], total=status.rows, completed=rows, note=note)
 
     def loop() -> None:

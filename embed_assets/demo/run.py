@@ -90,9 +90,11 @@ def run_demo() -> None:
     found = find_table(lake, [pipeline], QUERY_DATASET)
     print_hits(QUERY, QUERY_DATASET, search_table(found, vectors[0], 5))
     console.print(f"\nDone in {time.monotonic() - begun:.0f} s. The lake is {lake.store.root}.")
-    console.print("Open the UI:       [bold]make ui[/]      (then http://127.0.0.1:3000)")
-    console.print('Search yourself:   [bold].venv/bin/embed-assets search "…" --dataset critic_reviews[/]')
-    console.print("Prove the lake:    [bold].venv/bin/embed-assets verify[/]")
+    console.print("Open the UI:       ", Text("make ui", "bold"), "      (then http://127.0.0.1:3000)", sep="")
+    console.print(
+        "Search yourself:   ", Text('.venv/bin/embed-assets search "…" --dataset critic_reviews', "bold"), sep=""
+    )
+    console.print("Prove the lake:    ", Text(".venv/bin/embed-assets verify", "bold"), sep="")
 
 
 def _looks_committed(lake: Lake, pipeline: EmbeddingPipeline) -> bool:

@@ -1,13 +1,21 @@
 """Nearest rows of a dataset's table."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from embed_assets.index.table import open_table
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.lake import Lake
+
+WINDOWS_A_ROW = 4
+"""Windows that are asked for at first, for each row that is wanted."""
+REFINE = 4
+"""An approximate index looks at this many times as many, by their stored vectors."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,64 @@ def find_table(lake: Lake, pipelines: Sequence[EmbeddingPipeline], dataset: str 
 
 
 def search_table(found: SearchTable, vector: list[float], limit: int) -> list[Hit]:
-    """Best windows first; a row counts once, with its best window."""
-    rows = found.table.search(vector, vector_column_name="vector").metric("cosine").limit(limit * 4).to_list()
-    best: dict[int, Hit] = {}
-    for row in rows:
-        if row["row_id"] not in best:
-            passage = row["text"][row["char_start"] : row["char_end"]]
-            best[row["row_id"]] = Hit(1.0 - row["_distance"], row["id"], row["row_id"], row["chunk"], passage)
-    return list(best.values())[:limit]
+    """The nearest rows, best first, each with its best window; fewer than `limit` only where there are no more."""
+    size, exact = WINDOWS_A_ROW * limit, False
+    best: dict[int, _Window] = {}
+    while len(best) < limit:
+        windows = _nearest(found.table, vector, size, [*best], exact)
+        for window in windows:
+            best.setdefault(window.row_id, window)
+        if len(windows) < size:  # no more rows; or an approximate index that did not reach them
+            if exact:
+                break
+            exact = True
+        size *= 2
+    return _hits(found.table, sorted(best.values(), key=_Window.order)[:limit])
+
+
+@dataclass(frozen=True)
+class _Window:
+    score: float
+    row_id: int
+    key: int
+    """LanceDB's own number of the table's row."""
+
+    def order(self) -> tuple[float, int]:
+        return -self.score, self.row_id
+
+
+def _nearest(table: Any, vector: list[float], size: int, without: list[int], exact: bool) -> list[_Window]:
+    """The best windows first. Texts are not read here: a long one would come once with each of its windows."""
+    query = table.search(vector, vector_column_name="vector").metric("cosine").limit(size).refine_factor(REFINE)
+    if without:
+        query = query.where(f"row_id NOT IN ({', '.join(map(str, without))})", prefilter=True)
+    if exact:
+        query = query.bypass_vector_index()
+    rows = query.select(["row_id", "vector", "_distance"]).with_row_id(True).to_arrow()
+    vectors = np.stack(rows.column("vector").to_numpy()) if len(rows) else np.empty((0, len(vector)))
+    scores = cosines(vectors, vector).tolist()
+    columns = (scores, rows.column("row_id").to_pylist(), rows.column("_rowid").to_pylist())
+    return sorted(itertools.starmap(_Window, zip(*columns, strict=True)), key=_Window.order)
+
+
+def cosines(vectors: np.ndarray, vector: list[float]) -> np.ndarray:
+    """Of the stored vectors themselves: the distance an index gives is that of its compressed ones."""
+    many, one = vectors.astype(np.float64), np.asarray(vector, np.float64)
+    norms = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
+    scores = np.zeros(len(many))
+    np.divide(many @ one, norms, out=scores, where=norms > 0)
+    return scores
+
+
+def _hits(table: Any, windows: list[_Window]) -> list[Hit]:
+    if not windows:
+        return []
+    columns = ["row_id", "id", "chunk", "char_start", "char_end", "text"]
+    taken = table.take_row_ids([window.key for window in windows]).select(columns).with_row_id().to_list()
+    rows = {row["_rowid"]: row for row in taken}
+    return [_hit(window.score, rows[window.key]) for window in windows]
+
+
+def _hit(score: float, row: dict[str, Any]) -> Hit:
+    passage = row["text"][row["char_start"] : row["char_end"]]
+    return Hit(score, row["id"], row["row_id"], row["chunk"], passage)

@@ -24,7 +24,7 @@ from embed_worker.attempt.lanes import LANE, SINGLE, Lane, engine_groups, lanes_
 from embed_worker.attempt.runner import run_job
 from embed_worker.attempt.starts import beginning
 from embed_worker.engine.loading import LoadedModel, load_model, load_tokenizer
-from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.engine.tokens import NoTokens, TextTokenizer, check_tokens
 from embed_worker.errors import Preempted, SickEngine, WorkerError, exit_code_of, lake_away
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import LakeError
@@ -91,8 +91,9 @@ class Worker:
         try:
             spec = EmbeddingSpec.model_validate(query["spec"])
             self._sign("begun")
+            check_tokens(self.tokenizer(spec), query["texts"], spec.prompts.query)  # before a model is loaded in vain
             vectors = self.model(spec).embed_texts(query["texts"], spec.prompts.query)
-        except (WorkerError, LakeError) as error:
+        except (WorkerError, LakeError, NoTokens) as error:
             return {"error": str(error)}
         except Exception as error:
             log.exception("query failed")

@@ -1,5 +1,6 @@
 """From a spec to a loaded model: find the weights, prove them, load tokenizer and engine."""
 
+import string
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 from embed_worker.engine.base import Engine, embed_list
 from embed_worker.engine.hash import MODEL as HASH_MODEL
 from embed_worker.engine.hash import HashEngine, byte_tokenizer
-from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.engine.tokens import TextTokenizer, check_tokens
 from embed_worker.engine.weights import check_weights, model_folder
 from embed_worker.errors import BadJob, WorkerError
 from embed_worker.lake.manifests import Canaries
@@ -29,6 +30,9 @@ REFERENCE_COSINE = 0.99
 TOKENIZER = "tokenizer.json"
 POOLING = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
 """Names of sentence-transformers' Pooling module → the spec's."""
+TRANSFORMER = "sentence_*_config.json"
+"""Of sentence-transformers' Transformer module; the `*` is bert in most, roberta and others in old ones."""
+CAPITALS = " ".join(["Great KETTLE, Boils Water", *string.ascii_uppercase])
 
 
 @dataclass
@@ -42,9 +46,7 @@ class LoadedModel:
 
     def embed_texts(self, texts: list[str], prompt: str) -> np.ndarray:
         """Vectors of a few texts, first window of each: [texts, dimension], float32."""
-        windows = self.tokenizer.windows(texts, prompt)
-        if empty := [text for text, found in zip(texts, windows, strict=True) if not found]:
-            raise ValueError(f"{empty[0]!r} has no tokens")
+        windows = check_tokens(self.tokenizer, texts, prompt)
         return embed_list(self.engine, [found[0].ids for found in windows])
 
 
@@ -77,6 +79,7 @@ def load_model(spec: EmbeddingSpec) -> LoadedModel:
         check_weights(spec, folder)
         check_pooling(spec, folder)
         tokenizer = load_tokenizer(spec)
+        check_transformer(spec, folder, tokenizer)
         from embed_worker.engine.vllm import VllmEngine
 
         engine = VllmEngine(spec, folder)
@@ -140,3 +143,28 @@ def _declared_pooling(config: dict[str, Any]) -> str:
         prefix = "pooling_mode_"
         found = [key.removeprefix(prefix) for key, on in config.items() if key.startswith(prefix) and on is True]
     return "+".join(POOLING.get(name, name) for name in found)
+
+
+def check_transformer(spec: EmbeddingSpec, folder: Path, tokenizer: TextTokenizer) -> None:
+    """Holds the spec and the tokenizer against what sentence-transformers would do before the model sees a text."""
+    for path in sorted(folder.glob(TRANSFORMER)):
+        try:
+            config = orjson.loads(path.read_bytes())
+            longest, lowers = config.get("max_seq_length"), config.get("do_lower_case")
+            too_long = longest is not None and spec.max_tokens > longest
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadJob(f"{path} cannot be read: {error!r}") from error
+        if too_long:
+            raise BadJob(
+                f"the spec says max_tokens: {spec.max_tokens}, but {path} declares max_seq_length {longest}; "
+                f"write max_tokens: {longest}"
+            )
+        if lowers and _ids(tokenizer, CAPITALS) != _ids(tokenizer, CAPITALS.lower()):
+            raise BadJob(
+                f"{path} says do_lower_case: true, but {folder / TOKENIZER} keeps capitals, which the model has not "
+                f'learnt; put {{"type": "Lowercase"}} first into the normalizer of {TOKENIZER}'
+            )
+
+
+def _ids(tokenizer: TextTokenizer, text: str) -> list[tuple[int, ...]]:
+    return [window.ids for window in tokenizer.windows([text])[0]]

@@ -21,6 +21,10 @@ class Window:
     """Character after the last one."""
 
 
+class NoTokens(ValueError):
+    """A text of which the tokenizer makes nothing."""
+
+
 class TextTokenizer:
     """Makes the windows of texts as the spec says. Thread-safe; encoding runs outside the GIL."""
 
@@ -88,3 +92,11 @@ class TextTokenizer:
         if not content:
             raise BadJob(f"the tokenizer of {self._spec.model} makes no token of {SPECIALS_PROBE!r}")
         return tuple(encoding.ids[: content[0]]), tuple(encoding.ids[content[-1] + 1 :])
+
+
+def check_tokens(tokenizer: TextTokenizer, texts: list[str], prompt: str) -> list[list[Window]]:
+    """The windows of texts that must have some. Raises NoTokens."""
+    windows = tokenizer.windows(texts, prompt)
+    if empty := [text for text, found in zip(texts, windows, strict=True) if not found]:
+        raise NoTokens(f"{empty[0]!r} has no tokens for this model; write a text with words")
+    return windows

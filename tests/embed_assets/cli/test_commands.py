@@ -74,3 +74,18 @@ def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("EMBED_LAKE", "EMBED_PIPELINES"):
         monkeypatch.setenv(name, "")
     assert (Settings().lake, Settings().pipelines) == (".demo/lake", "pipelines/demo.yaml")
+
+
+@pytest.mark.parametrize("query", ["", " \t", "\u200b\u2060"])
+def test_a_query_without_words_asks_for_no_model(cli: CliRunner, query: str) -> None:
+    """There is not even a table here."""
+    wrong = cli.invoke(app, ["search", query])
+    assert wrong.exit_code == 2 and "has no words; say what to look for" in wrong.output
+
+
+def test_what_a_lake_is_called_is_only_shown(cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = "[red]a[/red]\x1b[2J\x9b\u202e"
+    monkeypatch.setenv("EMBED_LAKE", str(tmp_path / odd))
+    for command in (["status"], ["gc"], ["verify"], ["search", "x"]):
+        said = cli.invoke(app, command).output
+        assert r"[red]a[/red]\x1b[2J\x9b\u202e" in said and not set(said) & set("\x1b\x9b\u202e"), command

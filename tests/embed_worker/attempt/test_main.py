@@ -118,9 +118,14 @@ def test_queries_use_the_query_prompt_and_tell_what_is_wrong() -> None:
     spec = make_spec(prompts={"query": "q: ", "document": "d: "})
     answer = process.query({"spec": spec.model_dump(mode="json"), "texts": ["one", "two"]})
     assert answer["vectors"] == loaded(spec).embed_texts(["one", "two"], "q: ").tolist()
-    assert "no tokens" in process.query({"spec": spec.model_dump(), "texts": [""]})["error"]
     assert "texts" in process.query({"spec": spec.model_dump()})["error"]
     assert "pooling" in process.query({"spec": {"model": "x"}, "texts": ["a"]})["error"]
+
+
+def test_a_query_without_tokens_is_one_sentence_and_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed_worker.__main__.load_model", None)
+    answer = Worker().query({"spec": make_spec(prompts={"query": "q: "}).model_dump(), "texts": ["x", ""]})
+    assert answer == {"error": "'' has no tokens for this model; write a text with words"}
 
 
 @pytest.mark.parametrize("line", [b"no json\n", b"[1]\n", b"{}\n", b'{"job": 3}\n', b'{"query": null}\n'])

@@ -200,3 +200,29 @@ def test_a_model_that_declares_no_pooling_takes_any(folder: Path) -> None:
 def test_a_broken_declaration_is_refused(folder: Path) -> None:
     (folder / "modules.json").write_text('[{"idx": 0}]')
     assert "modules.json" in refusal(spec_of(folder))
+
+
+@pytest.mark.parametrize("name", ["sentence_bert_config.json", "sentence_roberta_config.json"])
+def test_a_model_that_wants_lower_case_needs_a_tokenizer_that_lowers(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(orjson.dumps({"do_lower_case": True}))
+    message = refusal(spec_of(folder))
+    assert f"{folder / name} says do_lower_case: true" in message and '{"type": "Lowercase"}' in message
+    tokenizer = orjson.loads((folder / "tokenizer.json").read_bytes())
+    tokenizer["normalizer"] = {"type": "Lowercase"}
+    (folder / "tokenizer.json").write_bytes(orjson.dumps(tokenizer))
+    test_a_whole_model_gets_as_far_as_the_engine(folder)
+
+
+def test_a_model_that_lowers_nothing_keeps_its_capitals(folder: Path) -> None:
+    (folder / "sentence_bert_config.json").write_bytes(orjson.dumps({"max_seq_length": 64, "do_lower_case": False}))
+    test_a_whole_model_gets_as_far_as_the_engine(folder)
+
+
+def test_more_tokens_than_the_model_declares(folder: Path) -> None:
+    config = folder / "sentence_bert_config.json"
+    config.write_bytes(orjson.dumps({"max_seq_length": 63}))
+    assert "max_seq_length 63; write max_tokens: 63" in refusal(spec_of(folder, max_tokens=64))
+    config.write_bytes(orjson.dumps({"max_seq_length": None}))
+    test_a_whole_model_gets_as_far_as_the_engine(folder)
+    config.write_text("[1]")
+    assert f"{config} cannot be read" in refusal(spec_of(folder))

@@ -130,3 +130,8 @@ def the_template_is_edited(scene: Scene) -> Iterator[str]:
     scene.made(STRIDES)
     scene.made(SHARDS)
     assert not bench.stale(SHARDS, ["a-00000"])
+
+
+@provokes("has no words; say what to look for")
+def a_query_of_blanks(scene: Scene) -> Iterator[str]:
+    yield scene.command("search", " ")

@@ -78,6 +78,18 @@ def another_pooling(scene: Scene) -> Iterator[str]:
     yield scene.told(SHARDS)
 
 
+@provokes("says do_lower_case: true, but … keeps capitals")
+def capitals_that_the_model_has_not_learnt(scene: Scene) -> Iterator[str]:
+    (model(scene) / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    yield scene.told(SHARDS)
+
+
+@provokes("declares max_seq_length …; write max_tokens:")
+def windows_longer_than_the_model(scene: Scene) -> Iterator[str]:
+    (model(scene) / "sentence_bert_config.json").write_text('{"max_seq_length": 8}')
+    yield scene.told(SHARDS)
+
+
 @provokes("gives another vector for … than embedding.references")
 def another_vector(scene: Scene) -> Iterator[str]:
     scene.bench.embedding = {"references": [{"text": "a text", "vector": [1.0] + [0.0] * 15}]}
