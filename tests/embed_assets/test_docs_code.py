@@ -1,6 +1,5 @@
 """The Python code of docs/dagster.md runs as it stands."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import yaml
 
 from embed_assets.spec import load_pipeline
 from embed_assets.testing import hashed, materialize
-from tests.kits import ROOT
+from tests.kits.docs_code import PAGE, blocks
 
-PAGE = (ROOT / "docs/dagster.md").read_text()
 TICKETS = [{"id": f"T-{i}", "subject": "Refund", "body": f"Where is my money, number {i}?"} for i in range(5)]
 SUPPORT = {
     "name": "support",
@@ -22,13 +20,6 @@ SUPPORT = {
     ],
     "embedding": {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional"},
 }  # fmt: skip
-
-
-def blocks(heading: str) -> list[str]:
-    """Python code under a heading of the second or third level."""
-    text = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)
-    (section,) = [part for part in text if part.startswith(f"{heading}\n")]
-    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
 
 
 def run(heading: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -59,6 +50,7 @@ def test_every_block_is_run() -> None:
     headings = (
         "The update job",
         "The Component",
+        "Your own assets beside it",  # tests/kits/dg_neighbours.py puts it into a project
         "Reading vectors",
         "As the input of an asset",
         "Tests of your own",

@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -20,6 +21,7 @@ class DgProject:
 
     folder: Path
     name: str = "project"
+    more_env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root, self.lake = self.folder / self.name, self.folder / "lake"
@@ -38,7 +40,7 @@ class DgProject:
         done = subprocess.run(
             [BIN / program, *arguments],
             cwd=cwd,
-            env=self._env(),
+            env=self.env,
             capture_output=True,
             text=True,
             timeout=280,
@@ -53,17 +55,30 @@ class DgProject:
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             return set(instance.get_materialized_partitions(dg.AssetKey(list(key))))
 
-    def _env(self) -> dict[str, str]:
-        return os.environ | {
-            "PYTHONPATH": os.pathsep.join(
-                map(str, [self.folder / "site", ROOT, ROOT / "sky", self.root / "src"]),
-            ),
-            "DAGSTER_HOME": str(self.home),
-            "EMBED_LAKE": str(self.lake),
-            "EMBED_WORKER_PYTHON": sys.executable,
-            "DAGSTER_DG_UPDATE_CHECK_ENABLED": "0",
-            "COLUMNS": "200",
-        }
+    def latest(self, *key: str, partition: str) -> dict[str, Any]:
+        """Metadata of a partition's latest materialization."""
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey(list(key)), asset_partitions=[partition])
+            (record,) = instance.fetch_materializations(asked, limit=1).records
+        assert record.asset_materialization is not None
+        return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+    @property
+    def env(self) -> dict[str, str]:
+        return (
+            os.environ
+            | self.more_env
+            | {
+                "PYTHONPATH": os.pathsep.join(
+                    map(str, [self.folder / "site", ROOT, ROOT / "sky", self.root / "src"]),
+                ),
+                "DAGSTER_HOME": str(self.home),
+                "EMBED_LAKE": str(self.lake),
+                "EMBED_WORKER_PYTHON": sys.executable,
+                "DAGSTER_DG_UPDATE_CHECK_ENABLED": "0",
+                "COLUMNS": "200",
+            }
+        )
 
     def _install(self, site: Path) -> None:
         """What pip would leave of this tree's pyproject.toml: the entry points that `dg` looks for."""

@@ -1,10 +1,7 @@
 """The sensor that tells of red checks, on a real instance, with a webhook on loopback."""
 
-import json
 import logging
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 from embed_assets import RedCheck, build_check_alert_sensor
 from embed_assets.graph import alerts
 from tests.kits import pipelines as kit
+from tests.kits.webhook import Webhook
 
 SHARDS = dg.AssetKey(["p", "embedding_shards"])
 PIPELINE = kit.pipeline([kit.dataset("nowhere.jsonl")])
@@ -34,41 +32,11 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "SETTLED_SECONDS", -60.0)
 
 
-class Webhook:
-    """What was posted to it; `answers` are the codes it gives, then 200."""
-
-    def __init__(self) -> None:
-        self.posted: list[dict[str, Any]] = []
-        self.answers: list[int] = []
-        webhook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                code = webhook.answers.pop(0) if webhook.answers else 200
-                if code == 200:
-                    webhook.posted.append(body)
-                self.send_response(code)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook/s3cret?token=s3cret"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def partitions(self) -> list[str]:
-        return [one["partition"] for one in self.posted]
-
-
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    found = Webhook()
-    monkeypatch.setenv("EMBED_ALERT_WEBHOOK", found.url)
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    with Webhook() as found:
+        monkeypatch.setenv("EMBED_ALERT_WEBHOOK", found.url)
+        yield found
 
 
 class Ticks:

@@ -28,12 +28,13 @@ ARGUMENTS = [
 
 
 @contextmanager
-def dagster_dev(deployment: Deployment) -> Iterator[str]:
-    """Webserver and daemon on the deployment, by their URL; stopped by pid afterwards."""
+def dagster_dev(deployment: Deployment, *target: str) -> Iterator[str]:
+    """Webserver and daemon on the deployment, by their URL; stopped by pid afterwards. `target`: the code location,
+    instead of this repository's."""
     port = free_port()
     log = (deployment.folder / "dagster.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-m", "dagster", "dev", *(target or ("-w", "workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
         cwd=ROOT, env=deployment.env, stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"

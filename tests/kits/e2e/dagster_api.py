@@ -4,7 +4,7 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,20 @@ mutation($r: String!) { terminateRun(runId: $r, terminatePolicy: SAFE_TERMINATE)
   __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
 STATUS = "query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill { status } } }"
 REPOSITORY = "query { repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+STANDING = """
+query($k: AssetKeyInput!, $p: String) { assetNodeOrError(assetKey: $k) { ... on AssetNode {
+  staleStatus(partition: $p) pools partitionStats { numPartitions numMaterialized numFailed } } } }"""
+START_SENSOR = """
+mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) {
+  __typename ... on PythonError { message } } }"""
+TICKS = """
+query($s: SensorSelector!) { sensorOrError(sensorSelector: $s) { ... on Sensor {
+  sensorState { ticks { status skipReason error { message } } } } } }"""
+SCHEDULE = "query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { ... on Schedule { pipelineName } } }"
+DRY_RUN = """
+mutation($s: ScheduleSelector!, $t: Float) { scheduleDryRun(selectorData: $s, timestamp: $t) {
+  __typename ... on PythonError { message } ... on DryRunInstigationTick { evaluationResult {
+    error { message } runRequests { jobName } } } } }"""
 DONE = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -35,7 +49,7 @@ class Dagster:
     def __init__(self, url: str, home: Path) -> None:
         self.url, self.home = url, home
         node = self.ask(REPOSITORY)["repositoriesOrError"]["nodes"][0]
-        self._repository, self._location = node["name"], node["location"]["name"]
+        self._of_repository = {"repositoryName": node["name"], "repositoryLocationName": node["location"]["name"]}
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -57,15 +71,47 @@ class Dagster:
         tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
         if first == last:
             tags = {"dagster/partition": first}
+        return self.launch_job("__ASSET_JOB", [asset], tags)
+
+    def launch_job(
+        self,
+        job: str,
+        assets: list[list[str]] | None = None,
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> str:
+        """What the launchpad does."""
         params = {
             "mode": "default",
-            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]},
+            "runConfigData": config or {},
             "selector": {
-                "repositoryLocationName": self._location, "repositoryName": self._repository,
-                "pipelineName": "__ASSET_JOB", "assetSelection": [{"path": asset}], "assetCheckSelection": None,
+                **self._of_repository, "pipelineName": job, "assetCheckSelection": None,
+                "assetSelection": assets and [{"path": asset} for asset in assets],
             },
         }  # fmt: skip
         return str(self._launched("launchRun", LAUNCH, p=params)["run"]["runId"])
+
+    def standing(self, asset: list[str], partition: str | None = None) -> dict[str, Any]:
+        """Of an asset: its partitions by colour, its pools, and whether it, or one partition, is stale."""
+        return dict(self.ask(STANDING, k={"path": asset}, p=partition)["assetNodeOrError"])
+
+    def start_sensor(self, name: str) -> None:
+        found = self.ask(START_SENSOR, s={**self._of_repository, "sensorName": name})["startSensor"]
+        assert found["__typename"] == "Sensor", found
+
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """The newest first."""
+        found = self.ask(TICKS, s={**self._of_repository, "sensorName": sensor})
+        return list(found["sensorOrError"]["sensorState"]["ticks"])
+
+    def would_launch(self, schedule: str) -> list[str]:
+        """Jobs that a schedule's tick of this moment launches, as *Preview tick result* shows them."""
+        selector = {**self._of_repository, "scheduleName": schedule}
+        found = self.ask(DRY_RUN, s=selector, t=time.time())["scheduleDryRun"]
+        assert found["__typename"] == "DryRunInstigationTick" and not found["evaluationResult"]["error"], found
+        target = self.ask(SCHEDULE, s=selector)["scheduleOrError"]["pipelineName"]
+        return [request["jobName"] or target for request in found["evaluationResult"]["runRequests"]]
 
     def again(self, run: str) -> str:
         params = {"parentRunId": run, "strategy": "ALL_STEPS"}
