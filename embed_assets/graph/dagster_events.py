@@ -183,7 +183,7 @@ class RunLife:
         self._context, self._parent = context, os.getppid()
 
     def is_cancelled(self) -> bool:
-        run = self._context.instance.get_run_by_id(self._context.run_id)
+        run = self._context.instance.get_run_by_id(self._context.run.run_id)
         return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
     def goes_on(self) -> bool:
