@@ -27,7 +27,9 @@ def leave(statuses: list[Any], outlives_driver: bool) -> tuple[int, str]:
     cancelled: list[int] = []
     told: list[str] = []
     log = SimpleNamespace(info=lambda _: None, warning=lambda _: None, error=lambda _: None)
-    context: Any = SimpleNamespace(run_id="r", log=log, instance=SimpleNamespace(get_run_by_id=get_run_by_id))
+    context: Any = SimpleNamespace(
+        run=SimpleNamespace(run_id="r"), log=log, instance=SimpleNamespace(get_run_by_id=get_run_by_id)
+    )
     run: Any = SimpleNamespace(context=context, tell=lambda text, *, warning=False: told.append(text))
     driver: Any = SimpleNamespace(open_handles=["job"], cancel=lambda: cancelled.append(1) or 1)
     compute: Any = SimpleNamespace(outlives_driver=outlives_driver)
