@@ -18,7 +18,17 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here (Debian: apt install chromium)"),
 ]
-SHARDS = "/assets/demo/embedding_shards"
+SHARDS, INDEX = "/assets/demo/embedding_shards", "/assets/demo/vector_index"
+ROWS = "dagster/partition_row_count"
+"""Metadata of a set and of an index."""
+CONFIG = """\
+ops:
+  demo__update_op:
+    config:
+      datasets: [plot_summaries]
+      only: missing
+      max_attempts: 2
+"""
 
 
 def shoot(page: Page, name: str) -> None:
@@ -82,12 +92,25 @@ def test_a_person_materializes_backfills_and_reads_checks(deploy: Callable[[int]
         page.goto(f"{url}{SHARDS}?view=checks")
         expect(page.get_by_text("Succeeded")).to_have_count(6)
         shoot(page, "checks")
+        see(page, f"{url}/assets/demo/embedding_set?view=partitions&partition=plot_summaries", ROWS)
+        shoot(page, "embedding_set")
+        page.goto(f"{url}{INDEX}?view=partitions")
+        launch(page, "All")
+        see(page, f"{url}{INDEX}?view=partitions&partition=plot_summaries", ROWS)
+        expect(page.get_by_text("Materialized (2)")).to_be_visible()
+        shoot(page, "vector_index")
+        page.goto(f"{url}/locations/embed_assets/jobs/demo__update/playground")
+        page.locator(".CodeMirror").first.click()
+        page.keyboard.press("ControlOrMeta+a")
+        page.keyboard.insert_text(CONFIG)
+        expect(page.get_by_role("button", name="Launch Run")).to_be_enabled()
+        shoot(page, "launch_update")
         page.goto(f"{url}/asset-groups")
         expect(page.get_by_text("vector_index").first).to_be_visible()
         shoot(page, "asset_graph")
     assert "all sound" in deployment.run("verify")
 
 
-def test_screenshots_of_the_readme_exist() -> None:
-    for name in ("asset_graph", "partition", "checks"):
+def test_screenshots_of_the_pages_exist() -> None:
+    for name in ("asset_graph", "partition", "checks", "embedding_set", "vector_index", "launch_update"):
         assert (ROOT / f"docs/images/{name}.png").stat().st_size > 10_000
