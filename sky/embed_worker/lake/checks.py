@@ -39,10 +39,13 @@ class KeptChecks(BaseModel):
 
 
 def keep_checks(store: Store, shard: ShardId, kept: KeptChecks) -> None:
-    """Replaces what is there; results of checks that did not run this time stay, if they are of the same data."""
+    """Replaces what is there; results of checks that did not run this time stay, if they are of the same data.
+    Where all is as before, nothing is written."""
     before = read_checks(store, shard)
     if before is not None and before.data_version == kept.data_version:
         kept = kept.model_copy(update={"checks": before.checks | kept.checks})
+        if kept.checks == before.checks:
+            return
     path = checks_file(shard)
     store.replace(path, sealed(path, kept.model_dump(mode="json")))
 

@@ -252,5 +252,5 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path, form: str) -> None
         assert found == rows
         return kilobytes
 
-    small, large = peak(20_000), peak(160_000)
-    assert large < 1.4 * small, f"{small} kB for 20,000 rows, {large} kB for 160,000"
+    small, large = peak(60_000), peak(240_000)  # a part is held until its types are known: both fill more than one
+    assert large < 1.3 * small, f"{small} kB for 60,000 rows, {large} kB for 240,000"
