@@ -48,7 +48,7 @@ def test_the_core_loads_and_validates_the_demo_without_any_extra(bare: Path, tmp
         assert run(bare / "python", "-c", find, cwd=tmp_path) == "None\n", f"{name} came with the core"
     run(bare / "dagster", "definitions", "validate", "-m", "embed_assets.definitions", cwd=tmp_path)
     find = "import importlib.metadata as m; print([p.value for p in m.entry_points(group='dagster_dg_cli.registry_modules')])"
-    assert run(bare / "python", "-c", find, cwd=tmp_path) == "['embed_assets']\n"
+    assert "'embed_assets'" in run(bare / "python", "-c", find, cwd=tmp_path)
 
 
 def test_what_is_missing_is_one_sentence(bare: Path, tmp_path: Path) -> None:
