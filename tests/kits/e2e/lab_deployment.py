@@ -21,7 +21,10 @@ PIPELINE = {
     "datasets": [
         # The backfill: one partition that runs for minutes, and three of plots.
         {"name": "reviews", **REVIEWS, "text": "{text} {text}", "strides": 1, "rows": {"end": 12000}},
-        {"name": "plots", "source": SOURCE, "where": {"category": "plot"}, "text": "{text}", "strides": 3},
+        {
+            "name": "plots", "source": SOURCE, "where": {"category": "plot"}, "text": "{text}", "strides": 3,
+            "max_rejects": 0.02,
+        },
         # The run that is killed.
         {"name": "killed", **REVIEWS, "text": "{text}", "strides": 1, "rows": {"end": 1000}},
         # The run that is terminated: it would go on for minutes.
