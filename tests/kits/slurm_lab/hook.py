@@ -5,7 +5,6 @@ the node's runtime (a .pth file): no file of SkyPilot is edited. It must not imp
 library. A patch that does not fit this SkyPilot raises ImportError: nothing starts half patched.
 
 - the network probe asks the local API server instead of two public addresses;
-- controllers look at their jobs every 5 and 2 s instead of every 15 and 5: most of a test's time was waiting for that;
 - skylets, of which several share this one node, listen on loopback, on ports of their own;
 - a socket to any other address is refused and written down in log/refused.log.
 """
@@ -28,7 +27,6 @@ LAB: dict[str, str] = json.loads(Path(__file__).with_name("lab.json").read_text(
 
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "sky.backends.backend_utils": {"_TEST_IP_LIST": [LAB["probe_url"]]},
-    "sky.jobs.utils": {"JOB_STATUS_CHECK_GAP_SECONDS": 5, "JOB_STARTED_STATUS_CHECK_GAP_SECONDS": 2},
 }
 SOURCES: dict[str, tuple[str, str]] = {
     "sky.skylet.attempt_skylet": (
