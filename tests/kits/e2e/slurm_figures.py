@@ -22,7 +22,7 @@ def keep(
     """Leaves the figures where EMBED_BENCH_RESULTS says; prints them always."""
     partitions = {}
     for name, facts in metadata.items():
-        worker = float(facts["seconds"]["total"])  # of the attempt that committed
+        worker = float(facts["seconds_by_phase"]["total"])  # of the attempt that committed
         partitions[name] = {
             "rows": facts["dagster/partition_row_count"],
             "tokens": facts["tokens"],
@@ -30,8 +30,8 @@ def keep(
             "seconds_launch": facts.get("job_seconds_launch"),
             "seconds_submit_to_commit_in_last_run": facts.get("seconds_submit_to_commit"),
             "seconds_worker": worker,
-            "seconds_engine": facts["seconds"].get("engine"),
-            "seconds_load_model": facts["seconds"].get("load_model"),
+            "seconds_engine": facts["seconds_by_phase"].get("engine"),
+            "seconds_load_model": facts["seconds_by_phase"].get("load_model"),
         }
     plain = [p for n, p in partitions.items() if p["recoveries"] == 0 and n in BACKFILL]
     overheads = [p["seconds_submit_to_commit_in_last_run"] - p["seconds_worker"] for p in plain]
