@@ -79,6 +79,7 @@ class LabDeployment:
             "EMBED_SKY_MEMORY": "2",
             "EMBED_SKY_LAUNCH_PARALLELISM": "2",
             "EMBED_SKY_MAX_CONCURRENT_JOBS": "2",  # of a run; the machine has two cores
+            "EMBED_SKY_POLL_SECONDS": "30",  # each look at the queue is seconds of a core, and three runs look
             # What a node with a baked image says: the worker's environment is there already.
             "EMBED_SKY_ENVS": json.dumps(
                 {
