@@ -1,18 +1,14 @@
 """The real definitions, with the simulated fleet as their compute backend."""
 
 import os
-import warnings
 
 import dagster as dg
 
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
-from bench.fleet import SimulatedFleetResource, skypilot_installed  # noqa: E402
-from embed_assets.deployment import deployed  # noqa: E402
-from embed_assets.graph.common import asset_key  # noqa: E402
-from embed_assets.settings import Settings  # noqa: E402
-from embed_assets.spec import load_pipelines  # noqa: E402
+from bench.fleet import SimulatedFleetResource, skypilot_installed
+from embed_assets.deployment import deployed
+from embed_assets.graph.keys import asset_key
+from embed_assets.settings import Settings
+from embed_assets.spec import load_pipelines
 
 settings = Settings()
 pipelines = load_pipelines(settings.pipeline_files())

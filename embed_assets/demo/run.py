@@ -19,7 +19,7 @@ from embed_assets.demo.bars import embedding_bars, progress_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.deployment import compute_resource, deployed
-from embed_assets.graph.common import (
+from embed_assets.graph.keys import (
     ASSETS,
     EMBEDDING_SET,
     EMBEDDING_SHARDS,

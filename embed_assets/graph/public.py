@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from embed_assets.graph import common, factory
+from embed_assets.graph import factory, keys
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec.given import Given, as_pipeline
@@ -26,7 +26,7 @@ def specs(pipeline: Given, settings: Settings | None = None) -> list[dg.AssetSpe
 
 def asset_keys(pipeline: Given) -> dict[str, dg.AssetKey]:
     """Keys of a pipeline's assets by their names: `asset_keys(p)["embedding_shards"]`."""
-    return {name: common.asset_key(as_pipeline(pipeline), name) for name in common.ASSETS}
+    return {name: keys.asset_key(as_pipeline(pipeline), name) for name in keys.ASSETS}
 
 
 def partitions_of(pipeline: Given) -> PipelinePartitions:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from embed_assets.graph.common import EMBEDDING_SET, EMBEDDING_SHARDS, VECTOR_INDEX, asset_key
+from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.reading.lake import Lake
 from embed_assets.spec import EmbeddingPipeline
@@ -77,8 +77,6 @@ class EmbeddingsIOManager(dg.IOManager):
                 frames[name] = self._lake.scan(pipeline, name)
             elif wanted := [key for key in strides if key in keys]:
                 frames[name] = self._lake.scan(pipeline, name, partition=wanted)
-        import polars as pl
-
         if not frames:
             raise NotReady(f"the input has no partition of the pipeline {pipeline.name}")
         named = [frame.select(pl.lit(name).alias("dataset"), pl.all()) for name, frame in frames.items()]

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import orjson
 
-from embed_assets.graph.common import VECTOR_INDEX, asset_key
+from embed_assets.graph.keys import VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.graph.public import build_assets
 from embed_assets.graph.reading import EmbeddingsIOManager

@@ -6,16 +6,9 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.graph.assets.gate import complete_set
-from embed_assets.graph.common import (
-    EMBEDDING_SET,
-    EMBEDDING_SHARDS,
-    asset_key,
-    backfill_policy,
-    op_options,
-    spec_options,
-    storage_kind,
-)
 from embed_assets.graph.dagster_events import PartitionRun
+from embed_assets.graph.definition import recorded_asset
+from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -37,27 +30,14 @@ def build_embedding_set(
 ) -> dg.AssetsDefinition:
     key = asset_key(pipeline, EMBEDDING_SET)
 
-    @dg.multi_asset(
-        name=f"{pipeline.name}__{EMBEDDING_SET}",
-        **op_options(pipeline, EMBEDDING_SET),
-        partitions_def=partitions.datasets,
-        can_subset=True,
-        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
-        specs=[
-            dg.AssetSpec(
-                key,
-                description=DESCRIPTION,
-                code_version=pipeline.embedding.spec_id,
-                deps=[
-                    dg.AssetDep(asset_key(pipeline, EMBEDDING_SHARDS), partition_mapping=partitions.strides_to_dataset)
-                ],
-                skippable=True,
-                **spec_options(
-                    pipeline, ["json", storage_kind(settings.lake)], {"spec_id": pipeline.embedding.spec_id}
-                ),
-            )
-        ],
-    )
+    @recorded_asset(
+        pipeline, EMBEDDING_SET, settings, partitions.datasets,
+        description=DESCRIPTION,
+        code_version=pipeline.embedding.spec_id,
+        deps=[dg.AssetDep(asset_key(pipeline, EMBEDDING_SHARDS), partition_mapping=partitions.strides_to_dataset)],
+        kinds=["json"],
+        about={"spec_id": pipeline.embedding.spec_id},
+    )  # fmt: skip
     def embedding_set(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         run = PartitionRun.of_step(context, key)
         names = run.partitions()

@@ -8,18 +8,9 @@ import dagster as dg
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.graph.assets.embedding_set import SetWatch
 from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
-from embed_assets.graph.common import (
-    EMBEDDING_SET,
-    EMBEDDING_SHARDS,
-    STRIDE_PARTITIONS,
-    asset_key,
-    backfill_policy,
-    check_specs,
-    op_options,
-    spec_options,
-    storage_kind,
-)
 from embed_assets.graph.dagster_events import GraphOf, PartitionRun
+from embed_assets.graph.definition import recorded_asset
+from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, STRIDE_PARTITIONS, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -38,32 +29,17 @@ def build_embedding_shards(
 ) -> dg.AssetsDefinition:
     key, set_key = asset_key(pipeline, EMBEDDING_SHARDS), asset_key(pipeline, EMBEDDING_SET)
     spec = pipeline.embedding
-    kinds = ["vllm", "skypilot" if settings.compute == "skypilot" else "python", storage_kind(settings.lake)]
-    about = {
-        "revision": spec.revision or "",
-        "dtype": spec.output_dtype,
-        "max_tokens": spec.max_tokens,
-        "spec_id": spec.spec_id,
-    }
+    revision = {"revision": spec.revision} if spec.revision else {}
 
-    @dg.multi_asset(
-        name=f"{pipeline.name}__{EMBEDDING_SHARDS}",
-        **op_options(pipeline, EMBEDDING_SHARDS),
-        partitions_def=partitions.strides,
-        can_subset=True,
-        backfill_policy=backfill_policy(partitions.count, settings.partitions_per_run),
-        specs=[
-            dg.AssetSpec(
-                key,
-                description=DESCRIPTION,
-                code_version=spec.spec_id,
-                deps=[asset_key(pipeline, STRIDE_PARTITIONS)],
-                skippable=True,
-                **spec_options(pipeline, kinds, {name: value for name, value in about.items() if value}),
-            )
-        ],
-        check_specs=check_specs(key, SHARD_CHECKS, partitions.strides),
-    )
+    @recorded_asset(
+        pipeline, EMBEDDING_SHARDS, settings, partitions.strides,
+        description=DESCRIPTION,
+        code_version=spec.spec_id,
+        deps=[asset_key(pipeline, STRIDE_PARTITIONS)],
+        kinds=["vllm", "skypilot" if settings.compute == "skypilot" else "python"],
+        about={**revision, "dtype": spec.output_dtype, "max_tokens": spec.max_tokens, "spec_id": spec.spec_id},
+        checks=SHARD_CHECKS,
+    )  # fmt: skip
     def embedding_shards(
         context: dg.AssetExecutionContext,
         config: ShardConfig,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from embed_assets.checks.outcome import Checked
 from embed_assets.checks.proof import prove
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
-from embed_assets.graph.common import current_snapshot, current_strides
+from embed_assets.graph.ready import current_snapshot, current_strides
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.checks import KeptCheck, KeptChecks, keep_checks, read_checks
 from embed_worker.lake.errors import NotReady
@@ -20,7 +20,7 @@ NAMED = 20
 """Partitions that a refusal names."""
 
 
-def keep(lake: Lake, manifest: ShardManifest, outcomes: Checked) -> None:
+def keep_outcomes(lake: Lake, manifest: ShardManifest, outcomes: Checked) -> None:
     """Puts what the checks found beside the shard. Raises StoreUnavailable."""
     if not outcomes:
         return
@@ -66,7 +66,7 @@ def _verdict(lake: Lake, raw: RawManifest, manifest: ShardManifest, *, check: bo
     expected = manifest.shard.partitioning.row_ids(manifest.shard.stride, raw.rows)
     assert isinstance(expected, range)
     outcomes = prove(ShardView(lake.store, manifest.shard, manifest, expected), SHARD_CHECKS).checks
-    keep(lake, manifest, outcomes)
+    keep_outcomes(lake, manifest, outcomes)
     return read_checks(lake.store, manifest.shard)
 
 

@@ -9,17 +9,9 @@ from pydantic import Field
 
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.source import RAW_CHECKS, RawView
-from embed_assets.graph.common import (
-    RAW_REVIEWS,
-    asset_key,
-    backfill_policy,
-    check_specs,
-    op_options,
-    source_deps,
-    spec_options,
-    storage_kind,
-)
 from embed_assets.graph.dagster_events import PartitionRun
+from embed_assets.graph.definition import recorded_asset
+from embed_assets.graph.keys import RAW_REVIEWS, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, RowRange
@@ -53,28 +45,19 @@ def build_raw_reviews(
 ) -> dg.AssetsDefinition:
     key = asset_key(pipeline, RAW_REVIEWS)
 
-    @dg.multi_asset(
-        name=f"{pipeline.name}__{RAW_REVIEWS}",
-        **op_options(pipeline, RAW_REVIEWS),
-        partitions_def=partitions.datasets,
-        can_subset=True,
-        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
-        specs=[
-            dg.AssetSpec(
-                key,
-                description=DESCRIPTION,
-                code_version=str(INGEST_VERSION),
-                deps=source_deps(pipeline),
-                skippable=True,
-                **spec_options(
-                    pipeline,
-                    ["parquet", storage_kind(settings.lake)],
-                    {"source": {d.name: d.source for d in pipeline.datasets}},
-                ),
-            )
+    @recorded_asset(
+        pipeline, RAW_REVIEWS, settings, partitions.datasets,
+        description=DESCRIPTION,
+        code_version=str(INGEST_VERSION),
+        # However the sources' assets are partitioned, a dataset reads all of them.
+        deps=[
+            dg.AssetDep(dg.AssetKey.from_user_string(dep), partition_mapping=dg.AllPartitionMapping())
+            for dep in pipeline.deps()
         ],
-        check_specs=check_specs(key, RAW_CHECKS, partitions.datasets),
-    )
+        kinds=["parquet"],
+        about={"source": {d.name: d.source for d in pipeline.datasets}},
+        checks=RAW_CHECKS,
+    )  # fmt: skip
     def raw_reviews(
         context: dg.AssetExecutionContext, config: SnapshotConfig, lake: dg.ResourceParam[Lake]
     ) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 import dagster as dg
 
 from embed_assets.drive.events import Committed, Failed
-from embed_assets.graph.assets.gate import keep
+from embed_assets.graph.assets.gate import keep_outcomes
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.provenance import Inputs
 from embed_assets.tell.metadata import shard_metadata
@@ -45,7 +45,7 @@ class Recorder:
         if proof.restored:
             self._run.tell(f"{shard}: {proof.restored}; restored from this shard's manifest", warning=True)
         try:
-            keep(self._lake, manifest, proof.checks)
+            keep_outcomes(self._lake, manifest, proof.checks)
         except LakeError as error:  # embedding_set asks again
             self._run.tell(f"{shard}: what its checks found is not kept in the lake: {error}", warning=True)
         failpoints.reach("record.kept")

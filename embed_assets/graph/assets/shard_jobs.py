@@ -7,7 +7,7 @@ from pathlib import Path
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from embed_assets.checks.shard import ShardView
-from embed_assets.graph.common import current_snapshot, current_strides
+from embed_assets.graph.ready import current_snapshot, current_strides
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
 from embed_worker.lake.errors import NotReady, StoreAway

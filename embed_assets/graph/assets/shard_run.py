@@ -11,11 +11,11 @@ from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed
 from embed_assets.estimate.prior import run_budget
-from embed_assets.graph.assets.gate import keep
+from embed_assets.graph.assets.gate import keep_outcomes
 from embed_assets.graph.assets.recorder import Recorder
 from embed_assets.graph.assets.shard_jobs import ShardJobs
-from embed_assets.graph.common import STRIDE_PARTITIONS, asset_key
 from embed_assets.graph.dagster_events import INTERRUPTS, PartitionRun, RunLife
+from embed_assets.graph.keys import STRIDE_PARTITIONS, asset_key
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.errors import BadManifest, LakeError
@@ -131,7 +131,7 @@ class ShardRun:
         outcomes, manifest = check_shard(self._lake, self._jobs, job, self._run.selected_checks)
         try:
             if manifest is not None:
-                keep(self._lake, manifest, outcomes)
+                keep_outcomes(self._lake, manifest, outcomes)
         except LakeError as error:
             self._run.tell(f"{job.shard}: what its checks found is not kept in the lake: {error}", warning=True)
         return outcomes

@@ -11,20 +11,11 @@ from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for
 from embed_assets.estimate.show import as_metadata
 from embed_assets.estimate.speed import CPU
-from embed_assets.graph.common import (
-    RAW_REVIEWS,
-    STRIDE_PARTITIONS,
-    asset_key,
-    backfill_policy,
-    check_specs,
-    current_snapshot,
-    current_strides,
-    op_options,
-    spec_options,
-    storage_kind,
-)
 from embed_assets.graph.dagster_events import PartitionRun
+from embed_assets.graph.definition import recorded_asset
+from embed_assets.graph.keys import RAW_REVIEWS, STRIDE_PARTITIONS, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
+from embed_assets.graph.ready import current_snapshot, current_strides
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.tell.snapshots import stride_metadata
@@ -51,27 +42,18 @@ The exact-cover check of each proves that together they hold every row once."""
 def build_stride_partitions(
     pipeline: EmbeddingPipeline, partitions: PipelinePartitions, settings: Settings
 ) -> dg.AssetsDefinition:
-    key, raw_key = asset_key(pipeline, STRIDE_PARTITIONS), asset_key(pipeline, RAW_REVIEWS)
-    cut = {d.name: f"{d.strides} by {d.partitioning}" for d in pipeline.datasets}
+    key = asset_key(pipeline, STRIDE_PARTITIONS)
 
-    @dg.multi_asset(
-        name=f"{pipeline.name}__{STRIDE_PARTITIONS}",
-        **op_options(pipeline, STRIDE_PARTITIONS),
-        partitions_def=partitions.strides,
-        can_subset=True,
-        backfill_policy=backfill_policy(partitions.count, max(settings.partitions_per_run, 1000)),
-        specs=[
-            dg.AssetSpec(
-                key,
-                description=DESCRIPTION,
-                code_version=CUT_VERSION,
-                deps=[dg.AssetDep(raw_key, partition_mapping=partitions.dataset_to_strides)],
-                skippable=True,
-                **spec_options(pipeline, ["parquet", storage_kind(settings.lake)], {"strides": cut}),
-            )
-        ],
-        check_specs=check_specs(key, ROW_CHECKS, partitions.strides),
-    )
+    @recorded_asset(
+        pipeline, STRIDE_PARTITIONS, settings, partitions.strides,
+        description=DESCRIPTION,
+        code_version=CUT_VERSION,
+        deps=[dg.AssetDep(asset_key(pipeline, RAW_REVIEWS), partition_mapping=partitions.dataset_to_strides)],
+        kinds=["parquet"],
+        about={"strides": {d.name: f"{d.strides} by {d.partitioning}" for d in pipeline.datasets}},
+        checks=ROW_CHECKS,
+        per_run=max(settings.partitions_per_run, 1000),
+    )  # fmt: skip
     def stride_partitions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         run = PartitionRun.of_step(context, key)
         keys = run.partitions()

@@ -7,19 +7,9 @@ import dagster as dg
 
 from embed_assets.checks.outcome import Check, CheckOutcome, all_failed, run_checks
 from embed_assets.estimate.costs import read_costs, total_of
-from embed_assets.graph.common import (
-    EMBEDDING_SET,
-    EMBEDDING_SHARDS,
-    STRIDE_PARTITIONS,
-    VECTOR_INDEX,
-    asset_key,
-    backfill_policy,
-    check_specs,
-    op_options,
-    spec_options,
-    storage_kind,
-)
 from embed_assets.graph.dagster_events import PartitionRun
+from embed_assets.graph.definition import recorded_asset
+from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.table import BuiltTable, ShardInput, build_table, table_rows
 from embed_assets.settings import Settings
@@ -43,26 +33,15 @@ def build_vector_index(
 ) -> dg.AssetsDefinition:
     key = asset_key(pipeline, VECTOR_INDEX)
 
-    @dg.multi_asset(
-        name=f"{pipeline.name}__{VECTOR_INDEX}",
-        **op_options(pipeline, VECTOR_INDEX),
-        partitions_def=partitions.datasets,
-        can_subset=True,
-        backfill_policy=backfill_policy(len(partitions.strides_of), settings.partitions_per_run),
-        specs=[
-            dg.AssetSpec(
-                key,
-                description=DESCRIPTION,
-                code_version=pipeline.embedding.spec_id,
-                deps=[asset_key(pipeline, EMBEDDING_SET)],
-                skippable=True,
-                **spec_options(
-                    pipeline, ["lancedb", storage_kind(settings.lake)], {"spec_id": pipeline.embedding.spec_id}
-                ),
-            )
-        ],
-        check_specs=check_specs(key, INDEX_CHECKS, partitions.datasets),
-    )
+    @recorded_asset(
+        pipeline, VECTOR_INDEX, settings, partitions.datasets,
+        description=DESCRIPTION,
+        code_version=pipeline.embedding.spec_id,
+        deps=[asset_key(pipeline, EMBEDDING_SET)],
+        kinds=["lancedb"],
+        about={"spec_id": pipeline.embedding.spec_id},
+        checks=INDEX_CHECKS,
+    )  # fmt: skip
     def vector_index(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         run = PartitionRun.of_step(context, key)
         names = run.partitions()

@@ -9,16 +9,10 @@ from embed_assets.graph.assets.raw_reviews import check_snapshots
 from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
 from embed_assets.graph.assets.stride_partitions import check_strides
 from embed_assets.graph.assets.vector_index import check_indexes
-from embed_assets.graph.common import (
-    EMBEDDING_SHARDS,
-    NO_RETRIES,
-    RAW_REVIEWS,
-    STRIDE_PARTITIONS,
-    VECTOR_INDEX,
-    asset_key,
-)
 from embed_assets.graph.dagster_events import GraphOf, PartitionRun
-from embed_assets.graph.jobs.update import CHECKS
+from embed_assets.graph.definition import pipeline_job
+from embed_assets.graph.jobs.scope import CHECKS, chosen_datasets
+from embed_assets.graph.keys import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -41,7 +35,7 @@ def build_check_job(
 ) -> dg.JobDefinition:
     @dg.op(name=f"{pipeline.name}__check_op", description="The checks of what is materialized, again.")
     def check(context: dg.OpExecutionContext, config: CheckConfig, lake: dg.ResourceParam[Lake]) -> None:
-        names = [d.name for d in pipeline.datasets if not config.datasets or d.name in config.datasets]
+        names = chosen_datasets(pipeline, config.datasets)
         graph = graph_of(context)
 
         def run_of(name: str, keys: Sequence[str]) -> tuple[PartitionRun, list[str]]:
@@ -59,16 +53,10 @@ def build_check_job(
         run, keys = run_of(VECTOR_INDEX, names)
         check_indexes(run, lake, pipeline, keys)
 
-    @dg.job(
-        name=f"{pipeline.name}__check",
+    return pipeline_job(
+        pipeline, "check", check,
         description=f"Runs the checks of what is materialized of {pipeline.name} again; makes nothing.",
-        executor_def=dg.in_process_executor,
-        tags={**NO_RETRIES, "embed/pipeline": pipeline.name},
-    )
-    def job() -> None:
-        check()
-
-    return job
+    )  # fmt: skip
 
 
 def _spread(keys: Sequence[str], number: int | None) -> list[str]:

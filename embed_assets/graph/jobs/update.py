@@ -11,24 +11,22 @@ import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field
 
-from embed_assets.checks.rows import ROW_CHECKS
-from embed_assets.checks.shard import SHARD_CHECKS
-from embed_assets.checks.source import RAW_CHECKS
 from embed_assets.graph.assets.embedding_set import SetWatch, make_sets
 from embed_assets.graph.assets.raw_reviews import SnapshotConfig, make_snapshots
 from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
 from embed_assets.graph.assets.stride_partitions import make_strides
-from embed_assets.graph.assets.vector_index import INDEX_CHECKS, make_indexes
-from embed_assets.graph.common import (
+from embed_assets.graph.assets.vector_index import make_indexes
+from embed_assets.graph.dagster_events import Failures, GraphOf, PartitionRun
+from embed_assets.graph.definition import pipeline_job
+from embed_assets.graph.jobs.scope import CHECKS, chosen_datasets
+from embed_assets.graph.keys import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
-    NO_RETRIES,
     RAW_REVIEWS,
     STRIDE_PARTITIONS,
     VECTOR_INDEX,
     asset_key,
 )
-from embed_assets.graph.dagster_events import Failures, GraphOf, PartitionRun
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -36,14 +34,6 @@ from embed_worker.extras import MissingExtra, need
 from embed_worker.lake.layout import split_partition_key
 from resources.dagster import ComputeResource
 from resources.lake import Lake
-
-CHECKS: dict[str, Sequence[str]] = {
-    RAW_REVIEWS: list(RAW_CHECKS),
-    STRIDE_PARTITIONS: list(ROW_CHECKS),
-    EMBEDDING_SHARDS: list(SHARD_CHECKS),
-    EMBEDDING_SET: [],
-    VECTOR_INDEX: list(INDEX_CHECKS),
-}
 
 
 class UpdateConfig(ShardConfig):
@@ -74,18 +64,12 @@ def build_update_job(
     ) -> None:
         _Update(context, pipeline, partitions, settings, config, lake, graph_of(context)).run(compute)
 
-    @dg.job(
-        name=f"{pipeline.name}__update",
+    return pipeline_job(
+        pipeline, "update", update,
         description=f"Takes what is due of {pipeline.name} through all assets in one run: new snapshots, strides, "
         "the shards that are not committed, the sets they complete, their indexes. A partition that fails turns no "
         f"other red. {pipeline.description}",
-        executor_def=dg.in_process_executor,
-        tags={**NO_RETRIES, "embed/pipeline": pipeline.name},
-    )
-    def job() -> None:
-        update()
-
-    return job
+    )  # fmt: skip
 
 
 class _Update:
@@ -103,12 +87,12 @@ class _Update:
     ) -> None:
         self._context, self._pipeline, self._partitions, self._settings = context, pipeline, partitions, settings
         self._config, self._lake, self._graph, self._failures = config, lake, graph, Failures()
-        known = [dataset.name for dataset in pipeline.datasets]
-        if unknown := [name for name in config.datasets if name not in known]:
+        self._names = chosen_datasets(pipeline, config.datasets)
+        if config.sample_rows is not None and config.only != "due":
             raise dg.Failure(
-                f"datasets: {pipeline.name} has no {unknown[0]!r}; it has {', '.join(known)}", allow_retries=False
+                f"sample_rows makes new snapshots; it goes with `only: due`, not with {config.only!r}",
+                allow_retries=False,
             )
-        self._names = [name for name in known if not config.datasets or name in config.datasets]
 
     def run(self, compute: ComputeResource) -> None:
         config, lake, pipeline, names = self._config, self._lake, self._pipeline, self._names

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from embed_worker.lake.layout import FORMAT, ShardId
 from embed_worker.lake.lenient import Moment
-from embed_worker.lake.seal import Damaged, sealed, unsealed
+from embed_worker.lake.seal import sealed, unsealed
 from embed_worker.lake.store import Store
 
 CHECKS = "checks.json"
@@ -55,7 +55,7 @@ def read_checks(store: Store, shard: ShardId) -> KeptChecks | None:
     path = checks_file(shard)
     try:
         return KeptChecks.model_validate(unsealed(path, store.read(path)))
-    except (FileNotFoundError, Damaged, ValidationError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

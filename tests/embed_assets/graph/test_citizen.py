@@ -109,6 +109,9 @@ def test_the_check_job_takes_datasets_and_a_sample(bench: GraphBench) -> None:
     some = {"a-00000", "a-00001"}
     assert seen == {RAW: {"a"}, STRIDES: some, SHARDS: some, INDEX: {"a"}}
     assert bench.events(run, MATERIALIZATION) == []
+    config["ops"]["p__check_op"]["config"]["datasets"] = ["c"]
+    run = job.execute_in_process(instance=bench.instance, run_config=config, raise_on_error=False)
+    assert bench.failure(run).description == "datasets: p has no 'c'; it has a, b"
 
 
 def test_metadata_has_a_dozen_figures_and_the_rest_in_details(bench: GraphBench) -> None:

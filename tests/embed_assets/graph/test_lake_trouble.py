@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from embed_assets.graph.common import current_snapshot
+from embed_assets.graph.ready import current_snapshot
 from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.integrity import restore_space
 from tests.kits import pipelines as kit

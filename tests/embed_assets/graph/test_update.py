@@ -91,14 +91,18 @@ def test_only_failed_takes_what_was_given_up(bench: GraphBench) -> None:
     assert recorded(bench, run) == {SHARDS: {"b-00001"}, SET: {"b"}, INDEX: {"b"}}
 
 
+def test_a_sample_of_what_is_missing_is_refused(bench: GraphBench) -> None:
+    failure = bench.failure(bench.update(sample_rows=4, only="missing"))
+    assert failure.description == "sample_rows makes new snapshots; it goes with `only: due`, not with 'missing'"
+
+
 def test_force_embeds_anew(bench: GraphBench) -> None:
     bench.all()
     run = bench.update(force=True, datasets=["a"])
     assert run.success
-    made = {e.partition for e in bench.events(run, MATERIALIZATION)
-            if e.step_materialization_data.materialization.asset_key == SHARDS}  # fmt: skip
-    assert made == set(bench.partitions("a"))
-    assert len(list(bench.lake.glob("embedding_shards/a/*/*/*/_retired-*"))) in (0, 3)
+    assert {key: data["adopted"] for key, data in bench.made(run).items()} == dict.fromkeys(
+        bench.partitions("a"), False
+    )
 
 
 def test_a_sample_is_whole_in_itself_and_the_next_update_takes_the_rest(bench: GraphBench) -> None:

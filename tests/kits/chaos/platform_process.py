@@ -15,7 +15,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from pydantic import BaseModel
 
 from embed_assets.deployment import deployed
-from embed_assets.graph.common import ASSETS, EMBEDDING_SET, RAW_REVIEWS, VECTOR_INDEX, asset_key
+from embed_assets.graph.keys import ASSETS, EMBEDDING_SET, RAW_REVIEWS, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embed_assets.graph.common import EMBEDDING_SET, EMBEDDING_SHARDS, asset_key
+from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, asset_key
 from embed_assets.upkeep import gc, leases
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import files, layout
