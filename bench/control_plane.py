@@ -153,7 +153,7 @@ A commit is seen at the next poll, and commits that come together are recorded o
 faster than real ones, on a machine of {box["cores"]} cores that also ran the simulated fleet and other work (load
 {result["load_at_start"]} when it began): so they are not the times of a quiet one. The shards are tiny: reading real ones for the
 checks takes longer, and is not in these figures. The event log grows with
-the partitions ({one["event_log_mb"]:.0f} MB at the end here, the strides' run included); 33 kB each are there when a run is created.
+the partitions: {one["event_log_mb"]:.0f} MB at the end here, the strides' run included.
 
 `make bench` · {result["date"]} · {box["cpu"]}, {box["cores"]} cores, {box["memory_gb"]:.0f} GB · dagster
 {result["versions"]["dagster"]}, Python {result["versions"]["python"]} ·

@@ -134,7 +134,7 @@ def _zstd(stored: IO[bytes], url: str, head: bytes, window: int) -> IO[bytes]:
     if wanted <= 128 << 20:
         return _arrow(stored, "zstd")
     try:
-        import zstandard  # type: ignore[import-not-found,unused-ignore]
+        import zstandard
     except ImportError as error:
         raise SourceError(
             f"{url} is packed with a zstd window of {wanted >> 20:,} MiB: {sentence('zstd', *EXTRAS['zstd'])}, "

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,6 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from embed_worker.extras import find_spec
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.source import find
@@ -140,10 +140,15 @@ def test_zstd_with_a_long_window(tmp_path: Path, store: Store, lake: Path, log: 
     told = refused(store, lake, tmp_path / "r.zst", f"--long={log}", format="csv", text="{body}")
     assert f"decompression_window: {1 << log}" in told and "damaged" not in told
     keys: dict[str, Any] = {"format": "csv", "decompression_window": 1 << log}
-    if find_spec("zstandard") is None:
-        refused(store, lake, tmp_path / "r.zst", r"\[zstd\]", **keys)
-    else:
-        assert texts(store, str(tmp_path / "r.zst"), **keys) == ["first", "second"]
+    assert texts(store, str(tmp_path / "r.zst"), **keys) == ["first", "second"]
+
+
+def test_without_its_extra_a_long_window_names_it(
+    tmp_path: Path, store: Store, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.zst").write_bytes(zstd_frame(CSV, 31))
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    refused(store, lake, tmp_path / "r.zst", r"\[zstd\]", format="csv", decompression_window=1 << 31)
 
 
 def test_zstd_with_the_usual_window_needs_nothing(tmp_path: Path, store: Store) -> None:
