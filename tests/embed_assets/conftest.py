@@ -5,12 +5,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kits import LONG
 from tests.kits.fixtures import lake, source, store
 from tests.kits.pipelines import Prepared
 
 __all__ = ["lake", "source", "store"]
 
-settings.register_profile("platform", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "platform",
+    derandomize=not LONG,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("platform")
 
 

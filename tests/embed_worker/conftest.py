@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kits import LONG
 from tests.kits.chaos.figures import record
 from tests.kits.lake.fault_proxy import FaultProxy
 
 settings.register_profile(
-    "worker", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "worker",
+    derandomize=not LONG,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.load_profile("worker")
 

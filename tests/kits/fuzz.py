@@ -23,13 +23,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from embed_worker.lake.seal import KEY, sealed
-from tests.kits import ROOT
+from tests.kits import LONG, ROOT
 from tests.kits import pipelines as kit
 from tests.kits.pipelines import Prepared
 
 CASES = int(os.environ.get("EMBED_CHAOS_FUZZ", "100"))
 """Cases a reader; `make chaos` asks for many more."""
-LONG = "EMBED_CHAOS_FUZZ" in os.environ
 CORPUS = ROOT / "tests/security/corpus"
 fuzzed = settings(
     max_examples=CASES,

@@ -1,6 +1,5 @@
 """The driver against a model: no interleaving doubles a job, loses a partition or calls one done too early."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Container
@@ -22,6 +21,7 @@ from hypothesis.stateful import (
 from embed_assets.drive.events import Committed, Failed
 from embed_assets.drive.outages import Stopped
 from resources.compute import JobState
+from tests.kits import LONG
 from tests.kits.drive.bench import commit
 from tests.kits.drive.model_world import ModelWorld
 from tests.kits.drive.sky_world import SkyPilotWorld
@@ -29,7 +29,6 @@ from tests.kits.drive.world import CALLS, Run, World
 
 pytestmark = pytest.mark.slow
 
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
     max_examples=2000 if LONG else 100,
     stateful_step_count=60 if LONG else 30,

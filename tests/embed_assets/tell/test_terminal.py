@@ -18,10 +18,13 @@ from embed_assets.tell.terminal import PrintableFormatter, Terminal, printable, 
 ANSI = "\x1b[31mred\x1b[0m \x1b]0;title taken over\x07 kettle \x1b[2J\x9b2J\x7f\x00\u202eright\u2066to\u2069left"
 MARKUP = "[bold]no[/] [link=http://x]y[/link] :heart: [/]"
 OBEYED = {"Cc", "Cs", "Zl", "Zp"}
+DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def harmless(text: str) -> bool:
-    return not any(c != "\n" and (unicodedata.category(c) in OBEYED or "\u202a" <= c <= "\u2069") for c in text)
+    return not any(
+        c != "\n" and (unicodedata.category(c) in OBEYED or unicodedata.bidirectional(c) in DIRECTIONS) for c in text
+    )
 
 
 @pytest.fixture
@@ -73,6 +76,8 @@ def test_printable_is_harmless_and_told_once(text: str) -> None:
     assert printable(said) == said
 
 
-@pytest.mark.parametrize("text", ["naïve 東京 😀", "👨\u200d👩\u200d👧", "می\u200cخواهم", "a\u00a0b", "שלום"])
+@pytest.mark.parametrize(
+    "text", ["naïve 東京 😀", "👨\u200d👩\u200d👧", "می\u200cخواهم", "a\u00a0b", "שלום", "1\u202f000\u205fm"]
+)
 def test_the_writing_of_any_language_stays(text: str) -> None:
     assert printable(text) == text

@@ -18,6 +18,7 @@ from embed_worker.exits import ExitCode
 from embed_worker.lake import store as store_module
 from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.store import Store
+from tests.kits import LONG
 from tests.kits.attempt.jobs import leftovers, make_job, make_texts, manifest_of, prove, run, write_job
 from tests.kits.lake.fault_proxy import STORM, FaultProxy
 from tests.kits.lake.store_suite import race
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.slow
 
 TEXTS = [*make_texts(30), None]
 REJECTED = {303: "null text"}
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 TIMES_OUT = {"connect_timeout": 5, "read_timeout": 1}
 
 
