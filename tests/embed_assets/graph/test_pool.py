@@ -27,7 +27,7 @@ def test_a_full_pool_holds_the_step_back(lasting: GraphBench, how: str) -> None:
         (run,) = bench.instance.get_runs(limit=1)
         return "\n".join(entry.user_message for entry in bench.instance.all_logs(run.run_id))
 
-    wait_until(lambda: "gpus" in log(), "the step waits for its pool")
+    wait_until(lambda: "blocked by limit for pool gpus" in log(), "the step waits for its pool")
     assert not done and bench.instance.get_materialized_partitions(SHARDS) == set()
     storage.free_concurrency_slots_for_run("another run")
     thread.join()
