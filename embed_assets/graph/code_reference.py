@@ -1,5 +1,6 @@
 """From an asset in the UI to the file that describes it, as Dagster does it for a defs.yaml."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from embed_assets.spec.load import read_documents
 
 def code_reference(file: Path, line: int | None = None) -> dict[str, Any]:
     """Metadata of a definition."""
-    found = dg.LocalFileCodeReference(file_path=str(file.absolute()), line_number=line)
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[found])}
+    with warnings.catch_warnings():  # we know that Dagster calls them a beta
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        found = dg.LocalFileCodeReference(file_path=str(file.absolute()), line_number=line)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[found])}
 
 
 def leading_to(file: Path, assets: list[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:

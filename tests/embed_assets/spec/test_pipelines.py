@@ -1,5 +1,6 @@
 """Several pipelines in one deployment."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from embed_assets.spec import SpecError, load_pipelines
 from tests.kits import ROOT
 from tests.kits import pipelines as kit
 from tests.kits.pipeline_files import pipeline_file, pipeline_yaml
+
+DAGSTERS = (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning, DeprecationWarning)
 
 
 def test_two_pipelines_of_one_dataset_are_refused(tmp_path: Path) -> None:
@@ -64,6 +67,17 @@ def test_each_asset_leads_to_its_pipeline_in_its_file(tmp_path: Path) -> None:
     for asset in build_assets(files["q"]):
         (one,) = asset.metadata_by_key[asset.key]["dagster/code_references"].code_references
         assert (one.file_path, one.line_number) == (str(files["q"]), 3)
+
+
+def test_a_deployment_loads_without_a_warning(tmp_path: Path) -> None:
+    """A process that warns of what its user cannot change is read by nobody when it warns of what matters."""
+    pipeline_file(tmp_path, name="good.yaml")
+    pipeline_file(tmp_path, {"embeddin": 1}, "bad.yaml")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_deployment(Settings(pipelines=f"{tmp_path}/*.yaml")).resolve_all_asset_specs()
+    ours = {str(one.message) for one in told if issubclass(one.category, DAGSTERS)}
+    assert ours == set()
 
 
 def test_two_pipelines_of_one_name_are_refused(tmp_path: Path) -> None:
