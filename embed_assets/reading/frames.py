@@ -37,9 +37,9 @@ def frame_of(
     )
     if not files:
         return pl.LazyFrame(schema=schema)
-    plain = {"glob": False, "hive_partitioning": False}
     if store.is_local:
-        return pl.scan_parquet([store.path(file) for file in files], schema=schema, **plain)  # type: ignore[arg-type]
+        paths = [store.path(file) for file in files]
+        return pl.scan_parquet(paths, schema=schema, glob=False, hive_partitioning=False)
     urls = [store.url(file) for file in files]
     options, provider = _of_s3(store) if store.root.startswith(("s3://", "s3a://")) else ({}, "auto")
     if any("key" in name for name in storage_options):  # the caller's own credentials
@@ -47,9 +47,10 @@ def frame_of(
     return pl.scan_parquet(
         urls,
         schema=schema,
+        glob=False,
+        hive_partitioning=False,
         storage_options={**options, **storage_options} or None,
-        credential_provider=provider,  # type: ignore[arg-type]
-        **plain,  # type: ignore[arg-type]
+        credential_provider=provider,
     )
 
 
