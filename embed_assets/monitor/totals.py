@@ -13,8 +13,10 @@ from embed_assets.monitor.view import View, run_name
 NOWHERE = "unknown"
 
 
-def progress_of(found: Found, view: View, speeds: Sequence[float], **about: object) -> Progress:
-    """`speeds`: total rows/s of the last minutes. `about`: the fields that the look itself cannot tell."""
+def progress_of(
+    found: Found, view: View, speeds: Sequence[float], *, revision: int, lake: str, interval_seconds: float
+) -> Progress:
+    """`speeds`: total rows/s of the last minutes."""
     runs = [run for run in found.runs if run.current]
     partitions = [p for run in runs for p in view.partitions[run.key]]
     workers = [w for run in runs for w in view.workers[run.key]]
@@ -25,6 +27,9 @@ def progress_of(found: Found, view: View, speeds: Sequence[float], **about: obje
     when = eta(in_hand, others, spread_of(speeds))
     return Progress(
         at=found.at,
+        revision=revision,
+        lake=lake,
+        interval_seconds=interval_seconds,
         scan_seconds=found.seconds,
         rows=sum(p.rows for p in partitions),
         rows_done=sum(p.rows_done for p in partitions),
@@ -45,7 +50,6 @@ def progress_of(found: Found, view: View, speeds: Sequence[float], **about: obje
         spend=spend_of(partitions, living, _costs(found, runs)),
         regions=regions_of(partitions, workers),
         runs=[_run(run, view.partitions[run.key]) for run in found.runs],
-        **about,  # type: ignore[arg-type]
     )
 
 
