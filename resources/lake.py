@@ -42,8 +42,10 @@ class Lake:
             return None
         return self._manifest(f"{layout.raw_folder(dataset, latest.snapshot)}/{layout.MANIFEST}", RawManifest)
 
-    def strides(self, dataset: str, partitioning: Partitioning) -> StridesManifest | None:
-        return self._manifest(f"{layout.strides_folder(dataset, partitioning)}/{layout.MANIFEST}", StridesManifest)
+    def cut(self, raw: RawManifest, partitioning: Partitioning) -> StridesManifest | None:
+        """A snapshot's cut, or None while it is not committed."""
+        folder = layout.strides_folder(raw.dataset, raw.ingest_id, partitioning)
+        return self._manifest(layout.cut_file(folder, raw.snapshot), StridesManifest)
 
     def shard(self, shard: ShardId) -> ShardManifest | None:
         """A shard's manifest, or None while it is not committed."""

@@ -168,12 +168,16 @@ def _shards(
     """The committed shards of this very spec and snapshot."""
     if raw is None:
         return
+    cut = lake.cut(raw, dataset.cut)
+    if cut is None:
+        return
     spec_id = pipeline.embedding.spec_id
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    for name in lake.store.list(layout.shards_folder(dataset.name, spec_id, partitioning)):
+    there = lake.store.list(layout.shards_folder(dataset.name, spec_id, cut.partitioning))
+    for stride in (int(name) for name in there if name.isdigit()):
         try:
-            shard = ShardId.of(dataset.name, spec_id, partitioning, int(name)) if name.isdigit() else None
-            manifest = lake.shard(shard) if shard else None
+            manifest = lake.shard(
+                ShardId.of(dataset.name, spec_id, cut.partitioning, stride, cut.strides[stride].digest)
+            )
         except BadManifest:
             continue
         if manifest is not None:

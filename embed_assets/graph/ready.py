@@ -24,14 +24,13 @@ def current_snapshot(lake: Lake, dataset: DatasetSpec) -> RawManifest:
 
 
 def current_strides(lake: Lake, dataset: DatasetSpec, raw: RawManifest) -> StridesManifest:
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    strides = lake.strides(dataset.name, partitioning)
-    if strides is None:
+    cut = lake.cut(raw, dataset.cut)
+    if cut is None:
         raise NotReady(
             f"stride_partitions of {dataset.name} are not there for snapshot {raw.snapshot} "
-            f"({partitioning.count} strides, {partitioning.method}); materialize them first"
+            f"({dataset.strides} strides, {dataset.partitioning}); materialize them first"
         )
-    return strides
+    return cut
 
 
 def _differences(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

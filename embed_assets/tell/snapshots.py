@@ -36,21 +36,22 @@ def snapshot_metadata(lake: Lake, raw: RawManifest, folder: str, adopted: bool) 
 
 
 def stride_metadata(
-    lake: Lake, strides: StridesManifest, entry: StrideEntry, folder: str, raw_key: dg.AssetKey, adopted: bool
+    lake: Lake, cut: StridesManifest, entry: StrideEntry, raw_key: dg.AssetKey, adopted: bool
 ) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": entry.rows,
-        "dagster/uri": lake.url(folder),
+        "dagster/uri": lake.url(f"{cut.folder}/slices"),
         "dagster/column_schema": STRIDE_SCHEMA,
-        "dagster/column_lineage": same_columns(raw_key, ["row_id", "id", "text"]),
+        "dagster/column_lineage": same_columns(raw_key, ["id", "text_key", "text"]),
         "bytes": entry.bytes,
         "next": "embedding_shards of this partition",
         "details": {
-            "snapshot": strides.snapshot,
+            "snapshot": cut.snapshot,
             "adopted": adopted,
-            "partitioning": f"{strides.method}, {strides.count} partitions",
+            "partitioning": f"{cut.method}, {cut.count} partitions",
             "digest": entry.digest,
-            "seconds_all_strides": strides.seconds,
+            "slices": len(cut.slices),
+            "seconds_all_strides": cut.seconds,
         },
     }
 

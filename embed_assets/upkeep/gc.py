@@ -12,8 +12,15 @@ from embed_worker.lake import layout
 from embed_worker.lake.census import shard_at
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import MANIFEST, ShardId
+from embed_worker.lake.manifests import (
+    Latest,
+    RawManifest,
+    ShardManifest,
+    SliceManifest,
+    StridesManifest,
+    read_manifest,
+)  # fmt: skip
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Listed, Store
 
@@ -21,7 +28,7 @@ SCRATCH_SECONDS = 24 * 3600.0
 """What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
 ASSETS = ("raw_reviews", "stride_partitions", "embedding_shards")
 
-Manifest = type[RawManifest] | type[StridesManifest] | type[ShardManifest]
+Manifest = type[RawManifest] | type[ShardManifest]
 
 
 @dataclass(frozen=True)
@@ -76,29 +83,45 @@ class _Search:
         self._store, self._now = store, now_by_writing(store)
         self._files = _listed(store)
         self._raw = self._folders("raw_reviews", 3)
-        self._cuts = self._folders("stride_partitions", 3)
-        self._shards = self._folders("embedding_shards", 5)
+        self._cut_folders = self._folders("stride_partitions", 4)
+        self._shards = self._folders("embedding_shards", 6)
         self._committed = {shard for path, shard in _shards(self._shards) if self._shards[path].committed}
         self._leases = Leases(store, self._now, self._committed)  # after the listing: who began since is in it
         names = sorted({file.path.split("/")[1] for file in self._files["raw_reviews"]})
         self._latest = dict(zip(names, in_parallel(self._pointer, names), strict=True))
         """Dataset → its latest snapshot; None where that is not known."""
         in_the_making = {
-            path.split("/")[2].split("-")[0]
-            for path, folder in [*self._raw.items(), *self._cuts.items()]
+            path.split("/")[2]
+            for path, folder in self._raw.items()
             if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
         }
         self._sets = read_sets(store, [file.path for file in self._files[SETS]])
         """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
-        self._kept = (
-            self._leases.snapshots | in_the_making | {s.snapshot for s, current in self._sets.values() if current}
-        )
-        """Snapshots that a run works on, that may be being written or cut, or that readers' sets are made of."""
+        self._kept = in_the_making | {s.snapshot for s, current in self._sets.values() if current}
+        """Snapshots that may be being written, or that readers' sets are made of."""
+        self._cuts = self._read_cuts()
+        self._needed = {s.shard_id(one.stride) for s, current in self._sets.values() if current for one in s.shards}
+        self._needed_rows = {
+            (cut.dataset, cut.partitioning, stride, entry.digest)
+            for path, cut in self._cuts.items()
+            if cut is not None and not self._old(cut.dataset, cut.snapshot)
+            for stride, entry in enumerate(cut.strides)
+        }
+        """Of strides that are kept: their shards are, whatever the spec."""
+        cut = {(c.dataset, c.snapshot) for c in self._cuts.values() if c is not None}
+        unread = {path.split("/")[1] for path, c in self._cuts.items() if c is None}
+        self._settled = {
+            name
+            for name, latest in self._latest.items()
+            if latest and (name, latest) in cut and name not in unread and name not in self._leases.datasets
+        }
+        """Datasets whose latest snapshot is cut, so that it is known which shards are its own."""
 
     def garbage(self) -> list[Garbage]:
         notes = list(self._notes())
         found = [
             *self._snapshots(),
+            *self._of_cuts(),
             *self._of_shards(),
             *self._old_sets(),
             *notes,
@@ -116,6 +139,10 @@ class _Search:
         latest = self._latest.get(dataset)
         return latest is not None and snapshot != latest and snapshot not in self._kept
 
+    def _is_old(self, shard: ShardId) -> bool:
+        rows = (shard.dataset, shard.partitioning, shard.stride, shard.input_digest)
+        return shard.dataset in self._settled and shard not in self._needed and rows not in self._needed_rows
+
     def _snapshots(self) -> Iterator[Garbage]:
         whole: list[tuple[_Folder, Manifest]] = []
         for path, folder in self._raw.items():
@@ -124,15 +151,40 @@ class _Search:
                 yield folder.garbage(f"snapshot is not the latest ({self._latest[dataset]})")
             elif self._latest[dataset] is not None:
                 whole.append((folder, RawManifest))
-        for path, folder in self._cuts.items():
-            _, dataset, name = path.split("/")
-            if (partitioning := _parsed(name)) is None:
-                continue
-            if self._old(dataset, partitioning.snapshot):
-                yield folder.garbage("strides of an old snapshot")
-            else:
-                whole.append((folder, StridesManifest))
         yield from self._unlisted(whole)
+
+    def _of_cuts(self) -> Iterator[Garbage]:
+        """Commits of old cuts, and slices that no kept one lists."""
+        for path, folder in self._cut_folders.items():
+            dataset = path.split("/")[1]
+            cuts = {at: cut for at, cut in self._cuts.items() if at.startswith(f"{path}/")}
+            if self._latest.get(dataset) is None or None in cuts.values():
+                continue
+            whole = [cut for cut in cuts.values() if cut is not None]
+            kept = [cut for cut in whole if not self._old(dataset, cut.snapshot)]
+            for at, cut in cuts.items():
+                if cut is not None and cut not in kept:
+                    yield Garbage(at, "strides of an old snapshot", self._bytes(folder, at))
+            listed = {name for cut in kept for name in cut.slices}
+            settled = dataset in self._settled and bool(kept)
+            commits = {f.path.rpartition("/")[2][:-5] for f in folder.files if _is_commit(f.path, f"{path}/slices")}
+            for file in folder.files:
+                if not file.path.startswith(f"{path}/slices/"):
+                    continue
+                name = file.path.rpartition("/")[2]
+                slice_id = name.split(".")[0]
+                lost = name.endswith(".claim") or (
+                    name.endswith(".arrow") and slice_id in commits and self._is_loser(path, slice_id, file.path)
+                )
+                if (slice_id not in listed or lost) and (settled or self._now - file.written >= SCRATCH_SECONDS):
+                    yield Garbage(file.path, "slice of no kept snapshot", file.bytes)
+
+    def _is_loser(self, folder: str, slice_id: str, path: str) -> bool:
+        try:
+            made = read_manifest(self._store, layout.slice_file(folder, slice_id), SliceManifest)
+        except BadManifest:
+            return False
+        return made is not None and f"{folder}/{made.file.path}" != path
 
     def _of_shards(self) -> Iterator[Garbage]:
         whole: list[tuple[_Folder, Manifest]] = []
@@ -140,8 +192,8 @@ class _Search:
             folder = self._shards[path]
             if shard in self._leases.live:
                 continue
-            if self._old(shard.dataset, shard.snapshot):
-                yield folder.garbage("shard of an old snapshot")
+            if self._is_old(shard):
+                yield folder.garbage("shard of rows that no kept snapshot has")
             elif folder.committed:
                 names = sorted({file.path.removeprefix(f"{path}/").split("/")[0] for file in folder.files})
                 for name in names:
@@ -184,8 +236,8 @@ class _Search:
                     continue
                 if shard.dataset not in self._latest:
                     why = "its dataset is gone"
-                elif self._old(shard.dataset, shard.snapshot):
-                    why = "its snapshot is old"
+                elif self._is_old(shard):
+                    why = "its rows are in no kept snapshot"
                 elif shard in self._committed and not note.young:
                     why = "its partition is committed"
                 else:
@@ -235,6 +287,22 @@ class _Search:
                 found.setdefault(folder, _Folder(folder)).files.append(file)
         return found
 
+    def _read_cuts(self) -> dict[str, StridesManifest | None]:
+        """Path → cut; None of one that cannot be read: it condemns nothing."""
+        paths = [f.path for path, folder in self._cut_folders.items() for f in folder.files if _is_commit(f.path, path)]
+
+        def read(path: str) -> StridesManifest | None:
+            try:
+                return read_manifest(self._store, path, StridesManifest)
+            except BadManifest:
+                return None
+
+        return dict(zip(paths, in_parallel(read, paths), strict=True))
+
+    @staticmethod
+    def _bytes(folder: "_Folder", path: str) -> int:
+        return sum(file.bytes for file in folder.files if file.path == path)
+
     def _size(self, path: str) -> int:
         return sum(file.bytes for file in self._files[SETS] if file.path == path)
 
@@ -267,11 +335,9 @@ def _shards(folders: Iterable[str]) -> Iterator[tuple[str, ShardId]]:
             yield path, shard
 
 
-def _parsed(name: str) -> Partitioning | None:
-    try:
-        return Partitioning.parse(name)
-    except ValueError:
-        return None
+def _is_commit(path: str, folder: str) -> bool:
+    """Of a cut, in its folder."""
+    return path.rpartition("/")[0] == folder and path.endswith(".json") and not layout.is_temporary(path)
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -110,12 +110,19 @@ class _Look:
     def _of_snapshot(self, snapshot: str) -> None:
         status, name = self.status, self._dataset.name
         status.snapshot = snapshot
-        if raw := self._manifest(f"{layout.raw_folder(name, snapshot)}/{MANIFEST}", RawManifest):
-            status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())
-        partitioning = self._dataset.partitioning_of(snapshot)
-        strides = self._manifest(f"{layout.strides_folder(name, partitioning)}/{MANIFEST}", StridesManifest)
-        status.strides_written = strides is not None
-        shards = [ShardId.of(name, self._spec_id, partitioning, stride) for stride in range(self._dataset.strides)]
+        raw = self._manifest(f"{layout.raw_folder(name, snapshot)}/{MANIFEST}", RawManifest)
+        if raw is None:
+            return
+        status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())
+        partitioning = self._dataset.cut
+        folder = layout.strides_folder(name, raw.ingest_id, partitioning)
+        cut = self._manifest(layout.cut_file(folder, snapshot), StridesManifest)
+        status.strides_written = cut is not None
+        if cut is None:
+            status.partitions = dict.fromkeys(self._dataset.partition_keys(), State.WAITING)
+            return
+        entries = enumerate(cut.strides)
+        shards = [ShardId.of(name, self._spec_id, partitioning, stride, entry.digest) for stride, entry in entries]
         for shard, (found, given_up) in zip(shards, in_parallel(self._shard, shards), strict=True):
             self._of_partition(shard.key, self._progress.beats(shard), found, given_up)
 

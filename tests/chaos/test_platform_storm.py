@@ -37,7 +37,19 @@ KILLS_A_STORM = 10
 STORMS = max(3, KILLS // KILLS_A_STORM)
 CHAINS = [
     (RAW_REVIEWS, ["raw.written", "store.temporary", "raw.committed", "store.replacing", "raw.latest"]),
-    (STRIDE_PARTITIONS, ["strides.cut", "strides.stride", "strides.ready", "store.temporary", "strides.committed"]),
+    (
+        STRIDE_PARTITIONS,
+        [
+            "strides.cut",
+            "slice.written",
+            "slice.published",
+            "slice.committed",
+            "strides.slice",
+            "strides.ready",
+            "store.temporary",
+            "strides.committed",
+        ],
+    ),
     (EMBEDDING_SHARDS, ["store.replacing", "driver.job_file", "driver.submitted", "driver.polled"]),
     (EMBEDDING_SHARDS, ["driver.seen", "record.kept", "record.materialized", "record.checked", "record.set"]),
     (EMBEDDING_SHARDS, ["driver.adopted", "driver.retired"]),

@@ -16,13 +16,16 @@ from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.loading import load_model
 from embed_worker.lake import layout
+from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning, ShardId
+from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
+from embed_worker.lake.strides import bring
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.spans import spans_of
 from embed_worker.steps.types import conform
 from resources.lake import Lake
 
@@ -94,22 +97,19 @@ class Prepared:
         self.dataset = dataset(source, **changes)
         self.pipeline = pipeline([self.dataset], embedding=embedding or spec())
         self.raw = ingest(self.store, self.dataset).manifest
-        self.partitioning = Partitioning(self.raw.snapshot, self.dataset.partitioning, self.dataset.strides)
+        self.partitioning = self.dataset.cut
         self.strides: StridesManifest = write_strides(self.store, self.raw, self.partitioning).manifest
+        self.spans = spans_of(self.store, self.strides)
 
     def job(self, stride: int, **changes: Any) -> EmbedJob:
         entry = self.strides.strides[stride]
         spec = changes.get("spec", self.pipeline.embedding)
         fields = {
             "pipeline": self.pipeline.name,
-            "shard": ShardId.of(self.dataset.name, spec.spec_id, self.partitioning, stride),
+            "shard": ShardId.of(self.dataset.name, spec.spec_id, self.partitioning, stride, entry.digest),
             "lake": self.store.root,
-            "input": InputRef(
-                path=layout.strides_folder(self.dataset.name, self.partitioning),
-                digest=entry.digest,
-                rows=entry.rows,
-                files=entry.files,
-            ),
+            "input": InputRef(path=self.strides.folder, digest=entry.digest, rows=entry.rows),
+            "spans": self.spans[stride],
             "spec": self.pipeline.embedding,
             "checkpoint_rows": self.pipeline.checkpoint_rows,
         }
@@ -131,11 +131,15 @@ class Prepared:
             job = self.job(stride)
             manifest = self.resource.shard(job.shard)
             assert manifest is not None
-            folder = layout.strides_folder(self.dataset.name, self.partitioning)
-            shards.append(ShardInput(manifest, folder, manifest.input.files))
+            shards.append(ShardInput(manifest, job.spans))
         build_table(self.resource, self.pipeline.embedding.spec_id, "d", shards)
 
-    def expected(self, stride: int) -> range:
-        found = self.partitioning.row_ids(stride, self.raw.rows)
-        assert isinstance(found, range)
-        return found
+    def expected(self, stride: int) -> RowsDigest:
+        entry = self.strides.strides[stride]
+        return RowsDigest.parse(entry.rows, entry.digest)
+
+    def rows(self, stride: int) -> list[dict[str, Any]]:
+        """A stride's rows in order: id, text_key, text."""
+        with self.store.scratch() as scratch:
+            found = bring(self.store, self.spans[stride], scratch)
+            return [row for table in found.batches() for row in table.to_pylist()]

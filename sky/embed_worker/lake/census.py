@@ -16,9 +16,12 @@ def snapshots(store: Store, dataset: str) -> list[str]:
     return [name for name in store.list(f"raw_reviews/{dataset}") if not name.startswith(("_", "."))]
 
 
-def partitionings(store: Store, dataset: str) -> list[Partitioning]:
-    """Partitionings of a dataset in stride_partitions."""
-    return _parsed(store.list(f"stride_partitions/{dataset}"))
+def cuts(store: Store, dataset: str) -> list[tuple[str, Partitioning]]:
+    """Ingest ids and partitionings of a dataset in stride_partitions."""
+    found = []
+    for ingest_id in store.list(f"stride_partitions/{dataset}"):
+        found += [(ingest_id, p) for p in _parsed(store.list(f"stride_partitions/{dataset}/{ingest_id}"))]
+    return found
 
 
 def shards(store: Store) -> Iterator[ShardId]:
@@ -27,17 +30,18 @@ def shards(store: Store) -> Iterator[ShardId]:
         for spec_id in store.list(f"embedding_shards/{dataset}"):
             for partitioning in _parsed(store.list(f"embedding_shards/{dataset}/{spec_id}")):
                 folder = layout.shards_folder(dataset, spec_id, partitioning)
-                for name in store.list(folder):
-                    if (shard := shard_at(f"{folder}/{name}")) is not None:
-                        yield shard
+                for stride in store.list(folder):
+                    for digest in store.list(f"{folder}/{stride}"):
+                        if (shard := shard_at(f"{folder}/{stride}/{digest}")) is not None:
+                            yield shard
 
 
 def shard_at(folder: str) -> ShardId | None:
     """Whose folder of embedding_shards a path is; None where it is no shard's."""
     match folder.split("/"):
-        case ["embedding_shards", dataset, spec_id, name, stride] if stride.isdigit():
+        case ["embedding_shards", dataset, spec_id, name, stride, digest] if stride.isdigit():
             try:
-                return ShardId.of(dataset, spec_id, Partitioning.parse(name), int(stride))
+                return ShardId.of(dataset, spec_id, Partitioning.parse(name), int(stride), digest)
             except ValueError:
                 return None
     return None

@@ -37,8 +37,11 @@ PLATFORM = (
     "raw.written",
     "raw.committed",  # `_latest.json` does not name it yet
     "raw.latest",
-    "strides.cut",  # sorted runs on the scratch disk
-    "strides.stride",
+    "slice.written",
+    "slice.published",
+    "slice.committed",
+    "strides.slice",
+    "strides.cut",  # all slices are there
     "strides.ready",
     "strides.committed",
     "driver.retired",

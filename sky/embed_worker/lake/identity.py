@@ -23,6 +23,14 @@ def text_keys(texts: Iterable[str]) -> list[bytes]:
     return [blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts]
 
 
+def key_words(keys: pa.Array) -> np.ndarray:
+    """Keys as four unsigned 32-bit numbers each, the first the most significant: shape [n, 4]."""
+    keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    data = np.frombuffer(keys.buffers()[1] or b"", np.uint8)
+    at = keys.offset * KEY_BYTES
+    return data[at : at + len(keys) * KEY_BYTES].view(">u4").reshape(-1, KEY_BYTES // 4)
+
+
 @dataclass(frozen=True)
 class RowsDigest:
     """A set of rows, told from any other by 128 bits whatever their order. Sets that share no row are added."""
@@ -41,17 +49,42 @@ class RowsDigest:
         return f"{self.total:032x}"
 
     @classmethod
+    def of_sums(cls, rows: int, sums: Iterable[int]) -> "RowsDigest":
+        """From sums of the four 32-bit numbers of the rows' digests, whether carried over or not."""
+        return cls(rows, sum(int(word) << 32 * at for at, word in enumerate(sums)) % _MODULUS)
+
+    @classmethod
     def parse(cls, rows: int, text: str) -> "RowsDigest":
         """The inverse of `str`."""
         return cls(rows, int(text, 16))
 
 
-def rows_digest(ids: Iterable[str], keys: Iterable[bytes]) -> RowsDigest:
-    """The digest of rows by their ids and the keys of their texts. Part of the lake's format."""
+def row_words(ids: Iterable[str], keys: Iterable[bytes]) -> np.ndarray:
+    """The digest of each row, by its id and the key of its text, as four 32-bit numbers. Part of the lake's format."""
     blake2b = hashlib.blake2b
     each = b"".join(
         blake2b(key + id_.encode(), digest_size=KEY_BYTES).digest() for id_, key in zip(ids, keys, strict=True)
     )
-    words = np.frombuffer(each, "<u4").reshape(-1, KEY_BYTES // 4)  # of 32 bits: 64 hold the sum of 2^32 of them
-    sums = words.sum(axis=0, dtype=np.uint64)
-    return RowsDigest(len(words), sum(int(word) << 32 * at for at, word in enumerate(sums)) % _MODULUS)
+    return np.frombuffer(each, "<u4").reshape(-1, KEY_BYTES // 4)
+
+
+def digest_of_words(words: np.ndarray) -> RowsDigest:
+    """Of rows whose own digests these are."""
+    return RowsDigest.of_sums(len(words), words.sum(axis=0, dtype=np.uint64))  # which holds the sum of 2^32 of them
+
+
+def sums_of(words: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """The digests' sums modulo 2^128 of consecutive groups of rows, as four 32-bit numbers: shape [groups, 4]."""
+    cumulated = np.concatenate([np.zeros((1, words.shape[1]), np.uint64), np.cumsum(words, axis=0, dtype=np.uint64)])
+    sums = cumulated[bounds[1:]] - cumulated[bounds[:-1]]
+    found, carry = np.empty((len(sums), words.shape[1]), np.uint32), np.zeros(len(sums), np.uint64)
+    for at in range(words.shape[1]):
+        whole = sums[:, at] + carry
+        found[:, at] = (whole & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        carry = whole >> np.uint64(32)
+    return found
+
+
+def rows_digest(ids: Iterable[str], keys: Iterable[bytes]) -> RowsDigest:
+    """The digest of these rows."""
+    return digest_of_words(row_words(ids, keys))

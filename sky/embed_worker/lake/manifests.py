@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -11,7 +12,8 @@ from embed_worker.lake import layout
 from embed_worker.lake.attempts import Attempts, Hardware
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
-from embed_worker.lake.layout import FORMAT, Method, ShardId
+from embed_worker.lake.identity import RowsDigest
+from embed_worker.lake.layout import FORMAT, Method, Partitioning, ShardId
 from embed_worker.lake.reading import Readable
 from embed_worker.lake.seal import Damaged, sealed, unsealed
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
@@ -19,8 +21,11 @@ from embed_worker.lake.store import Store
 
 MIN_COSINE = 0.999
 """Between the canary vectors of one embedding space: room for another GPU, batch or kernel, for no other model."""
-TEXT_REASONS = frozenset({"null text", "blank text", "no tokens"})
+TEXT_REASONS = frozenset({"blank text", "no tokens"})
 """Why a row is rejected for its text alone; for any other reason the engine gave it no vector."""
+
+SLICE_LINE = np.dtype([("rows", "<i8"), ("offset", "<i8"), ("length", "<i8"), ("digest", "<u4", 4)])
+"""A stride in a slice: its rows, its range of the file, and the sum of its rows' digests modulo 2^128."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,7 +40,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     created_at: str = Field(default_factory=now)
 
 
@@ -78,6 +83,14 @@ class ColumnFigures(BaseModel):
     """Of these, those that no reader has a form for: stored as null."""
 
 
+class RawPart(BaseModel):
+    part_id: str
+    file: FileRef
+    rows: int
+    first_row: int
+    identity: str
+
+
 class RawManifest(Manifest):
     """Commit of one snapshot of a dataset."""
 
@@ -110,6 +123,28 @@ class RawManifest(Manifest):
     seconds: float = 0.0
 
     @property
+    def ingest_id(self) -> str:
+        return digest_of(self.ingest)
+
+    @property
+    def digest_of_rows(self) -> RowsDigest | None:
+        return None
+
+    @property
+    def parts(self) -> list["RawPart"]:
+        firsts = np.cumsum([0, *(file.rows for file in self.files)])
+        return [
+            RawPart(
+                part_id=file.sha256[:12],
+                file=file,
+                rows=file.rows,
+                first_row=int(first),
+                identity=f"{file.sha256}-{first}",
+            )
+            for file, first in zip(self.files, firsts[:-1], strict=True)
+        ]
+
+    @property
     def nulled(self) -> dict[str, int]:
         """Values that were stored as null, by column."""
         return {name: column.nulled for name, column in self.columns.items() if column.nulled}
@@ -126,33 +161,76 @@ class RawManifest(Manifest):
         return self
 
 
+class SliceManifest(Manifest):
+    """Commit of one slice: a part of a snapshot, cut. One batch or more a stride, in order."""
+
+    slice_id: str
+    file: FileRef
+    """Relative to the cut's folder."""
+    table: str
+    """Base64 of a little-endian table of one line a stride: see SLICE_LINE."""
+
+    @classmethod
+    def of(cls, slice_id: str, file: FileRef, lines: np.ndarray) -> "SliceManifest":
+        return cls(slice_id=slice_id, file=file, table=base64.b64encode(lines.astype(SLICE_LINE).tobytes()).decode())
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """Shape [strides], of SLICE_LINE."""
+        return np.frombuffer(base64.b64decode(self.table, validate=True), SLICE_LINE)
+
+    @property
+    def listed(self) -> list[FileRef]:
+        """Every file that the manifest commits."""
+        return [self.file]
+
+
 class StrideEntry(BaseModel):
-    """One stride of a partitioning: its files and their digest."""
+    """One stride of a cut."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     bytes: int
+    """In the slices."""
     digest: str
-    files: list[FileRef]
+    """Of its rows."""
 
 
 class StridesManifest(Manifest):
-    """Commit of all strides of one snapshot; they are written together in one pass."""
+    """Commit of a cut: all strides of one snapshot, and the slices that hold them."""
 
     dataset: str
+    ingest_id: str
     snapshot: str
     method: Method
     count: int
     rows: int
-    input_digest: str
+    rows_digest: str
+    """Of the snapshot's rows."""
+    slices: list[str]
     strides: list[StrideEntry]
+    warnings: list[str] = Field(default_factory=list)
+    """For people: what looks wrong."""
     seconds: float = 0.0
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> "StridesManifest":
+        if len(self.strides) != self.count:
+            raise ValueError("there are not as many strides as count says")
+        whole = sum((RowsDigest.parse(s.rows, s.digest) for s in self.strides), RowsDigest())
+        if whole != RowsDigest.parse(self.rows, self.rows_digest):
+            raise ValueError("the strides together are not the snapshot's rows")
+        return self
+
     @property
-    def listed(self) -> list[FileRef]:
-        """Every file that the manifest commits."""
-        return [file for entry in self.strides for file in entry.files]
+    def partitioning(self) -> Partitioning:
+        return Partitioning(self.method, self.count)
+
+    @property
+    def folder(self) -> str:
+        """Of the cut, relative to the lake."""
+        return layout.strides_folder(self.dataset, self.ingest_id, self.partitioning)
 
 
 class InputRef(BaseModel):
@@ -161,10 +239,14 @@ class InputRef(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: LakePath
-    """Folder of the stride, relative to the lake."""
+    """Folder of the cut that the rows were read from, relative to the lake."""
     digest: str
+    """Of the rows: what counts."""
     rows: int
-    files: list[FileRef]
+
+    @property
+    def rows_digest(self) -> RowsDigest:
+        return RowsDigest.parse(self.rows, self.digest)
 
 
 class Canaries(BaseModel):
@@ -233,6 +315,8 @@ class ShardManifest(Manifest):
 
     @model_validator(mode="after")
     def _adds_up(self) -> "ShardManifest":
+        if self.shard.input_digest != self.input.digest or self.rows_in != self.input.rows:
+            raise ValueError("the input is not the shard's")
         if self.rows_in != self.rows_embedded + self.rows_rejected:
             raise ValueError("rows_in is not rows_embedded + rows_rejected")
         if self.rows_rejected != sum(self.rejects_by_reason.values()):

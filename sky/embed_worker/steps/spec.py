@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from embed_worker.lake.layout import DATASET_NAME
 from embed_worker.lake.secrets import check_address, secret_names
+from embed_worker.lake.spec import digest_of
 from embed_worker.steps.dialect import ROWS_KEYS, Count, Dialect, StrictModel
 from embed_worker.steps.template import Template
 
@@ -89,6 +90,11 @@ class SourceSpec(Dialect, _Source):
     @property
     def sources(self) -> list[str]:
         return [self.source] if isinstance(self.source, str) else list(self.source)
+
+    @property
+    def ingest_id(self) -> str:
+        """Digest of what decides the rows: datasets of other filters never share a folder."""
+        return digest_of(self.ingest_identity())
 
     def ingest_identity(self) -> dict[str, Any]:
         """The part of the spec that decides the rows of a snapshot; not where the source lies, not how it is cut."""
