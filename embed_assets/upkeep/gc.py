@@ -12,7 +12,7 @@ from embed_worker.lake import layout
 from embed_worker.lake.census import shard_at
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, ShardId
+from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
 from embed_worker.lake.manifests import (
     Latest,
     RawManifest,
@@ -97,23 +97,24 @@ class _Search:
         }
         self._sets = read_sets(store, [file.path for file in self._files[SETS]])
         """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
-        self._kept = in_the_making | {s.snapshot for s, current in self._sets.values() if current}
-        """Snapshots that may be being written, or that readers' sets are made of."""
         self._cuts = self._read_cuts()
+        near = {_rows_of(shard) for shard in self._leases.near}
+        worked_on = {cut.snapshot for cut in self._cuts.values() if cut is not None and near & set(_strides(cut))}
+        current = {found.snapshot for found, is_current in self._sets.values() if is_current}
+        self._kept = in_the_making | worked_on | current
+        """Snapshots that may be being written, that a run works on, or that readers' sets are made of."""
         self._needed = {s.shard_id(one.stride) for s, current in self._sets.values() if current for one in s.shards}
         self._needed_rows = {
-            (cut.dataset, cut.partitioning, stride, entry.digest)
-            for path, cut in self._cuts.items()
+            rows
+            for cut in self._cuts.values()
             if cut is not None and not self._old(cut.dataset, cut.snapshot)
-            for stride, entry in enumerate(cut.strides)
+            for rows in _strides(cut)
         }
         """Of strides that are kept: their shards are, whatever the spec."""
         cut = {(c.dataset, c.snapshot) for c in self._cuts.values() if c is not None}
         unread = {path.split("/")[1] for path, c in self._cuts.items() if c is None}
         self._settled = {
-            name
-            for name, latest in self._latest.items()
-            if latest and (name, latest) in cut and name not in unread and name not in self._leases.datasets
+            name for name, latest in self._latest.items() if latest and (name, latest) in cut and name not in unread
         }
         """Datasets whose latest snapshot is cut, so that it is known which shards are its own."""
 
@@ -140,8 +141,8 @@ class _Search:
         return latest is not None and snapshot != latest and snapshot not in self._kept
 
     def _is_old(self, shard: ShardId) -> bool:
-        rows = (shard.dataset, shard.partitioning, shard.stride, shard.input_digest)
-        return shard.dataset in self._settled and shard not in self._needed and rows not in self._needed_rows
+        needed = shard in self._needed or _rows_of(shard) in self._needed_rows
+        return shard.dataset in self._settled and not needed
 
     def _snapshots(self) -> Iterator[Garbage]:
         whole: list[tuple[_Folder, Manifest]] = []
@@ -333,6 +334,19 @@ def _shards(folders: Iterable[str]) -> Iterator[tuple[str, ShardId]]:
     for path in folders:
         if (shard := shard_at(path)) is not None:
             yield path, shard
+
+
+Rows = tuple[str, Partitioning, int, str]
+"""A dataset's stride, and the digest of its rows."""
+
+
+def _rows_of(shard: ShardId) -> Rows:
+    return shard.dataset, shard.partitioning, shard.stride, shard.input_digest
+
+
+def _strides(cut: StridesManifest) -> Iterator[Rows]:
+    for stride, entry in enumerate(cut.strides):
+        yield cut.dataset, cut.partitioning, stride, entry.digest
 
 
 def _is_commit(path: str, folder: str) -> bool:

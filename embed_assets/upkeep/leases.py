@@ -54,9 +54,8 @@ class Leases:
             if shard not in committed and now - at < WAIT_SECONDS and at > ends.get(shard, 0.0)
         }
         self.held = self.live | awaited
-        heard_of = {note.shard.dataset for note in self.progress if note.young}
-        self.datasets = heard_of | {shard.dataset for shard in self.held}
-        """A run works on these datasets; between two of its jobs only what was heard of the last one tells."""
+        self.near = self.held | {note.shard for note in self.progress if note.young}
+        """A run works on the snapshots of these; between two of its jobs only what was heard of the last one tells."""
 
 
 def _job_files(store: Store) -> Iterator[tuple[Listed, EmbedJob]]:

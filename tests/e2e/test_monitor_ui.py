@@ -41,7 +41,7 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
     monkeypatch.setattr(states, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}
     fleet.prepared.resource.write_job(fleet.prepared.job(0))
-    (fleet.lake / fleet.prepared.job(23).input.path / fleet.prepared.job(23).input.files[0].path).unlink()
+    (fleet.lake / fleet.prepared.job(23).spans[0].path).unlink()
     with monitor(fleet.lake) as url, watched_page(url) as page:
         assert counts(page) == {
             "committed": 0,

@@ -37,7 +37,17 @@ def spec(**changes: Any) -> EmbeddingSpec:
 
 
 def dataset(source: Any, **changes: Any) -> DatasetSpec:
-    return DatasetSpec(**{"name": "d", "source": source, "text": "{text}", "strides": 3, "max_rejects": 1, **changes})
+    return DatasetSpec(
+        **{
+            "name": "d",
+            "source": source,
+            "text": "{text}",
+            "strides": 3,
+            "partitioning": "stride",
+            "max_rejects": 1,
+            **changes,
+        }
+    )
 
 
 def pipeline(datasets: list[DatasetSpec], **changes: Any) -> EmbeddingPipeline:

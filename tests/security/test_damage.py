@@ -11,15 +11,14 @@ import pytest
 
 from embed_assets.checks.outcome import all_failed
 from embed_assets.checks.proof import prove
-from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.checks.strides import STRIDE_CHECKS, StrideView
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed
 from embed_assets.graph.assets import raw_reviews, shard_run
 from embed_assets.graph.assets.shard_jobs import ShardJobs
 from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
-from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, NotReady
 from embed_worker.lake.seal import sealed, unsealed
 from embed_worker.steps.cut import write_strides
@@ -110,17 +109,16 @@ def failed_checks(rest: Rest) -> list[str]:
     """What `files_intact` says of each partition of the three assets where it fails, as their checks-only runs do."""
     found, names = [], ["files_intact"]
     for made in rest.made:
-        lake, name = made.resource, made.dataset.name
+        lake = made.resource
         found.append(raw_reviews.check_snapshot(lake, made.dataset, names)["files_intact"])
         shard_jobs = ShardJobs(made.pipeline, lake, print)
         for stride in range(3):
             try:
                 job = shard_jobs.job(made.job(stride).shard.key)
-                strides = lake.strides(name, made.partitioning)
-                assert strides is not None
-                folder = layout.strides_folder(name, made.partitioning)
-                view = RowsView(lake.store, folder, strides.strides[stride].files, made.expected(stride))
-                found.append(ROW_CHECKS["files_intact"](view))
+                cut = lake.cut(made.raw, made.partitioning)
+                assert cut is not None
+                view = StrideView(lake.store, cut, stride, job.spans, None)
+                found.append(STRIDE_CHECKS["files_intact"](view))
                 found.append(shard_run.check_shard(lake, shard_jobs, job, names)[0]["files_intact"])
             except (NotReady, BadManifest) as error:
                 found.append(all_failed(names, str(error))["files_intact"])

@@ -1,7 +1,6 @@
-"""The checks of raw rows and strides: each finds its damage and says so."""
+"""The checks of raw rows: each finds its damage and says so."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,12 +14,9 @@ from tests.kits import pipelines as kit
 from tests.kits.checked import ROWS, column
 
 
-def rows_view(ready: kit.Prepared, which: str) -> RowsView:
-    if which == "raw":
-        folder = layout.raw_folder("d", ready.raw.snapshot)
-        return RowsView(ready.store, folder, ready.raw.files, range(ready.raw.rows))
-    folder = layout.strides_folder("d", ready.partitioning)
-    return RowsView(ready.store, folder, ready.strides.strides[1].files, ready.expected(1))
+def rows_view(ready: kit.Prepared) -> RowsView:
+    folder = layout.raw_folder("d", ready.raw.snapshot)
+    return RowsView(ready.store, folder, ready.raw.files, range(ready.raw.rows))
 
 
 def rewrite(ready: kit.Prepared, view: RowsView, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -35,9 +31,8 @@ def run_rows(ready: kit.Prepared, view: RowsView) -> dict[str, CheckOutcome]:
     return run_checks(ROW_CHECKS, ROW_CHECKS, fresh)
 
 
-@pytest.mark.parametrize("which", ["raw", "stride"])
-def test_row_checks_pass_on_what_was_written(ready: kit.Prepared, which: str) -> None:
-    outcomes = run_rows(ready, rows_view(ready, which))
+def test_row_checks_pass_on_what_was_written(ready: kit.Prepared) -> None:
+    outcomes = run_rows(ready, rows_view(ready))
     assert {name: outcome.passed for name, outcome in outcomes.items()} == dict.fromkeys(ROW_CHECKS, True)
     assert all(outcome.description for outcome in outcomes.values())
 
@@ -71,11 +66,10 @@ ROW_DAMAGE: dict[str, tuple[str, Callable[[pa.Table], pa.Table], str]] = {
 }
 
 
-@pytest.mark.parametrize("which", ["raw", "stride"])
 @pytest.mark.parametrize("damage", ROW_DAMAGE)
-def test_row_checks_fail_on_damage(ready: kit.Prepared, which: str, damage: str) -> None:
+def test_row_checks_fail_on_damage(ready: kit.Prepared, damage: str) -> None:
     name, change, text = ROW_DAMAGE[damage]
-    view = rows_view(ready, which)
+    view = rows_view(ready)
     rewrite(ready, view, change)
     outcomes = run_rows(ready, view)
     assert not outcomes[name].passed
@@ -89,7 +83,7 @@ def test_parts_may_differ_in_the_other_columns_alone(
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
     monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
     ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", ROWS)))
-    view = rows_view(ready, "raw")
+    view = rows_view(ready)
     assert len(view.files) > 1
     assert run_rows(ready, view)["schema"].passed
     rewrite(ready, view, lambda t: column(t, "n", t.column("n").cast(pa.float64())))
@@ -101,7 +95,7 @@ def test_parts_may_differ_in_the_other_columns_alone(
 @pytest.mark.parametrize("name", ROW_CHECKS)
 @pytest.mark.parametrize("content", [None, b"", b"no parquet"])
 def test_row_checks_fail_where_they_cannot_read(ready: kit.Prepared, name: str, content: bytes | None) -> None:
-    view = rows_view(ready, "stride")
+    view = rows_view(ready)
     path = Path(ready.store.path(f"{view.folder}/{view.files[0].path}"))
     path.unlink()
     if content is not None:
@@ -109,14 +103,3 @@ def test_row_checks_fail_where_they_cannot_read(ready: kit.Prepared, name: str, 
     outcome = run_rows(ready, view)[name]
     assert not outcome.passed
     assert outcome.description
-
-
-def test_an_empty_stride_is_sound_only_where_there_are_fewer_rows_than_strides(tmp_path: Path, lake: Path) -> None:
-    ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", kit.texts(2))), strides=3)
-    folder = layout.strides_folder("d", ready.partitioning)
-    view = RowsView(ready.store, folder, ready.strides.strides[2].files, ready.expected(2))
-    assert run_rows(ready, view)["non_empty"].passed
-    other = replace(view, files=ready.strides.strides[1].files)
-    assert not run_rows(ready, other)["exact_cover"].passed
-    missing = replace(view, expected=range(1, 2))
-    assert not run_rows(ready, missing)["non_empty"].passed

@@ -50,7 +50,7 @@ def test_a_damaged_shard_leaves_the_old_index_in_place(bench: GraphBench) -> Non
 def test_a_table_that_lost_rows_is_built_anew(bench: GraphBench) -> None:
     bench.all()
     resource = Lake(str(bench.lake))
-    open_table(resource, kit.spec().spec_id, "a").delete("row_id = 3")
+    open_table(resource, kit.spec().spec_id, "a").delete("id = '3'")
     index = bench.run(INDEX, "a")
     assert bench.made(index)["a"] | {"dagster/partition_row_count": 20, "adopted": False} == bench.made(index)["a"]
     assert bench.checks(index) == {"a": {"complete": True}}

@@ -8,6 +8,7 @@ from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import layout
 from embed_worker.lake.heartbeats import read_progress
+from embed_worker.steps.raw import ingest
 from tests.kits import pipelines as kit
 from tests.kits.lake.progress import grow_old, put_beat
 from tests.kits.pipelines import Prepared
@@ -56,17 +57,41 @@ def test_gc_keeps_the_last_word_of_a_failed_partition_and_takes_that_of_a_gone_d
     assert not any("failed" in path for path in found)
 
 
-def test_gc_finds_what_an_interrupted_gc_left_of_an_old_snapshot(prepared: Prepared, lake: Path) -> None:
-    """Its raw folder went first; what was made from it names it still."""
-    kept = {path for path, _ in prepared.store.walk("")}
-    for asset in ("stride_partitions/d", f"embedding_shards/d/{prepared.pipeline.embedding.spec_id}"):
-        left = lake / asset / prepared.partitioning.name.replace(prepared.raw.snapshot, "0123456789ab")
-        shutil.copytree(lake / asset / prepared.partitioning.name, left)
-    for item in find_garbage(prepared.store):
-        prepared.store.delete(item.path)
-    left_over = {path for path, _ in prepared.store.walk("")}
-    assert left_over <= kept and not any("0123456789ab" in path for path in left_over)
-    assert verify_lake(prepared.store).damages == []
+def test_gc_keeps_the_shards_of_strides_that_a_new_snapshot_has_too(tmp_path: Path, lake: Path) -> None:
+    source = kit.write_jsonl(tmp_path / "s.jsonl", kit.texts(20))
+    old = Prepared(lake, str(source), partitioning="content", strides=8, id="{key}")
+    for stride in range(8):
+        old.embed(stride)
+    kit.write_jsonl(source, [*kit.texts(20), {"key": "new", "text": "one more"}])
+    new = Prepared(lake, str(source), partitioning="content", strides=8, id="{key}")
+    same = [s for s in range(8) if old.strides.strides[s].digest == new.strides.strides[s].digest]
+    assert len(same) == 7
+    for item in find_garbage(old.store):
+        old.store.delete(item.path)
+    for stride in range(8):
+        assert (new.resource.shard(old.job(stride).shard) is not None) is (stride in same)
+    assert verify_lake(old.store).damages == []
+
+
+def test_gc_takes_no_shard_while_the_latest_snapshot_is_not_cut(prepared: Prepared, source: Path) -> None:
+    """Which of them are its own is not known yet."""
+    kit.write_jsonl(source, kit.texts(30))
+    ingest(prepared.store, prepared.dataset)
+    assert not any(item.path.startswith("embedding_shards/") for item in find_garbage(prepared.store))
+
+
+def test_gc_takes_slices_and_claims_that_nobody_lists(prepared: Prepared, lake: Path) -> None:
+    slices = f"{prepared.strides.folder}/slices"
+    orphans = {f"{slices}/{'0' * 16}.0123456789ab.arrow", f"{slices}/{prepared.strides.slices[0]}.0123456789ab.arrow",
+               f"{slices}/{prepared.strides.slices[0]}.claim"}  # fmt: skip
+    for path in orphans:
+        prepared.store.create(path, b"of a cut that was killed")
+    found = {item.path for item in find_garbage(prepared.store) if item.path.startswith("stride_partitions/")}
+    assert found == orphans
+    (lake / layout.cut_file(prepared.strides.folder, prepared.raw.snapshot)).write_bytes(b"{")
+    assert not any(
+        "stride_partitions" in item.path or "embedding_shards" in item.path for item in find_garbage(prepared.store)
+    )
 
 
 def test_gc_leaves_a_snapshot_that_is_being_written(prepared: Prepared, lake: Path) -> None:
@@ -81,7 +106,6 @@ def test_gc_leaves_a_snapshot_that_is_being_written(prepared: Prepared, lake: Pa
 def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -> None:
     folders = [
         layout.raw_folder("d", prepared.raw.snapshot),
-        f"{layout.strides_folder('d', prepared.partitioning)}/00001",
         prepared.job(0).shard.folder,
     ]
     orphans = {f"{folder}/part-00000.3f2a91c07be4.parquet" for folder in folders}

@@ -56,6 +56,10 @@ def test_job_files(lake: str, tmp_path: Path) -> None:
         "key.json": (orjson.dumps({**job.model_dump(mode="json"), "datset": "x"}), "datset"),
         "value.json": (orjson.dumps({**job.model_dump(mode="json"), "shard": {"method": "mod"}}), "shard"),
         "deep.json": (orjson.dumps({**job.model_dump(mode="json"), "spec": {"model": "x"}}), "spec.pooling"),
+        "input.json": (
+            orjson.dumps({**job.model_dump(mode="json"), "input": {**job.input.model_dump(), "digest": "0f"}}),
+            "the input is 0f",
+        ),
         "future.json": (orjson.dumps({**job.model_dump(mode="json"), "format": 3}), "format"),
     }
     for name, (text, complaint) in cases.items():
