@@ -105,7 +105,7 @@ SHARD_DAMAGE: dict[str, tuple[str, Callable[[pa.Table], pa.Table], str]] = {
         "rows_exact", lambda t: column(t, "text_key", pa.array([bytes(16), *t.column("text_key").to_pylist()[1:]], KEY_TYPE)),
         "7 rows with digest",
     ),
-    "rows out of order": ("rows_exact", lambda t: t.take([1, 0, *range(2, t.num_rows)]), "not in ascending order"),
+    "rows out of order": ("rows_exact", lambda t: pa.concat_tables([t.filter(pa.compute.equal(t.column("id"), i)) for i in reversed(t.column("id").unique().to_pylist())]), "not in ascending order"),
     "first window missing": ("rows_exact", lambda t: without_window(t, 0), "6 rows with digest"),
     "middle window missing": ("rows_exact", lambda t: without_window(t, 1), "windows of a row"),
     "not a number": ("finite_and_normalised", poked(np.nan), "1 of"),

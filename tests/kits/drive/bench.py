@@ -35,16 +35,17 @@ def job_of(lake: Lake, stride: int, digest: str = "", rows: int = 0) -> EmbedJob
     )  # fmt: skip
 
 
-def commit(lake: Lake, job: EmbedJob, **changes: Any) -> None:
-    """What a worker does at the end."""
+def commit(lake: Lake, job: EmbedJob, digest: str | None = None, **changes: Any) -> None:
+    """What a worker does at the end; with `digest`, what somebody copied here from the shard of another input."""
+    path, digest = job.shard.manifest_path, digest or job.input.digest
     manifest = ShardManifest(
-        pipeline="p", shard=job.shard, spec=job.spec,
-        input=job.input, files=[], rows_in=job.input.rows, rows_embedded=job.input.rows, rows_rejected=0,
+        pipeline="p", shard=job.shard.model_copy(update={"input_digest": digest}), spec=job.spec,
+        input=job.input.model_copy(update={"digest": digest}), files=[], rows_in=job.input.rows, rows_embedded=job.input.rows, rows_rejected=0,
         windows=0, tokens=0, duplicate_windows=0, dimension=None, dtype="float32",
         canaries=Canaries.of(["a"], np.ones((1, 2))), checkpoint_rows=4, checkpoints=0, engine={}, hardware={},
         attempts=[], seconds={}, **changes,
     )  # fmt: skip
-    lake.store.create_json(job.shard.manifest_path, manifest.model_dump(mode="json"))
+    lake.store.create_json(path, manifest.model_dump(mode="json"))
 
 
 class AtOnce(Executor):
