@@ -1,5 +1,6 @@
 """What the monitor knows of snapshots and strides: the manifests that say what is to be embedded."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -10,11 +11,14 @@ from embed_assets.monitor.lake import ReadOnlyLake, Version
 from embed_worker.lake import damage
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, Partitioning, raw_folder, raw_latest, strides_folder
-from embed_worker.lake.manifests import Latest, RawManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import MANIFEST, Partitioning, raw_base, snapshot_file, strides_folder
+from embed_worker.lake.manifests import StridesManifest, read_manifest
+from embed_worker.lake.snapshots import Pointer, RawManifest
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+ID = re.compile(r"[0-9a-f]+")
 
 
 class Upstream:
@@ -23,8 +27,8 @@ class Upstream:
     def __init__(self, lake: ReadOnlyLake) -> None:
         self._lake = lake
         self._versions: dict[str, Version] = {}
-        self._latest: dict[str, str] = {}
-        """Dataset → its latest snapshot."""
+        self._bases: dict[tuple[str, str], str] = {}
+        """(dataset, ingest id) → its base."""
         self._strides: dict[tuple[str, str], Strides] = {}
         """(dataset, partitioning) → what was last read of it."""
         self._damages: dict[str, Damage] = {}
@@ -32,10 +36,11 @@ class Upstream:
     def look(self) -> None:
         self._damages.clear()
         for dataset in filter(DATASET.fullmatch, self._lake.list("stride_partitions")):
-            if latest := self._read(raw_latest(dataset), Latest, lambda manifest: manifest.snapshot):
-                self._latest[dataset] = latest
-            if dataset in self._latest:
-                self._read(f"{raw_folder(dataset, self._latest[dataset])}/{MANIFEST}", RawManifest, lambda _: None)
+            for ingest_id in filter(ID.fullmatch, self._lake.list(f"raw_reviews/{dataset}")):
+                if base := self._read(raw_base(dataset, ingest_id), Pointer, lambda manifest: manifest.snapshot):
+                    self._bases[dataset, ingest_id] = base
+                if snapshot := self._bases.get((dataset, ingest_id)):
+                    self._read(snapshot_file(dataset, ingest_id, snapshot), RawManifest, lambda _: None)
             for name in self._lake.list(f"stride_partitions/{dataset}"):
                 try:
                     partitioning = Partitioning.parse(name)
@@ -56,7 +61,8 @@ class Upstream:
         return self._strides.get((key.dataset, key.partitioning))
 
     def is_latest(self, key: RunKey) -> bool:
-        return key.partitioning.split("-")[0] == self._latest.get(key.dataset)
+        snapshot = key.partitioning.split("-")[0]
+        return any(dataset == key.dataset and snapshot == base for (dataset, _), base in self._bases.items())
 
     def wanted(self, beating: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
         """Dataset → partitionings of its latest snapshot, and those that a heartbeat is of."""

@@ -2,26 +2,28 @@
 
 import dagster as dg
 
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.sets import SetManifest
+from embed_worker.lake.snapshots import RawManifest
 
 TEXTS = {
     "row_id": "Dense number of the row in its snapshot, from 0",
     "id": "The record's own id",
     "text": "The text to embed, made by the pipeline's template",
+    "text_key": "128 bits of the text's hash: equal texts have equal keys",
     "chunk": "Window of the text, from 0",
     "n_tokens": "Tokens of the window, special tokens included",
     "char_start": "First character of the window's passage in the text",
     "char_end": "Character after the passage",
 }
-TYPES = {"row_id": "int64", "id": "string", "text": "string"}
+TYPES = {"row_id": "int64", "id": "string", "text": "string", "text_key": "fixed_size_binary[16]"}
 KEYS, FROM_TEXT = ("row_id", "id"), ("chunk", "n_tokens", "char_start", "char_end", "embedding")
 
 
 def column_schema(raw: RawManifest) -> dg.TableSchema:
     """The columns of a snapshot, over all its parts."""
     others = [dg.TableColumn(name, column.type) for name, column in raw.columns.items()]
-    return dg.TableSchema([*STRIDE_SCHEMA.columns, *others])
+    return dg.TableSchema([*_columns(["row_id", "id", "text", "text_key"]), *others])
 
 
 def same_columns(parent: dg.AssetKey, names: list[str]) -> dg.TableColumnLineage:

@@ -9,9 +9,9 @@ from embed_assets.checks.reading import Proofs
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
-from embed_worker.lake import layout
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.layout import ShardId
+from embed_worker.steps.rows import part_rows
 from resources.lake import Lake
 
 ONLY_READ = [name for name in SHARD_CHECKS if name != "same_embedding_space"]  # that one may write
@@ -28,16 +28,18 @@ def assert_exact(lake: Lake, pipeline: EmbeddingPipeline, *datasets: str) -> Non
 
 def _faults(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> Iterator[str]:
     dataset = pipeline.dataset(name)
-    raw = lake.latest_snapshot(name)
+    raw = lake.base(name, dataset.ingest_id)
     if raw is None:
         yield f"{name}: no snapshot is committed"
         return
-    folder = layout.raw_folder(name, raw.snapshot)
-    view = RowsView(lake.store, folder, raw.files, range(raw.rows), raw.rejects)
-    for check, outcome in run_checks(ROW_CHECKS, ROW_CHECKS, view).items():
+    for check, outcome in run_checks(ROW_CHECKS, ROW_CHECKS, RowsView(lake.store, raw)).items():
         if not outcome.passed:
             yield f"{name}: raw_reviews: {check}: {outcome.description}"
-    ids = dict(_ids(lake, folder, raw.files))
+    ids: dict[int, str] = {}
+    with lake.store.scratch() as scratch:
+        for part in raw.parts:
+            for batch in part_rows(lake.store, raw, part, scratch, ["row_id", "id"]):
+                ids |= zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
     for stride in range(dataset.strides):
         yield from _of_shard(lake, pipeline, dataset, raw.snapshot, stride, ids)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_assets.upkeep.leases import Leases
+from embed_assets.upkeep.raw import raw_folders
 from embed_assets.upkeep.sets import SETS, read_sets
 from embed_worker.lake import layout
 from embed_worker.lake.census import shard_at
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.manifests import ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Listed, Store
 
@@ -21,7 +22,7 @@ SCRATCH_SECONDS = 24 * 3600.0
 """What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
 ASSETS = ("raw_reviews", "stride_partitions", "embedding_shards")
 
-Manifest = type[RawManifest] | type[StridesManifest] | type[ShardManifest]
+Manifest = type[StridesManifest] | type[ShardManifest]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Garbage:
 
 
 def find_garbage(store: Store) -> list[Garbage]:
-    """Nothing that a manifest of a latest snapshot lists, and nothing that a live or awaited job reads or writes.
+    """Nothing that a snapshot lists to which a pointer leads, and nothing that a live or awaited job reads or writes.
 
     Raises StoreUnavailable where there is no such bucket or folder.
     """
@@ -75,19 +76,22 @@ class _Search:
     def __init__(self, store: Store) -> None:
         self._store, self._now = store, now_by_writing(store)
         self._files = _listed(store)
-        self._raw = self._folders("raw_reviews", 3)
         self._cuts = self._folders("stride_partitions", 3)
         self._shards = self._folders("embedding_shards", 5)
         self._committed = {shard for path, shard in _shards(self._shards) if self._shards[path].committed}
         self._leases = Leases(store, self._now, self._committed)  # after the listing: who began since is in it
-        names = sorted({file.path.split("/")[1] for file in self._files["raw_reviews"]})
-        self._latest = dict(zip(names, in_parallel(self._pointer, names), strict=True))
-        """Dataset → its latest snapshot; None where that is not known."""
+        self._raw = raw_folders(store, self._files["raw_reviews"])
+        self._current: dict[str, set[str] | None] = {}
+        """Dataset → the snapshots that its pointers name; None where one of them is not known."""
+        for folder in self._raw:
+            known = self._current.setdefault(folder.dataset, set())
+            named = folder.pointed
+            self._current[folder.dataset] = None if known is None or named is None else known | named
         in_the_making = {
             path.split("/")[2].split("-")[0]
-            for path, folder in [*self._raw.items(), *self._cuts.items()]
+            for path, folder in self._cuts.items()
             if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
-        }
+        } | {snapshot for folder in self._raw for snapshot in folder.unpointed}
         self._sets = read_sets(store, [file.path for file in self._files[SETS]])
         """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
         self._kept = (
@@ -113,17 +117,15 @@ class _Search:
 
     def _old(self, dataset: str, snapshot: str) -> bool:
         """Without a pointer nobody can say what is old."""
-        latest = self._latest.get(dataset)
-        return latest is not None and snapshot != latest and snapshot not in self._kept
+        current = self._current.get(dataset)
+        return bool(current) and snapshot not in (current or ()) and snapshot not in self._kept
 
     def _snapshots(self) -> Iterator[Garbage]:
+        for raw in self._raw:
+            old = [snapshot for snapshot in raw.snapshots if self._old(raw.dataset, snapshot)]
+            for path, why, size in raw.garbage(old, self._now - SCRATCH_SECONDS):
+                yield Garbage(path, why, size)
         whole: list[tuple[_Folder, Manifest]] = []
-        for path, folder in self._raw.items():
-            _, dataset, snapshot = path.split("/")
-            if self._old(dataset, snapshot):
-                yield folder.garbage(f"snapshot is not the latest ({self._latest[dataset]})")
-            elif self._latest[dataset] is not None:
-                whole.append((folder, RawManifest))
         for path, folder in self._cuts.items():
             _, dataset, name = path.split("/")
             if (partitioning := _parsed(name)) is None:
@@ -182,7 +184,7 @@ class _Search:
                 shard = note.shard
                 if shard in self._leases.live:
                     continue
-                if shard.dataset not in self._latest:
+                if shard.dataset not in self._current:
                     why = "its dataset is gone"
                 elif self._old(shard.dataset, shard.snapshot):
                     why = "its snapshot is old"
@@ -237,13 +239,6 @@ class _Search:
 
     def _size(self, path: str) -> int:
         return sum(file.bytes for file in self._files[SETS] if file.path == path)
-
-    def _pointer(self, dataset: str) -> str | None:
-        try:
-            latest = read_manifest(self._store, layout.raw_latest(dataset), Latest)
-        except BadManifest:
-            return None
-        return latest.snapshot if latest else None
 
 
 def _listed(store: Store) -> dict[str, list[Listed]]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from embed_assets.checks import strides as strides_checks
 from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
@@ -18,17 +19,10 @@ from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import (
-    MIN_COSINE,
-    Canaries,
-    Latest,
-    RawManifest,
-    ShardManifest,
-    Space,
-    StridesManifest,
-    read_manifest,
-)
+from embed_worker.lake.manifests import MIN_COSINE, Canaries, ShardManifest, Space, StridesManifest, read_manifest
+from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import CurrentSet, SetManifest
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.cut import DIGEST_ROWS, content_digest
 
@@ -67,6 +61,8 @@ class _Verifier:
         self._store, self._progress = self._wire.as_store(), progress
         self._report = Report()
         self._rows: dict[tuple[str, str], int] = {}
+        self._known_parts: set[tuple[str, str]] = set()
+        """(folder, part id), looked at."""
         self._canaries: dict[str, tuple[str, Canaries]] = {}
         self._inputs: dict[tuple[str, str, int], str] = {}
         """(dataset, partitioning, stride) → digest of its rows."""
@@ -106,23 +102,47 @@ class _Verifier:
             return None
 
     def _raw(self, dataset: str) -> None:
-        for snapshot in census.snapshots(self._store, dataset):
-            folder = layout.raw_folder(dataset, snapshot)
-            self._progress(folder)
-            raw = self._manifest(f"{folder}/{layout.MANIFEST}", RawManifest)
-            if raw is None:
-                continue  # not committed, or damaged and told
-            self._report.snapshots += 1
-            self._rows[dataset, snapshot] = raw.rows
-            view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
-            self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
-        path = layout.raw_latest(dataset)
-        latest = self._manifest(path, Latest)
-        if latest is not None and (dataset, latest.snapshot) not in self._rows:
-            folder = layout.raw_folder(dataset, latest.snapshot)
-            self._damage(path, f"names a snapshot that has no sound {folder}/{layout.MANIFEST}")
-        elif latest is None and not self._store.exists(path) and any(known == dataset for known, _ in self._rows):
-            self._damage(path, "is missing; materialize raw_reviews to restore it")
+        for ingest_id in census.ingests(self._store, dataset):
+            there = census.snapshots(self._store, dataset, ingest_id)
+            sound = {snapshot for snapshot in there if self._snapshot(dataset, ingest_id, snapshot)}
+            for path in (layout.raw_base(dataset, ingest_id), layout.raw_latest(dataset, ingest_id)):
+                pointer = self._manifest(path, Pointer)
+                if pointer is not None and pointer.snapshot not in sound:
+                    missing = layout.snapshot_file(dataset, ingest_id, pointer.snapshot)
+                    self._damage(path, f"names a snapshot that has no sound {missing}")
+                elif pointer is None and not self._store.exists(path) and sound:
+                    self._damage(path, "is missing; materialize raw_reviews to restore it")
+
+    def _snapshot(self, dataset: str, ingest_id: str, snapshot: str) -> bool:
+        """Whether its manifest is sound."""
+        path = layout.snapshot_file(dataset, ingest_id, snapshot)
+        self._progress(path)
+        raw = self._manifest(path, RawManifest)
+        if raw is None:
+            return False
+        if (raw.dataset, raw.ingest_id, raw.snapshot) != (dataset, ingest_id, snapshot):
+            self._damage(path, f"belongs to {raw.dataset} {raw.ingest_id} {raw.snapshot}, not here")
+            return False
+        self._report.snapshots += 1
+        self._rows[dataset, snapshot] = raw.rows
+        self._checks(path, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, RowsView(self._store, raw)).items())
+        self._parts(raw)
+        return True
+
+    def _parts(self, raw: RawManifest) -> None:
+        """Each part is committed as the snapshot has it; the records of parts are small."""
+        new = [part for part in raw.parts if (raw.folder, part.part_id) not in self._known_parts]
+        paths = [f"{raw.folder}/{layout.part_record(part.part_id)}" for part in new]
+        for part, path, record in zip(new, paths, in_parallel(self._part, paths), strict=True):
+            self._known_parts.add((raw.folder, part.part_id))
+            if record is None:
+                if not self._store.exists(path):
+                    self._damage(path, f"is missing, but {raw.path} lists its part; materialize raw_reviews again")
+            elif (record.part_id, record.file) != (part.part_id, part.file):
+                self._damage(path, f"is not of the part that {raw.path} lists")
+
+    def _part(self, path: str) -> PartRecord | None:
+        return self._manifest(path, PartRecord)
 
     def _strides(self, dataset: str, partitioning: Partitioning) -> None:
         folder = layout.strides_folder(dataset, partitioning)
@@ -138,9 +158,6 @@ class _Verifier:
             self._damage(path, f"belongs to {strides.dataset} {strides.snapshot}, not here")
             return
         self._report.partitionings += 1
-        raw_folder = layout.raw_folder(dataset, partitioning.snapshot)
-        if (dataset, partitioning.snapshot) not in self._rows and self._has_parquet(raw_folder):
-            self._damage(f"{raw_folder}/{layout.MANIFEST}", "is missing or damaged, but strides were made from it")
         known = self._rows.setdefault((dataset, partitioning.snapshot), strides.rows)
         if known != strides.rows:
             self._damage(path, f"says {strides.rows} rows, the snapshot has {known}")
@@ -149,9 +166,9 @@ class _Verifier:
             return
         for stride, entry in enumerate(strides.strides):
             self._progress(f"{folder}/{stride:05d}")
-            view = RowsView(self._store, folder, entry.files, _span(partitioning, stride, known))
+            view = strides_checks.RowsView(self._store, folder, entry.files, _span(partitioning, stride, known))
             with self._wire.keeping():
-                outcomes = run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view)
+                outcomes = run_checks(strides_checks.ROW_CHECKS, ROW_CHECK_NAMES, view)
                 self._checks(f"{folder}/{stride:05d}", outcomes.items())
                 if all(outcome.passed for outcome in outcomes.values()) and _digest(view) != entry.digest:
                     self._damage(f"{folder}/{stride:05d}", "its rows are not those that the manifest's digest names")
@@ -255,7 +272,7 @@ def _span(partitioning: Partitioning, stride: int, rows: int) -> range:
     return span
 
 
-def _digest(view: RowsView) -> str:
+def _digest(view: strides_checks.RowsView) -> str:
     """Of the rows' content, a few at a time."""
 
     def batches() -> Iterator[pa.RecordBatch]:

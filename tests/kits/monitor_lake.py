@@ -10,11 +10,13 @@ from pydantic import BaseModel
 
 from embed_worker.lake import layout
 from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
-from embed_worker.lake.manifests import InputRef, Latest, RawManifest, ShardManifest, StrideEntry, StridesManifest
+from embed_worker.lake.manifests import InputRef, ShardManifest, StrideEntry, StridesManifest
 from embed_worker.lake.seal import sealed
+from embed_worker.lake.snapshots import Pointer, RawManifest
 from embed_worker.lake.spec import EmbeddingSpec
 
 SNAPSHOT = "0123456789ab"
+INGEST = "0123456789abcdef"
 MODEL = EmbeddingSpec(model="Alibaba-NLP/gte-Qwen2-7B-instruct", pooling="last", attention="bidirectional")
 SPEC = MODEL.spec_id
 
@@ -30,16 +32,16 @@ class FakeLake:
         self.root, self.count, self.rows, self.dataset = root, count, rows, dataset
         self.partitioning = Partitioning(SNAPSHOT, "stride", count)
         self.cut = self.partitioning.name
-        self.latest = layout.raw_latest(dataset)
-        self.raw = f"{layout.raw_folder(dataset, SNAPSHOT)}/{MANIFEST}"
+        self.base = layout.raw_base(dataset, INGEST)
+        self.raw = layout.snapshot_file(dataset, INGEST, SNAPSHOT)
         self.strides = f"{layout.strides_folder(dataset, self.partitioning)}/{MANIFEST}"
         made = "2026-01-01T00:00:00+00:00"
         entries = [StrideEntry(rows=rows, bytes=0, digest="d", files=[]) for _ in range(count)]
-        self.manifest(self.latest, Latest(snapshot=SNAPSHOT))
+        self.manifest(self.base, Pointer(snapshot=SNAPSHOT))
         self.manifest(
             self.raw,
-            RawManifest(created_at=made, dataset=dataset, snapshot=SNAPSHOT, source=[], ingest={}, files=[],
-                        records=rows * count, rows=rows * count),
+            RawManifest(created_at=made, dataset=dataset, ingest_id=INGEST, snapshot=SNAPSHOT, source=[], ingest={},
+                        parts=[], records=0, rows=0, rows_digest="0"),
         )  # fmt: skip
         self.manifest(
             self.strides,
@@ -84,7 +86,7 @@ class FakeLake:
         """`age`: seconds since it was written, by the lake's clock; the worker's own is told in `at`."""
         attempt = attempt or f"a{stride}"
         value = {
-            "format": 1, "pipeline": "p", "shard": self.id(stride).model_dump(), "attempt": attempt,
+            "format": 2, "pipeline": "p", "shard": self.id(stride).model_dump(), "attempt": attempt,
             "rows": self.rows, "rows_done": 300, "tokens_done": 27000, "rows_own": 300, "tokens_own": 27000, "phase": "embedding", "at": iso(now - age), "seconds": 320.0,
             "phase_seconds": 300.0, "every_seconds": 5.0, "host": f"node-{stride}",
             "hardware": {"gpus": ["NVIDIA L4"], "cores": 8},

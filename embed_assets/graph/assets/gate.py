@@ -11,9 +11,10 @@ from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.checks import KeptCheck, KeptChecks, keep_checks, read_checks
 from embed_worker.lake.errors import NotReady
 from embed_worker.lake.layout import ShardId
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import SetManifest, SetShard
+from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
 
 NAMED = 20

@@ -13,7 +13,8 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import NotReady, StoreAway
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
+from embed_worker.lake.manifests import InputRef, ShardManifest, StridesManifest
+from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
 
 PATIENCE = 300.0

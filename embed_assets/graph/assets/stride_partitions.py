@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.checks.outcome import all_failed, run_checks
-from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.checks.strides import ROW_CHECKS, RowsView
 from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for
 from embed_assets.estimate.show import as_metadata
 from embed_assets.estimate.speed import CPU
@@ -22,7 +22,8 @@ from embed_assets.tell.snapshots import stride_metadata
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.integrity import file_faults
-from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest
+from embed_worker.lake.manifests import StrideEntry, StridesManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.steps.cut import write_strides
 from resources.lake import Lake
 from resources.skypilot.settings import SkyPilotSettings

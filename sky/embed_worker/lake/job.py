@@ -21,7 +21,7 @@ class EmbedJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = layout.FORMAT
+    format: Literal[2] = layout.FORMAT
     pipeline: str
     shard: ShardId
     lake: str

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from embed_worker.lake import failpoints, files, layout
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.layout import Partitioning
-from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest, read_manifest, write_manifest
+from embed_worker.lake.manifests import StrideEntry, StridesManifest, read_manifest, write_manifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
+from embed_worker.steps.rows import part_rows
 
 COLUMNS = ["row_id", "id", "text"]
 RUN_BYTES = 256 << 20
@@ -23,7 +25,6 @@ RUN_BYTES = 256 << 20
 PUTS = 8
 DIGEST_ROWS = 4096
 """Part of the digest's definition: never change it."""
-BATCH_ROWS, BATCH_BYTES = 16_384, 32 << 20
 
 Progress = Callable[[int], None]
 """Called with the number of strides written so far."""
@@ -72,7 +73,7 @@ def write_strides(
         method=partitioning.method,
         count=partitioning.count,
         rows=raw.rows,
-        input_digest=files.digest_of_files(raw.files),
+        input_digest=raw.digest,
         strides=entries,
         seconds=round(time.monotonic() - begun, 3),
     )
@@ -105,7 +106,6 @@ class _Run:
 
 
 def _sorted_runs(store: Store, raw: RawManifest, partitioning: Partitioning, scratch: Path) -> Iterator[_Run]:
-    folder = layout.raw_folder(raw.dataset, raw.snapshot)
     pending: list[pa.RecordBatch] = []
     made = held = 0
 
@@ -114,19 +114,13 @@ def _sorted_runs(store: Store, raw: RawManifest, partitioning: Partitioning, scr
         strides = partitioning.stride_of(table.column("row_id").to_numpy(), raw.rows)
         return _Run(scratch / f"run-{made:05d}.arrow", table, strides, partitioning.count)
 
-    for file in raw.files:
-        local = files.fetch(store, folder, file, scratch)
-        parquet = pq.ParquetFile(local)
-        size = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.metadata.num_row_groups))
-        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * parquet.metadata.num_rows // max(size, 1)))
-        for batch in parquet.iter_batches(batch_size=rows, columns=COLUMNS):
+    for part in raw.parts:
+        for batch in part_rows(store, raw, part, scratch, COLUMNS):
             pending.append(batch)
             held += batch.nbytes
             if held >= RUN_BYTES:
                 yield spill()
                 made, held, pending = made + 1, 0, []
-        if not store.is_local:
-            local.unlink()
     if pending:
         yield spill()
 

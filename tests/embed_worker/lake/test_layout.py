@@ -74,12 +74,17 @@ def test_partition_keys_split_again(dataset: str, stride: int) -> None:
     assert layout.split_partition_key(layout.partition_key(dataset, stride)) == (dataset, stride)
 
 
-def test_format_1_paths_stay_as_they_are() -> None:
+def test_format_2_paths_stay_as_they_are() -> None:
     """Lakes outlive versions: a change here is a new format."""
     partitioning = Partitioning("0a1b2c3d4e5f", "stride", 500)
-    assert layout.FORMAT == 1
+    assert layout.FORMAT == 2
     assert layout.raw_folder("books", "0a1b") == "raw_reviews/books/0a1b"
-    assert layout.raw_latest("books") == "raw_reviews/books/_latest.json"
+    assert layout.raw_base("books", "0a1b") == "raw_reviews/books/0a1b/_base.json"
+    assert layout.raw_latest("books", "0a1b") == "raw_reviews/books/0a1b/_latest.json"
+    assert layout.snapshot_file("books", "0a1b", "2c3d") == "raw_reviews/books/0a1b/snapshots/2c3d.json"
+    assert layout.part_record("4e5f") == "parts/4e5f.json"
+    assert layout.part_file("4e5f") == "parts/4e5f.parquet"
+    assert layout.part_rejects("4e5f") == "parts/4e5f.rejects.parquet"
     assert layout.strides_folder("books", partitioning) == "stride_partitions/books/0a1b2c3d4e5f-stride-00500"
     shard = layout.ShardId.of("books", "minilm-12", partitioning, 42)
     assert shard.folder == "embedding_shards/books/minilm-12/0a1b2c3d4e5f-stride-00500/00042"

@@ -15,31 +15,22 @@ from hypothesis import strategies as st
 from embed_worker.lake import files, layout
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.layout import Partitioning
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps import cut as strides_module
 from embed_worker.steps.cut import content_digest, write_strides
+from embed_worker.steps.raw import ingest
 from tests.kits import pipelines as kit
 
 
-def raw_snapshot(store: Store, rows: int, parts: int = 1, snapshot: str = "0a1b2c3d4e5f") -> RawManifest:
-    """A committed snapshot, made without the ingest."""
-    folder = layout.raw_folder("d", snapshot)
-    listed = []
+def raw_snapshot(store: Store, rows: int, parts: int = 1) -> RawManifest:
+    """A committed snapshot of rows that are the same however they lie in parts."""
     with store.scratch() as scratch:
-        for part, ids in enumerate(np.array_split(np.arange(rows), parts)):
-            table = pa.table(
-                {
-                    "row_id": pa.array(ids, pa.int64()),
-                    "id": pa.array([f"k{i}" for i in ids], pa.string()),
-                    "text": pa.array([f"text {i} é" for i in ids], pa.string()),
-                    "extra": pa.array(ids, pa.int64()),
-                }
-            )
-            local = scratch / layout.part_name(part)
-            pq.write_table(table, local)
-            listed.append(files.publish(store, folder, local, local.name, len(ids)))
-    return RawManifest(dataset="d", snapshot=snapshot, source=[], ingest={}, files=listed, records=rows, rows=rows)
+        sources = [
+            str(kit.write_jsonl(scratch / f"{at}.jsonl", [{"k": f"k{i}", "text": f"text {i} é"} for i in ids.tolist()]))
+            for at, ids in enumerate(np.array_split(np.arange(rows), parts))
+        ]
+        return ingest(store, kit.dataset(sources, id="{k}")).manifest
 
 
 def read_stride(store: Store, partitioning: Partitioning, stride: int) -> pa.Table:
@@ -143,7 +134,7 @@ def test_the_raw_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(files, "fetch", counting_fetch)
     monkeypatch.setattr(pq, "ParquetFile", counting_open)
     write_strides(store, raw, Partitioning(raw.snapshot, "stride", 200))
-    assert fetched == [file.path for file in raw.files]
+    assert fetched == [part.file.path for part in raw.parts]
     assert len(opened) == 3
 
 
@@ -185,15 +176,16 @@ def test_files_left_by_a_killed_cut_are_adopted_where_they_are_whole(tmp_path: P
 def test_damaged_raw_files_are_named_and_nothing_is_committed(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     raw = raw_snapshot(store, 50, 2)
-    path = Path(store.path(f"{layout.raw_folder('d', raw.snapshot)}/part-00001.parquet"))
+    damaged = raw.parts[1].file.path
+    path = Path(store.path(f"{raw.folder}/{damaged}"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(DamagedData, match=r"part-00001\.parquet"):
+    with pytest.raises(DamagedData, match=damaged):
         write_strides(store, raw, Partitioning(raw.snapshot, "stride", 4))
-    assert kit.manifests(tmp_path) == []
+    assert store.list("stride_partitions") == []
 
 
 def test_an_ingested_source_is_cut_as_its_manifest_says(tmp_path: Path, lake: Path, source: Path) -> None:
     ready = kit.Prepared(lake, str(source), strides=6, partitioning="contiguous", id="{key}")
     assert [entry.rows for entry in ready.strides.strides] == [3, 3, 4, 3, 3, 4]
     assert ready.strides.rows == 20
-    assert ready.strides.input_digest == files.digest_of_files(ready.raw.files)
+    assert ready.strides.input_digest == ready.raw.digest
