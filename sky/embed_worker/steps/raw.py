@@ -10,7 +10,7 @@ from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.manifests import read_manifest, write_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.seal import sealed
-from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, pointed
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SourceEntry, pointed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
 from embed_worker.steps.errors import SourceError
@@ -130,7 +130,7 @@ class _Reading:
 
     def _remember(self) -> None:
         """Files that are as an earlier snapshot found them."""
-        entries = {}
+        entries: dict[str, SourceEntry] = {}
         for pointer in (layout.raw_base, layout.raw_latest):
             try:
                 at = pointer(self._dataset.name, self._dataset.ingest_id)
