@@ -61,7 +61,7 @@ def held(lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> dict[
 
 
 def committed(lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> list[ShardManifest]:
-    raw = lake.latest_snapshot(dataset.name)
+    raw = lake.base(dataset.name, dataset.ingest_id)
     if raw is None:
         sys.exit("the demo's lake is not there: run `make demo` first")
     cut = lake.cut(raw, dataset.cut)

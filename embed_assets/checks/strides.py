@@ -21,7 +21,7 @@ class StrideView:
     stride: int
     spans: Sequence[Span]
     snapshot: RowsDigest | None
-    """Of all rows of the snapshot."""
+    """Of all rows of the snapshot; None where that is not held against the cut."""
 
     @property
     def entry(self) -> StrideEntry:

@@ -14,7 +14,8 @@ from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.layout import ShardId
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
+from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
 from resources.skypilot.prices import Quote, catalog_quotes, wanted
 from resources.skypilot.settings import SkyPilotFields
@@ -106,7 +107,7 @@ def make_plan(
 
     Raises SourceError where the source must be read and cannot be, ValueError where it has no text."""
     given = pipeline.plan
-    raw = lake.latest_snapshot(dataset.name)
+    raw = lake.base(dataset.name, dataset.ingest_id)
     rows, counts, notes = _counts(lake, pipeline, dataset, raw, sample_rows)
     model = describe(pipeline)
     shards = list(itertools.islice(_shards(lake, pipeline, dataset, raw), measured_shards))

@@ -11,8 +11,9 @@ from embed_assets.monitor.lake import ReadOnlyLake, Version
 from embed_worker.lake import damage
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId, raw_folder, raw_latest, strides_folder
-from embed_worker.lake.manifests import Latest, RawManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import Partitioning, ShardId, raw_base, snapshot_file, strides_folder
+from embed_worker.lake.manifests import StridesManifest, read_manifest
+from embed_worker.lake.snapshots import Pointer, RawManifest
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -26,19 +27,19 @@ class Upstream:
     def __init__(self, lake: ReadOnlyLake) -> None:
         self._lake = lake
         self._versions: dict[str, Version] = {}
-        self._latest: dict[tuple[str, str], str] = {}
-        """(dataset, ingest id) → its latest snapshot."""
+        self._bases: dict[tuple[str, str], str] = {}
+        """(dataset, ingest id) → its base."""
         self._cuts: dict[str, Strides] = {}
         """Path → what was last read of it."""
         self._strides: dict[tuple[str, str], Strides] = {}
-        """(dataset, cut) → that of the latest snapshot, else the youngest."""
+        """(dataset, cut) → that of the base, else the youngest."""
         self._damages: dict[str, Damage] = {}
 
     def look(self) -> None:
         self._damages.clear()
         for dataset in filter(DATASET.fullmatch, self._lake.list("stride_partitions")):
             for ingest_id in filter(DIGEST.fullmatch, self._lake.list(f"stride_partitions/{dataset}")):
-                self._look_at_snapshots(dataset, ingest_id)
+                self._look_at_base(dataset, ingest_id)
                 for name in self._lake.list(f"stride_partitions/{dataset}/{ingest_id}"):
                     try:
                         folder = strides_folder(dataset, ingest_id, Partitioning.parse(name))
@@ -46,11 +47,11 @@ class Upstream:
                         continue
                     self._look_at_cuts(dataset, ingest_id, folder)
 
-    def _look_at_snapshots(self, dataset: str, ingest_id: str) -> None:
-        if latest := self._read(raw_latest(dataset), Latest, lambda manifest: manifest.snapshot):
-            self._latest[dataset, ingest_id] = latest
-        if latest := self._latest.get((dataset, ingest_id)):
-            self._read(f"{raw_folder(dataset, latest)}/{MANIFEST}", RawManifest, lambda _: None)
+    def _look_at_base(self, dataset: str, ingest_id: str) -> None:
+        if base := self._read(raw_base(dataset, ingest_id), Pointer, lambda pointer: pointer.snapshot):
+            self._bases[dataset, ingest_id] = base
+        if base := self._bases.get((dataset, ingest_id)):
+            self._read(snapshot_file(dataset, ingest_id, base), RawManifest, lambda _: None)
 
     def _look_at_cuts(self, dataset: str, ingest_id: str, folder: str) -> None:
         paths = [f"{folder}/{name}" for name in self._lake.list(folder) if name.endswith(".json")]
@@ -61,8 +62,8 @@ class Upstream:
                 self._cuts[path] = cut
         cuts = [self._cuts[path] for path in paths if path in self._cuts]
         if cuts:
-            latest = self._latest.get((dataset, ingest_id))
-            newest = max(cuts, key=lambda cut: (cut.snapshot == latest, cut.created_at))
+            base = self._bases.get((dataset, ingest_id))
+            newest = max(cuts, key=lambda cut: (cut.snapshot == base, cut.created_at))
             self._strides[dataset, newest.cut] = newest
 
     @property
@@ -81,7 +82,7 @@ class Upstream:
 
     def is_latest(self, key: RunKey) -> bool:
         strides = self.strides(key)
-        return strides is not None and strides.snapshot == self._latest.get((key.dataset, key.cut.split("-")[0]))
+        return strides is not None and strides.snapshot == self._bases.get((key.dataset, key.cut.split("-")[0]))
 
     def wanted(self) -> dict[str, list[str]]:
         """Dataset → its cuts."""

@@ -52,7 +52,7 @@ class Lake(lake.Lake):
                 f"{at}/{file.path}" for at, shard in zip(folders, published.shards, strict=True) for file in shard.files
             ]
             return frame_of(self.store, files, published.dtype, published.dimension or 0, storage_options or {})
-        raw = self.latest_snapshot(dataset)
+        raw = self.base(dataset, described.ingest_id)
         if raw is None:
             raise NotReady(f"raw_reviews of {dataset} is not in {self.root}; materialize it first")
         cut = self.cut(raw, described.cut)

@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.sets import SetManifest
+from embed_worker.lake.snapshots import RawManifest
 
 TEXTS = {
     "row_id": "Dense number of the row in its snapshot, from 0",
@@ -22,7 +23,7 @@ KEYS, FROM_TEXT = ("id", "text_key"), ("chunk", "n_tokens", "char_start", "char_
 def column_schema(raw: RawManifest) -> dg.TableSchema:
     """The columns of a snapshot, over all its parts."""
     others = [dg.TableColumn(name, column.type) for name, column in raw.columns.items()]
-    return dg.TableSchema([*_columns(["row_id", "id", "text"]), *others])
+    return dg.TableSchema([*_columns(["row_id", "id", "text", "text_key"]), *others])
 
 
 def same_columns(parent: dg.AssetKey, names: list[str]) -> dg.TableColumnLineage:

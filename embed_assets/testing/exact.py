@@ -6,7 +6,6 @@ from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
 from embed_assets.spec import EmbeddingPipeline
-from embed_worker.lake import layout
 from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.layout import ShardId
 from resources.lake import Lake
@@ -25,13 +24,11 @@ def assert_exact(lake: Lake, pipeline: EmbeddingPipeline, *datasets: str) -> Non
 
 def _faults(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> Iterator[str]:
     dataset = pipeline.dataset(name)
-    raw = lake.latest_snapshot(name)
+    raw = lake.base(name, dataset.ingest_id)
     if raw is None:
         yield f"{name}: no snapshot is committed"
         return
-    folder = layout.raw_folder(name, raw.snapshot)
-    view = RowsView(lake.store, folder, raw.files, range(raw.rows), raw.rejects)
-    for check, outcome in run_checks(ROW_CHECKS, ROW_CHECKS, view).items():
+    for check, outcome in run_checks(ROW_CHECKS, ROW_CHECKS, RowsView(lake.store, raw)).items():
         if not outcome.passed:
             yield f"{name}: raw_reviews: {check}: {outcome.description}"
     cut = lake.cut(raw, dataset.cut)

@@ -12,9 +12,10 @@ from embed_worker.lake import damage, layout
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.heartbeats import LastWord, Seen, read_progress
-from embed_worker.lake.layout import MANIFEST, ShardId
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import ShardId
+from embed_worker.lake.manifests import ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.snapshots import Pointer, RawManifest
 from embed_worker.lake.store import Store
 
 M = TypeVar("M", bound=BaseModel)
@@ -101,16 +102,16 @@ class _Look:
         self._store, self._dataset, self._progress = store, dataset, progress
         self._spec_id = pipeline.embedding.spec_id
         self.status = DatasetStatus(pipeline.name, dataset.name)
-        latest = self._manifest(layout.raw_latest(dataset.name), Latest)
-        if latest is not None:
-            self._of_snapshot(latest.snapshot)
+        base = self._manifest(layout.raw_base(dataset.name, dataset.ingest_id), Pointer)
+        if base is not None:
+            self._of_snapshot(base.snapshot)
         elif not self.status.damages:
             self.status.partitions = dict.fromkeys(dataset.partition_keys(), State.WAITING)
 
     def _of_snapshot(self, snapshot: str) -> None:
         status, name = self.status, self._dataset.name
         status.snapshot = snapshot
-        raw = self._manifest(f"{layout.raw_folder(name, snapshot)}/{MANIFEST}", RawManifest)
+        raw = self._manifest(layout.snapshot_file(name, self._dataset.ingest_id, snapshot), RawManifest)
         if raw is None:
             return
         status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())

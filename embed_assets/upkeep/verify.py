@@ -18,17 +18,10 @@ from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import (
-    MIN_COSINE,
-    Canaries,
-    Latest,
-    RawManifest,
-    ShardManifest,
-    Space,
-    StridesManifest,
-    read_manifest,
-)
+from embed_worker.lake.manifests import MIN_COSINE, Canaries, ShardManifest, Space, StridesManifest, read_manifest
+from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import CurrentSet, SetManifest
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.spans import spans_of
 
@@ -66,7 +59,10 @@ class _Verifier:
         self._wire = Wire(store)
         self._store, self._progress = self._wire.as_store(), progress
         self._report = Report()
-        self._rows: dict[tuple[str, str], int] = {}
+        self._rows: dict[tuple[str, str], RowsDigest] = {}
+        """(dataset, snapshot) → its rows."""
+        self._known_parts: set[tuple[str, str]] = set()
+        """(folder, part id), looked at."""
         self._canaries: dict[str, tuple[str, Canaries]] = {}
         self._inputs: dict[tuple[str, str, int, str], int] = {}
         """(dataset, partitioning, stride, digest of its rows) → rows, of each cut."""
@@ -102,23 +98,47 @@ class _Verifier:
             return None
 
     def _raw(self, dataset: str) -> None:
-        for snapshot in census.snapshots(self._store, dataset):
-            folder = layout.raw_folder(dataset, snapshot)
-            self._progress(folder)
-            raw = self._manifest(f"{folder}/{layout.MANIFEST}", RawManifest)
-            if raw is None:
-                continue  # not committed, or damaged and told
-            self._report.snapshots += 1
-            self._rows[dataset, snapshot] = raw.rows
-            view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
-            self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
-        path = layout.raw_latest(dataset)
-        latest = self._manifest(path, Latest)
-        if latest is not None and (dataset, latest.snapshot) not in self._rows:
-            folder = layout.raw_folder(dataset, latest.snapshot)
-            self._damage(path, f"names a snapshot that has no sound {folder}/{layout.MANIFEST}")
-        elif latest is None and not self._store.exists(path) and any(known == dataset for known, _ in self._rows):
-            self._damage(path, "is missing; materialize raw_reviews to restore it")
+        for ingest_id in census.ingests(self._store, dataset):
+            there = census.snapshots(self._store, dataset, ingest_id)
+            sound = {snapshot for snapshot in there if self._snapshot(dataset, ingest_id, snapshot)}
+            for path in (layout.raw_base(dataset, ingest_id), layout.raw_latest(dataset, ingest_id)):
+                pointer = self._manifest(path, Pointer)
+                if pointer is not None and pointer.snapshot not in sound:
+                    missing = layout.snapshot_file(dataset, ingest_id, pointer.snapshot)
+                    self._damage(path, f"names a snapshot that has no sound {missing}")
+                elif pointer is None and not self._store.exists(path) and sound:
+                    self._damage(path, "is missing; materialize raw_reviews to restore it")
+
+    def _snapshot(self, dataset: str, ingest_id: str, snapshot: str) -> bool:
+        """Whether its manifest is sound."""
+        path = layout.snapshot_file(dataset, ingest_id, snapshot)
+        self._progress(path)
+        raw = self._manifest(path, RawManifest)
+        if raw is None:
+            return False
+        if (raw.dataset, raw.ingest_id, raw.snapshot) != (dataset, ingest_id, snapshot):
+            self._damage(path, f"belongs to {raw.dataset} {raw.ingest_id} {raw.snapshot}, not here")
+            return False
+        self._report.snapshots += 1
+        self._rows[dataset, snapshot] = RowsDigest.parse(raw.rows, raw.rows_digest)
+        self._checks(path, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, RowsView(self._store, raw)).items())
+        self._parts(raw)
+        return True
+
+    def _parts(self, raw: RawManifest) -> None:
+        """Each part is committed as the snapshot has it; the records of parts are small."""
+        new = [part for part in raw.parts if (raw.folder, part.part_id) not in self._known_parts]
+        paths = [f"{raw.folder}/{layout.part_record(part.part_id)}" for part in new]
+        for part, path, record in zip(new, paths, in_parallel(self._part, paths), strict=True):
+            self._known_parts.add((raw.folder, part.part_id))
+            if record is None:
+                if not self._store.exists(path):
+                    self._damage(path, f"is missing, but {raw.path} lists its part; materialize raw_reviews again")
+            elif (record.part_id, record.file) != (part.part_id, part.file):
+                self._damage(path, f"is not of the part that {raw.path} lists")
+
+    def _part(self, path: str) -> PartRecord | None:
+        return self._manifest(path, PartRecord)
 
     def _cuts(self, dataset: str, ingest_id: str, partitioning: Partitioning) -> None:
         folder = layout.strides_folder(dataset, ingest_id, partitioning)
@@ -139,8 +159,6 @@ class _Verifier:
         rows = self._rows.get((dataset, cut.snapshot))
         if rows is None:
             self._damage(path, f"the snapshot {cut.snapshot} that it was cut from is not in the lake")
-        elif rows != cut.rows:
-            self._damage(path, f"says {cut.rows} rows, the snapshot has {rows}")
         for stride, entry in enumerate(cut.strides):
             self._inputs[dataset, partitioning.name, stride, entry.digest] = entry.rows
         try:
@@ -150,7 +168,7 @@ class _Verifier:
             return
         for stride in range(cut.count):
             self._progress(f"{path} {stride}")
-            view = StrideView(self._store, cut, stride, spans[stride], None)
+            view = StrideView(self._store, cut, stride, spans[stride], rows)
             self._checks(f"{cut.folder} stride {stride}", run_checks(STRIDE_CHECKS, STRIDE_CHECK_NAMES, view).items())
 
     def _shard(self, place: ShardId) -> None:

@@ -36,20 +36,34 @@ IMPORTED = (
 KILLS_A_STORM = 10
 STORMS = max(3, KILLS // KILLS_A_STORM)
 CHAINS = [
-    (RAW_REVIEWS, ["raw.written", "store.temporary", "raw.committed", "store.replacing", "raw.latest"]),
+    (
+        RAW_REVIEWS,
+        [
+            "raw.parsed",
+            "raw.data",
+            "raw.part",
+            "raw.written",
+            "raw.keys",
+            "store.temporary",
+            "raw.ready",
+            "raw.committed",
+            "store.replacing",
+            "raw.pointed",
+        ],
+    ),
     (
         STRIDE_PARTITIONS,
         [
-            "strides.cut",
             "slice.written",
             "slice.published",
             "slice.committed",
-            "strides.slice",
+            "strides.cut",
             "strides.ready",
             "store.temporary",
             "strides.committed",
         ],
     ),
+    (STRIDE_PARTITIONS, ["strides.slice"]),
     (EMBEDDING_SHARDS, ["store.replacing", "driver.job_file", "driver.submitted", "driver.polled"]),
     (EMBEDDING_SHARDS, ["driver.seen", "record.kept", "record.materialized", "record.checked", "record.set"]),
     (EMBEDDING_SHARDS, ["driver.adopted", "driver.retired"]),

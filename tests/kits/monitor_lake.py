@@ -9,13 +9,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from embed_worker.lake import layout
-from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
-from embed_worker.lake.manifests import InputRef, Latest, RawManifest, ShardManifest, StrideEntry, StridesManifest
+from embed_worker.lake.layout import Partitioning, ShardId
+from embed_worker.lake.manifests import InputRef, ShardManifest, StrideEntry, StridesManifest
 from embed_worker.lake.seal import sealed
-from embed_worker.lake.spec import EmbeddingSpec, digest_of
+from embed_worker.lake.snapshots import Pointer, RawManifest
+from embed_worker.lake.spec import EmbeddingSpec
 
 SNAPSHOT = "0123456789ab"
-INGEST_ID = digest_of({})
+INGEST_ID = "0123456789abcdef"
 MODEL = EmbeddingSpec(model="Alibaba-NLP/gte-Qwen2-7B-instruct", pooling="last", attention="bidirectional")
 SPEC = MODEL.spec_id
 
@@ -36,16 +37,16 @@ class FakeLake:
         self.root, self.count, self.rows, self.dataset = root, count, rows, dataset
         self.partitioning = Partitioning("stride", count)
         self.cut = f"{INGEST_ID}-{self.partitioning.name}"
-        self.latest = layout.raw_latest(dataset)
-        self.raw = f"{layout.raw_folder(dataset, SNAPSHOT)}/{MANIFEST}"
+        self.base = layout.raw_base(dataset, INGEST_ID)
+        self.raw = layout.snapshot_file(dataset, INGEST_ID, SNAPSHOT)
         self.strides = layout.cut_file(layout.strides_folder(dataset, INGEST_ID, self.partitioning), SNAPSHOT)
         made = "2026-01-01T00:00:00+00:00"
         entries = [StrideEntry(rows=rows, bytes=0, digest=digest(stride)) for stride in range(count)]
-        self.manifest(self.latest, Latest(snapshot=SNAPSHOT))
+        self.manifest(self.base, Pointer(snapshot=SNAPSHOT))
         self.manifest(
             self.raw,
-            RawManifest(created_at=made, dataset=dataset, snapshot=SNAPSHOT, source=[], ingest={}, files=[],
-                        records=rows * count, rows=rows * count),
+            RawManifest(created_at=made, dataset=dataset, ingest_id=INGEST_ID, snapshot=SNAPSHOT, source=[], ingest={},
+                        parts=[], records=0, rows=0, rows_digest="0"),
         )  # fmt: skip
         self.manifest(
             self.strides,

@@ -21,7 +21,9 @@ from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.tell.snapshots import stride_metadata
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, DamagedData, LakeError
-from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest
+from embed_worker.lake.identity import RowsDigest
+from embed_worker.lake.manifests import StrideEntry, StridesManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.steps.cut import retire_slices, write_strides
 from embed_worker.steps.spans import spans_of
 from resources.lake import Lake
@@ -151,7 +153,8 @@ class _Made:
 
     def view(self, lake: Lake, partition: str) -> StrideView:
         _, stride = layout.split_partition_key(partition)
-        return StrideView(lake.store, self.cut, stride, self.spans[stride], self.raw.digest_of_rows)
+        whole = RowsDigest.parse(self.raw.rows, self.raw.rows_digest)
+        return StrideView(lake.store, self.cut, stride, self.spans[stride], whole)
 
     def metadata(self, lake: Lake, partition: str, raw_key: dg.AssetKey) -> dict[str, Any]:
         return stride_metadata(lake, self.cut, self._entry(partition), raw_key, not self.created)

@@ -1,19 +1,28 @@
 """What lies in a lake, found by listing its folders."""
 
+import re
 from collections.abc import Iterator
 
 from embed_worker.lake import layout
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.store import Store
 
+ID = re.compile(r"[0-9a-f]+")
+
 
 def datasets(store: Store, asset: str) -> list[str]:
     return store.list(asset)
 
 
-def snapshots(store: Store, dataset: str) -> list[str]:
-    """Snapshot folders of a dataset, committed or not."""
-    return [name for name in store.list(f"raw_reviews/{dataset}") if not name.startswith(("_", "."))]
+def ingests(store: Store, dataset: str) -> list[str]:
+    """Ways in which records of a dataset have become rows."""
+    return [name for name in store.list(f"raw_reviews/{dataset}") if ID.fullmatch(name)]
+
+
+def snapshots(store: Store, dataset: str, ingest_id: str) -> list[str]:
+    """Snapshots of a dataset that are committed."""
+    names = store.list(f"{layout.raw_folder(dataset, ingest_id)}/{layout.SNAPSHOTS}")
+    return [name.removesuffix(".json") for name in names if name.endswith(".json") and ID.fullmatch(name[:-5])]
 
 
 def cuts(store: Store, dataset: str) -> list[tuple[str, Partitioning]]:

@@ -13,7 +13,10 @@ from embed_worker.lake.identity import key_words
 
 FORMAT: Final = 2
 MANIFEST = "_manifest.json"
+BASE = "_base.json"
 LATEST = "_latest.json"
+PARTS = "parts"
+SNAPSHOTS = "snapshots"
 CURRENT = "_current.json"
 REJECTS = "rejects.parquet"
 RETIRED = "_retired-"
@@ -84,12 +87,34 @@ class Partitioning:
         return np.searchsorted(bounds, row_ids, side="right")
 
 
-def raw_folder(dataset: str, snapshot: str) -> str:
-    return f"raw_reviews/{dataset}/{snapshot}"
+def raw_folder(dataset: str, ingest_id: str) -> str:
+    """All that one way of reading has made of a dataset: its parts, their snapshots, the pointers."""
+    return f"raw_reviews/{dataset}/{ingest_id}"
 
 
-def raw_latest(dataset: str) -> str:
-    return f"raw_reviews/{dataset}/{LATEST}"
+def part_record(part_id: str) -> str:
+    """The commit of a part, relative to `raw_folder` as the names beside it are."""
+    return f"{PARTS}/{part_id}.json"
+
+
+def part_file(part_id: str) -> str:
+    return f"{PARTS}/{part_id}.parquet"
+
+
+def part_rejects(part_id: str) -> str:
+    return f"{PARTS}/{part_id}.{REJECTS}"
+
+
+def snapshot_file(dataset: str, ingest_id: str, snapshot: str) -> str:
+    return f"{raw_folder(dataset, ingest_id)}/{SNAPSHOTS}/{snapshot}.json"
+
+
+def raw_base(dataset: str, ingest_id: str) -> str:
+    return f"{raw_folder(dataset, ingest_id)}/{BASE}"
+
+
+def raw_latest(dataset: str, ingest_id: str) -> str:
+    return f"{raw_folder(dataset, ingest_id)}/{LATEST}"
 
 
 def strides_folder(dataset: str, ingest_id: str, partitioning: Partitioning) -> str:

@@ -3,7 +3,7 @@
 import base64
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -42,123 +42,6 @@ class Manifest(BaseModel):
 
     format: Literal[2] = FORMAT
     created_at: str = Field(default_factory=now)
-
-
-class Latest(BaseModel):
-    """`_latest.json`: the snapshot of a dataset that counts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    snapshot: str = Field(pattern=r"^[0-9a-f]+$")
-
-
-class SourceAccount(BaseModel):
-    """What a file of a source holds, counted beside the reader, and what the reader made of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str
-    unit: str
-    """`lines`, `rows`, or `bytes` where JSON is no lines."""
-    total: int
-    """Counted without parsing."""
-    accounted: int
-    """Of these, those that are in a record, in the header, or between records."""
-    records: int
-    whole: bool
-    """False where `rows` ended the reading before the file's end."""
-    notes: dict[str, int] = Field(default_factory=dict)
-
-
-class ColumnFigures(BaseModel):
-    """A column of a snapshot beside row_id, id and text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: str
-    """One that holds the values of all parts; a part's own may be narrower."""
-    values: int
-    """Values that the rows had in the source."""
-    nulled: int = 0
-    """Of these, those that no reader has a form for: stored as null."""
-
-
-class RawPart(BaseModel):
-    part_id: str
-    file: FileRef
-    rows: int
-    first_row: int
-    identity: str
-
-
-class RawManifest(Manifest):
-    """Commit of one snapshot of a dataset."""
-
-    dataset: str
-    snapshot: str
-    source: list[dict[str, Any]]
-    """The source's files: URL and what identifies its content (etag, or size and sha256)."""
-    ingest: dict[str, Any]
-    """The part of the dataset's spec that decides the rows."""
-    files: list[FileRef]
-    rejects: FileRef | None = None
-    records: int
-    """Records read from the source, after the row filter and the row range."""
-    rows: int
-    rejects_by_reason: dict[str, int] = Field(default_factory=dict)
-    filtered: int = 0
-    """Records that `where` left out."""
-    outside: int = 0
-    """Records before the row range's start."""
-    accounts: list[SourceAccount] = Field(default_factory=list)
-    columns: dict[str, ColumnFigures] = Field(default_factory=dict)
-    """The other columns of all parts."""
-    arrow_schema: str = ""
-    """Base64 of the Arrow schema that all parts can be read with: a part has the columns and types its rows need."""
-    matched: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """Records that each value of `where` matched, by column."""
-    warnings: list[str] = Field(default_factory=list)
-    """For people: what was left out, or looks wrong."""
-    text_bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def ingest_id(self) -> str:
-        return digest_of(self.ingest)
-
-    @property
-    def digest_of_rows(self) -> RowsDigest | None:
-        return None
-
-    @property
-    def parts(self) -> list["RawPart"]:
-        firsts = np.cumsum([0, *(file.rows for file in self.files)])
-        return [
-            RawPart(
-                part_id=file.sha256[:12],
-                file=file,
-                rows=file.rows,
-                first_row=int(first),
-                identity=f"{file.sha256}-{first}",
-            )
-            for file, first in zip(self.files, firsts[:-1], strict=True)
-        ]
-
-    @property
-    def nulled(self) -> dict[str, int]:
-        """Values that were stored as null, by column."""
-        return {name: column.nulled for name, column in self.columns.items() if column.nulled}
-
-    @property
-    def listed(self) -> list[FileRef]:
-        """Every file that the manifest commits."""
-        return [*self.files, *([self.rejects] if self.rejects else [])]
-
-    @model_validator(mode="after")
-    def _adds_up(self) -> "RawManifest":
-        if self.records != self.rows + sum(self.rejects_by_reason.values()):
-            raise ValueError("records is not rows + rejects")
-        return self
 
 
 class SliceManifest(Manifest):

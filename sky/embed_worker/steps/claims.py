@@ -1,5 +1,7 @@
 """Who makes what, where several runs begin the same work together: a word in the lake, which binds nobody for long."""
 
+import os
+import socket
 import time
 import uuid
 
@@ -14,7 +16,7 @@ class Claims:
 
     def __init__(self, store: Store, folder: str) -> None:
         self._store, self._folder = store, folder
-        self._mine = uuid.uuid4().hex.encode()
+        self._mine = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}".encode()
         self._seen: dict[str, tuple[bytes, float]] = {}
         """Claims of others, and when this process saw each first: no clock but its own counts."""
 
@@ -29,10 +31,9 @@ class Claims:
             return False
         if holder == self._mine:
             return True
-        known, since = self._seen.get(name, (b"", 0.0))
-        if holder != known:
+        if holder != self._seen.get(name, (b"", 0.0))[0]:
             self._seen[name] = (holder, time.monotonic())
-        elif time.monotonic() - since > PATIENCE:
+        if time.monotonic() - self._seen[name][1] > PATIENCE or _is_dead(holder):
             self._store.delete(path)
             return False
         time.sleep(0.2)
@@ -43,3 +44,18 @@ class Claims:
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}.claim"
+
+
+def _is_dead(holder: bytes) -> bool:
+    """Whether the claim is of a process of this machine that is no more; of another machine's nothing is known."""
+    host, _, rest = holder.decode(errors="replace").partition(" ")
+    pid = rest.partition(" ")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False

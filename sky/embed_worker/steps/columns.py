@@ -12,9 +12,11 @@ from embed_worker.steps.normal import normalised
 from embed_worker.steps.types import cast
 from embed_worker.steps.values import NUMBER, Written, json_text, number_text, storable, text_of
 
-OWN = ("row_id", "id", "text")
+OWN = ("row_id", "id", "text", "text_key")
+RECORD, LINE = "_record", "_line"
+"""A row's record by its place in the part, and the first line of it in the range."""
 OTHER = "_other"
-"""JSON text with the keys of a record beyond the first MAX_NAMED of the source."""
+"""JSON text with the keys of a record beyond the first MAX_NAMED of the part."""
 MAX_NAMED = 1000
 INT64 = range(-(2**63), 2**63)
 
@@ -130,7 +132,7 @@ def lake_name(column: str) -> str:
     bare = column
     while bare.startswith("source_"):
         bare = bare.removeprefix("source_")
-    return f"source_{column}" if bare in (*OWN, OTHER, "") else column
+    return f"source_{column}" if bare in (*OWN, OTHER, RECORD, LINE, "") else column
 
 
 def _texts(values: list[Any]) -> pa.Array:

@@ -17,14 +17,13 @@ from embed_worker.lake.identity import RowsDigest, row_words, sums_of
 from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.manifests import (
     SLICE_LINE,
-    RawManifest,
-    RawPart,
     SliceManifest,
     StrideEntry,
     StridesManifest,
     read_manifest,
     write_manifest,
 )
+from embed_worker.lake.snapshots import RawManifest, RawPart
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
 from embed_worker.lake.strides import BATCH_BYTES, BATCH_ROWS, SCHEMA, Span, bring, order
@@ -193,8 +192,8 @@ def _manifest(
         for stride in np.flatnonzero(lines["rows"]):
             digests[stride] += RowsDigest.of_sums(int(lines["rows"][stride]), lines["digest"][stride])
     whole = sum(digests, RowsDigest())
-    if whole.rows != raw.rows:
-        raise DamagedData(f"the slices of snapshot {raw.snapshot} hold {whole.rows:,} rows, the snapshot {raw.rows:,}")
+    if whole != RowsDigest.parse(raw.rows, raw.rows_digest):
+        raise DamagedData(f"the slices of snapshot {raw.snapshot} do not hold the rows that it counted")
     warnings = []
     if count > 1 and (largest := int(rows.max())) > UNEVEN * max(raw.rows / count, 1):
         warnings.append(

@@ -1,13 +1,16 @@
 """The row filter: `where` keeps records whose columns have wanted values."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from embed_worker.lake.snapshots import Filtered
 from embed_worker.steps.spec import Scalar
 from embed_worker.steps.values import as_number, excerpt, text_of
 
+FREQUENT = 20
+"""Values that a part tells of a column."""
 COUNTED = 10_000
 """Different values of a column that are counted, to say what it has where a filter value matches nothing."""
 
@@ -37,17 +40,43 @@ class RowFilter:
         """Records that each wanted value of each column matched."""
         return {name: dict(wanted.matched) for name, wanted in self._wanted.items()}
 
-    def warnings(self) -> list[str]:
-        """One sentence for each value that matched no record."""
-        found = []
-        for name, wanted in self._wanted.items():
-            frequent = ", ".join(f"{excerpt(value, 40)!r} ({n:,})" for value, n in wanted.seen.most_common(5))
-            found += [
-                f"where.{name}: no record has {value!r}; most frequent are {frequent or 'nulls only'}"
-                for value, n in wanted.matched.items()
-                if n == 0
-            ]
-        return found
+    @property
+    def met(self) -> Filtered:
+        """What can be added up over the parts of a source."""
+        idle = {name: wanted for name, wanted in self._wanted.items() if 0 in wanted.matched.values()}
+        frequent = {name: dict(wanted.seen.most_common(FREQUENT)) for name, wanted in idle.items()}
+        return Filtered(matched=self.matched, unseen=sorted(self.unseen), frequent=frequent)
+
+
+def added(parts: Iterable[Filtered]) -> Filtered:
+    """What `where` met in all parts."""
+    matched: dict[str, Counter[str]] = {}
+    frequent: dict[str, Counter[str]] = {}
+    unseen: set[str] | None = None
+    for part in parts:
+        unseen = set(part.unseen) if unseen is None else unseen & set(part.unseen)
+        for into, more in ((matched, part.matched), (frequent, part.frequent)):
+            for name, counts in more.items():
+                into.setdefault(name, Counter()).update(counts)
+    return Filtered(
+        matched={name: dict(counts) for name, counts in matched.items()},
+        unseen=sorted(unseen or ()),
+        frequent={name: dict(counts.most_common(FREQUENT)) for name, counts in frequent.items()},
+    )
+
+
+def warnings(met: Filtered) -> list[str]:
+    """One sentence for each value that matched no record."""
+    found = []
+    for name, matched in met.matched.items():
+        top = Counter(met.frequent.get(name, {})).most_common(5)
+        frequent = ", ".join(f"{excerpt(value, 40)!r} ({n:,})" for value, n in top)
+        found += [
+            f"where.{name}: no record has {value!r}; most frequent are {frequent or 'nulls only'}"
+            for value, n in matched.items()
+            if n == 0
+        ]
+    return found
 
 
 class _Wanted:

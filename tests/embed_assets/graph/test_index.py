@@ -35,7 +35,7 @@ def test_a_damaged_shard_leaves_the_old_index_in_place(bench: GraphBench) -> Non
     kit.write_jsonl(bench.sources["a"], kit.texts(30))
     bench.prepare()
     assert bench.embed().success
-    newest = json.loads(next(bench.lake.glob("raw_reviews/a/_latest.json")).read_text())["snapshot"]
+    newest = json.loads(next(bench.lake.glob("raw_reviews/a/*/_base.json")).read_text())["snapshot"]
     victim = next(bench.lake.glob(f"embedding_shards/a/*/{newest}-*/00002/part-*.parquet"))
     whole = victim.read_bytes()
     victim.unlink()

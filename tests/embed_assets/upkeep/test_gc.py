@@ -26,13 +26,21 @@ def test_gc_keeps_the_latest_snapshot_and_what_live_jobs_need(prepared: Prepared
     prepared.store.delete("progress/d-00002")
     new.store.create(f"{new.job(0).shard.folder}/checkpoints/attempts/a.json", b"{}")
     garbage = [item.path for item in find_garbage(prepared.store)]
-    assert layout.raw_folder("d", prepared.raw.snapshot) in garbage
+    assert prepared.raw.path in garbage
     assert f"{new.job(0).shard.folder}/checkpoints" in garbage
     for path in garbage:
         prepared.store.delete(path)
     assert verify_lake(prepared.store).damages == []
     assert verify_lake(prepared.store).snapshots == 1
     assert not any(prepared.raw.snapshot in str(path) for path in lake.rglob("*.parquet"))
+    old = lake / prepared.raw.folder / prepared.raw.parts[0].file.path
+    assert old.exists(), "a part that is young may be of an ingest that is at work"
+    for path in (lake / prepared.raw.folder / "parts").iterdir():
+        os.utime(path, (0, 0))
+    for item in find_garbage(prepared.store):
+        prepared.store.delete(item.path)
+    assert not old.exists()
+    assert verify_lake(prepared.store).damages == []
 
 
 def test_gc_keeps_the_job_file_of_a_job_that_waits_for_a_machine(prepared: Prepared) -> None:
@@ -95,17 +103,35 @@ def test_gc_takes_slices_and_claims_that_nobody_lists(prepared: Prepared, lake: 
 
 
 def test_gc_leaves_a_snapshot_that_is_being_written(prepared: Prepared, lake: Path) -> None:
-    written = lake / layout.raw_folder("d", "0123456789ab") / "part-00000.parquet"
-    written.parent.mkdir()
-    written.write_bytes(b"the first of many")
+    for folder in (layout.raw_folder("d", "0123456789abcdef"), prepared.raw.folder):
+        written = lake / folder / layout.part_file("0123456789ab")
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_bytes(b"the first of many")
+        assert not any("0123456789ab" in item.path for item in find_garbage(prepared.store))
+        os.utime(written, (0, 0))
+        assert f"{folder}/{layout.part_file('0123456789ab')}" in {item.path for item in find_garbage(prepared.store)}
+        written.unlink()
+
+
+def test_gc_leaves_a_snapshot_that_no_pointer_names_yet(prepared: Prepared, lake: Path) -> None:
+    committed = lake / layout.snapshot_file("d", prepared.raw.ingest_id, "0123456789ab")
+    committed.write_bytes((lake / prepared.raw.path).read_bytes())
     assert not any("0123456789ab" in item.path for item in find_garbage(prepared.store))
-    os.utime(written, (0, 0))
-    assert layout.raw_folder("d", "0123456789ab") in {item.path for item in find_garbage(prepared.store)}
+    os.utime(committed, (0, 0))
+    assert [item.path for item in find_garbage(prepared.store) if "0123456789ab" in item.path] == [
+        layout.snapshot_file("d", prepared.raw.ingest_id, "0123456789ab")
+    ]
+
+
+def test_gc_keeps_each_of_two_ways_to_read_a_dataset(prepared: Prepared, source: Path, lake: Path) -> None:
+    """Two code locations with other filters on one lake."""
+    other = Prepared(lake, str(source), where={"n": [1, 2, 3, 4]})
+    assert other.raw.snapshot != prepared.raw.snapshot
+    assert not any(item.path.startswith("raw_reviews") for item in find_garbage(prepared.store))
 
 
 def test_gc_finds_files_that_no_manifest_lists(prepared: Prepared, lake: Path) -> None:
     folders = [
-        layout.raw_folder("d", prepared.raw.snapshot),
         prepared.job(0).shard.folder,
     ]
     orphans = {f"{folder}/part-00000.3f2a91c07be4.parquet" for folder in folders}

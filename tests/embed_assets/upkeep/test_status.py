@@ -163,13 +163,13 @@ def test_a_damaged_shard_hides_no_other(prepared: Prepared, cli: Callable[..., R
     assert dataset["partitions"]["d-00001"] == "damaged" and dataset["damages"][0]["where"] == damage.where
 
 
-@pytest.mark.parametrize("asset", ["latest", "raw", "strides"])
+@pytest.mark.parametrize("asset", ["base", "raw", "strides"])
 def test_damage_upstream_names_its_cure_and_the_rest_is_shown(
     prepared: Prepared, cli: Callable[..., Result], asset: str
 ) -> None:
     paths = {
-        "latest": layout.raw_latest("d"),
-        "raw": f"{layout.raw_folder('d', prepared.raw.snapshot)}/_manifest.json",
+        "base": layout.raw_base("d", prepared.raw.ingest_id),
+        "raw": prepared.raw.path,
         "strides": f"{layout.strides_folder('d', prepared.partitioning)}/_manifest.json",
     }
     spoil(prepared, paths[asset])
@@ -178,9 +178,9 @@ def test_damage_upstream_names_its_cure_and_the_rest_is_shown(
     assert damage.where == paths[asset] and cure in damage.what
     shown = cli("status")
     assert shown.exit_code == 1 and cure in shown.output
-    assert ("2 committed, 1 waiting" in shown.output) == (asset != "latest"), "without the pointer nobody knows"
+    assert ("2 committed, 1 waiting" in shown.output) == (asset != "base"), "without the pointer nobody knows"
     with pytest.raises(BadManifest, match=cure):
-        prepared.resource.latest_snapshot("d")
+        prepared.resource.base("d", prepared.raw.ingest_id)
         prepared.resource.strides("d", prepared.partitioning)
 
 

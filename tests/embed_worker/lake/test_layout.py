@@ -76,6 +76,13 @@ def test_the_paths_of_format_2_stay_as_they_are() -> None:
     assert layout.slice_file(cut, "ee") == f"{cut}/slices/ee.json"
     shard = layout.ShardId.of("books", "minilm-12", partitioning, 42, "d1")
     assert shard.folder == "embedding_shards/books/minilm-12/content-00500/00042/d1"
+    assert layout.raw_folder("books", "0a1b") == "raw_reviews/books/0a1b"
+    assert layout.raw_base("books", "0a1b") == "raw_reviews/books/0a1b/_base.json"
+    assert layout.raw_latest("books", "0a1b") == "raw_reviews/books/0a1b/_latest.json"
+    assert layout.snapshot_file("books", "0a1b", "2c3d") == "raw_reviews/books/0a1b/snapshots/2c3d.json"
+    assert layout.part_record("4e5f") == "parts/4e5f.json"
+    assert layout.part_file("4e5f") == "parts/4e5f.parquet"
+    assert layout.part_rejects("4e5f") == "parts/4e5f.rejects.parquet"
     assert (shard.key, shard.partitioning) == ("books-00042", partitioning)
     assert layout.part_name(3) == "part-00003.parquet"
     assert layout.partition_key("books", 42) == "books-00042"

@@ -19,15 +19,9 @@ from embed_worker.lake import files, layout
 from embed_worker.lake.checks import CHECKS
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.failpoints import VARIABLE
-from embed_worker.lake.manifests import (
-    Latest,
-    RawManifest,
-    ShardManifest,
-    SliceManifest,
-    StridesManifest,
-    read_manifest,
-)  # fmt: skip
+from embed_worker.lake.manifests import ShardManifest, SliceManifest, StridesManifest, read_manifest
 from embed_worker.lake.sets import current_set
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
 from embed_worker.lake.store import Store
 from tests.kits import pipelines as kit
 from tests.kits.chaos import fork_server
@@ -164,9 +158,14 @@ class Proof:
                 found |= {path, f"{folder}/{CHECKS}", *(f"{folder}/{file.path}" for file in self.files_of(path))}
             elif path.startswith("stride_partitions/"):
                 found |= self.of_cut(path)
-            elif (name == "_latest.json" and read_manifest(self.store, path, Latest) is not None) or path.startswith(
-                ("vector_index/", "embedding_sets/")
-            ):
+            elif name in (layout.BASE, layout.LATEST) and read_manifest(self.store, path, Pointer) is not None:
+                found.add(path)
+            elif path.startswith("raw_reviews/") and path.endswith(".json"):
+                raw = folder.rpartition("/")[0]
+                model = PartRecord if folder.endswith(f"/{layout.PARTS}") else RawManifest
+                if (made := read_manifest(self.store, path, model)) is not None:
+                    found |= {path, *(f"{raw}/{file.path}" for file in made.listed)}
+            elif path.startswith(("vector_index/", "embedding_sets/")):
                 found.add(path)
         return found | {layout.canaries_file(m.shard.spec_id) for m in self.shards().values() if m is not None}
 
@@ -182,8 +181,7 @@ class Proof:
         return {f"{folder.removesuffix('/slices')}/{made.file.path}"} if made else set()
 
     def files_of(self, path: str) -> list[files.FileRef]:
-        kinds = {"raw_reviews": RawManifest, "embedding_shards": ShardManifest}
-        manifest = read_manifest(self.store, path, kinds[path.split("/", 1)[0]])
+        manifest = read_manifest(self.store, path, ShardManifest)
         return list(manifest.listed) if manifest else []
 
     def dagster_says_so(self, assets: Sequence[str]) -> None:

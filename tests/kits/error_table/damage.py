@@ -25,28 +25,28 @@ def one(scene: Scene, pattern: str) -> Path:
     return sorted(Path(scene.bench.lake).glob(pattern))[0]
 
 
-@provokes("_latest.json …; materialize raw_reviews of … again")
+@provokes("_base.json …; materialize raw_reviews of … again")
 def the_pointer(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    edit(one(scene, "raw_reviews/a/_latest.json"))
+    edit(one(scene, "raw_reviews/a/*/_base.json"))
     yield scene.told(STRIDES)
     scene.made(RAW)
     scene.made(STRIDES)
 
 
-@provokes("its digest does not fit", "_manifest.json …; materialize raw_reviews of … again")
+@provokes("its digest does not fit", "snapshots/….json …; materialize raw_reviews of … again")
 def the_snapshots_manifest(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    edit(one(scene, "raw_reviews/a/*/_manifest.json"))
+    edit(one(scene, "raw_reviews/a/*/snapshots/*.json"))
     yield scene.told(SHARDS)
     scene.made(RAW)
     scene.made(SHARDS)
 
 
-@provokes("is not JSON", "_manifest.json …; materialize raw_reviews of … again")
+@provokes("is not JSON", "snapshots/….json …; materialize raw_reviews of … again")
 def the_snapshots_manifest_cut_off(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    path = one(scene, "raw_reviews/a/*/_manifest.json")
+    path = one(scene, "raw_reviews/a/*/snapshots/*.json")
     path.write_bytes(path.read_bytes()[:100])
     yield scene.told(SHARDS)
     scene.made(RAW)
