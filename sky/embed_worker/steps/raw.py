@@ -48,6 +48,8 @@ class Progress:
     """Of the source's files, as they are stored; those of unchanged files count as read."""
     total_bytes: int
     rows: int
+    read: int
+    """Of the bytes, those that this ingest has read."""
 
 
 Tell = Callable[[Progress], None]
@@ -122,7 +124,8 @@ class _Reading:
         now = time.time()
         self._stamps = [stamp if proves(stamp, now) else None for stamp in stamps]
         self._total = sum(int(stamp.get("size") or 0) for stamp in stamps)
-        self._bytes = self._rows = 0
+        self._bytes = self._rows = self._read = 0
+        self._parts.told = self._midway
         self.digests: dict[str, str] = {}
         """Of parts by their identity, as earlier snapshots have them."""
         self._known: dict[str, FileRead] = {}
@@ -158,7 +161,7 @@ class _Reading:
         for at, (file, stamp) in enumerate(zip(self._files, self._stamps, strict=True)):
             if (known := self._known.get(file.url)) is not None:
                 read.append(known)
-                self._told(known.records, known.bytes)
+                self._told(known.records, known.bytes, known=True)
                 continue
             how = cut(file)
             read.append(FileRead(file, stamp, how.content, how.bytes, [], True))
@@ -192,7 +195,7 @@ class _Reading:
                 kept = sum(record.kept for record in known.records)
                 if rows.end is None or passed + kept <= rows.end:
                     passed += kept
-                    self._told(known.records, known.bytes)
+                    self._told(known.records, known.bytes, known=True)
                     yield known
                     continue
             how = cut(file)
@@ -211,7 +214,13 @@ class _Reading:
                 self._told(made.records, how.bytes // len(how.ranges))
             yield one
 
-    def _told(self, records: list[PartRecord], size: int) -> None:
+    def _told(self, records: list[PartRecord], size: int, *, known: bool = False) -> None:
         self._bytes += size
+        self._read += 0 if known else size
         self._rows += sum(record.rows for record in records)
-        self._tell(Progress(min(self._bytes, self._total), self._total, self._rows))
+        self._midway(0, 0)
+
+    def _midway(self, size: int, rows: int) -> None:
+        """Within a range: so much of it is read."""
+        done = min(self._bytes + size, self._total)
+        self._tell(Progress(done, self._total, self._rows + rows, self._read + size))
