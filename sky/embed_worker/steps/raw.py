@@ -13,6 +13,7 @@ from embed_worker.lake.seal import sealed
 from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SourceEntry, pointed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
+from embed_worker.steps import parse
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.parse import Window
 from embed_worker.steps.parts import Parts, Task
@@ -173,8 +174,7 @@ class _Reading:
                     self._told(made.records, task.bytes)
                     found[id(read[-1]), number] = made.records
                     tasks.pop()
-                    if not made.records[-1].account.whole:
-                        Snapshot(self._store, self._dataset, [FileRead(file, None, "", 0, made.records, False)]).judge()
+                    self._judge(file, made.records)
         for place, made in make_all(self._store, self._dataset, [task for _, _, task in tasks]):
             of, number, task = tasks[place]
             found[id(of), number] = made.records
@@ -208,11 +208,19 @@ class _Reading:
                 take = None if rows.end is None else rows.end - max(passed, rows.start)
                 task = Task(file, span, how.content, how.bytes, Window(skip, take), give_up=at == number == 0)
                 made = self._parts.make(task)
+                if task.give_up:
+                    self._judge(file, made.records)
                 one.records += made.records
                 one.whole &= made.records[-1].account.whole
                 passed += sum(record.kept + record.outside for record in made.records)
                 self._told(made.records, how.bytes // len(how.ranges))
             yield one
+
+    def _judge(self, file: SourceFile, records: list[PartRecord]) -> None:
+        """Of the first range: raises SourceError where its reading was given up."""
+        kept = sum(record.kept for record in records)
+        if not records[-1].account.whole and kept >= parse.HOPELESS and not any(record.rows for record in records):
+            Snapshot(self._store, self._dataset, [FileRead(file, None, "", 0, records, False)]).judge()
 
     def _told(self, records: list[PartRecord], size: int, *, known: bool = False) -> None:
         self._bytes += size
