@@ -24,7 +24,7 @@ class Pace:
 
 def line(progress: Progress, seconds: float) -> str:
     """Percent, MB/s and the time left."""
-    rate = progress.bytes / max(seconds, 1e-9)
+    rate = progress.read / max(seconds, 1e-9)
     left = (progress.total_bytes - progress.bytes) / max(rate, 1e-9)
     share = progress.bytes / max(progress.total_bytes, 1)
     return (

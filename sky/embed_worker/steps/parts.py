@@ -2,7 +2,9 @@
 
 import base64
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -51,6 +53,8 @@ class Parts:
     def __init__(self, store: Store, spec: SourceSpec) -> None:
         self._store, self._spec = store, spec
         self._folder = layout.raw_folder(spec.name, spec.ingest_id)
+        self.told: Callable[[int, int], None] = lambda _bytes, _rows: None
+        """Called with the stored bytes and the rows of a range as its parts are made, all but the last."""
 
     def record(self, part_id: str) -> PartRecord | None:
         """None too where it is damaged: then it is removed, and the part made anew."""
@@ -73,14 +77,20 @@ class Parts:
             return Made(there, created=False)
         records: list[PartRecord] = []
         kept = 0
+        passed = Counter[str]()
+        file = task.file
+        if task.span.kind == "whole":  # the one kind that has more than a few parts
+            file = replace(file, on_read=lambda size: passed.update(bytes=size))
         with self._store.scratch() as scratch:
             begun = time.monotonic()
-            for parsed in parse(self._spec, task.file, task.span, data, task.window, give_up=task.give_up):
+            for parsed in parse(self._spec, file, task.span, data, task.window, give_up=task.give_up):
                 left = task.window.take - kept if task.window.take is not None and parsed.cut else None
                 part_id = _part_id(range_id, len(records), task.window.skip, left)
                 record = self.record(part_id) or self._commit(part_id, len(records), parsed, scratch, begun)
                 records.append(record)
                 kept += record.kept
+                if not record.last:
+                    self.told(passed["bytes"], sum(record.rows for record in records))
                 begun = time.monotonic()
         return Made(records, created=True)
 

@@ -13,6 +13,7 @@ from embed_worker.lake.seal import sealed
 from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SourceEntry, pointed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
+from embed_worker.steps import parse
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.parse import Window
 from embed_worker.steps.parts import Parts, Task
@@ -48,6 +49,8 @@ class Progress:
     """Of the source's files, as they are stored; those of unchanged files count as read."""
     total_bytes: int
     rows: int
+    read: int
+    """Of the bytes, those that this ingest has read."""
 
 
 Tell = Callable[[Progress], None]
@@ -122,7 +125,8 @@ class _Reading:
         now = time.time()
         self._stamps = [stamp if proves(stamp, now) else None for stamp in stamps]
         self._total = sum(int(stamp.get("size") or 0) for stamp in stamps)
-        self._bytes = self._rows = 0
+        self._bytes = self._rows = self._read = 0
+        self._parts.told = self._midway
         self.digests: dict[str, str] = {}
         """Of parts by their identity, as earlier snapshots have them."""
         self._known: dict[str, FileRead] = {}
@@ -158,7 +162,7 @@ class _Reading:
         for at, (file, stamp) in enumerate(zip(self._files, self._stamps, strict=True)):
             if (known := self._known.get(file.url)) is not None:
                 read.append(known)
-                self._told(known.records, known.bytes)
+                self._told(known.records, known.bytes, known=True)
                 continue
             how = cut(file)
             read.append(FileRead(file, stamp, how.content, how.bytes, [], True))
@@ -170,8 +174,7 @@ class _Reading:
                     self._told(made.records, task.bytes)
                     found[id(read[-1]), number] = made.records
                     tasks.pop()
-                    if not made.records[-1].account.whole:
-                        Snapshot(self._store, self._dataset, [FileRead(file, None, "", 0, made.records, False)]).judge()
+                    self._judge(file, made.records)
         for place, made in make_all(self._store, self._dataset, [task for _, _, task in tasks]):
             of, number, task = tasks[place]
             found[id(of), number] = made.records
@@ -192,7 +195,7 @@ class _Reading:
                 kept = sum(record.kept for record in known.records)
                 if rows.end is None or passed + kept <= rows.end:
                     passed += kept
-                    self._told(known.records, known.bytes)
+                    self._told(known.records, known.bytes, known=True)
                     yield known
                     continue
             how = cut(file)
@@ -205,13 +208,27 @@ class _Reading:
                 take = None if rows.end is None else rows.end - max(passed, rows.start)
                 task = Task(file, span, how.content, how.bytes, Window(skip, take), give_up=at == number == 0)
                 made = self._parts.make(task)
+                if task.give_up:
+                    self._judge(file, made.records)
                 one.records += made.records
                 one.whole &= made.records[-1].account.whole
                 passed += sum(record.kept + record.outside for record in made.records)
                 self._told(made.records, how.bytes // len(how.ranges))
             yield one
 
-    def _told(self, records: list[PartRecord], size: int) -> None:
+    def _judge(self, file: SourceFile, records: list[PartRecord]) -> None:
+        """Of the first range: raises SourceError where its reading was given up."""
+        kept = sum(record.kept for record in records)
+        if not records[-1].account.whole and kept >= parse.HOPELESS and not any(record.rows for record in records):
+            Snapshot(self._store, self._dataset, [FileRead(file, None, "", 0, records, False)]).judge()
+
+    def _told(self, records: list[PartRecord], size: int, *, known: bool = False) -> None:
         self._bytes += size
+        self._read += 0 if known else size
         self._rows += sum(record.rows for record in records)
-        self._tell(Progress(min(self._bytes, self._total), self._total, self._rows))
+        self._midway(0, 0)
+
+    def _midway(self, size: int, rows: int) -> None:
+        """Within a range: so much of it is read."""
+        done = min(self._bytes + size, self._total)
+        self._tell(Progress(done, self._total, self._rows + rows, self._read + size))

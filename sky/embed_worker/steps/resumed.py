@@ -114,3 +114,36 @@ class Resumed(io.RawIOBase):
                 file.close()
             except Exception:  # noqa: S110 - it is broken already
                 pass
+
+
+class Watched(io.RawIOBase):
+    """A file that tells how many bytes are read of it."""
+
+    def __init__(self, file: IO[bytes], told: Callable[[int], None]) -> None:
+        self._file, self._told = file, told
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._told(len(data))
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

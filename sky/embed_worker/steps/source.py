@@ -3,9 +3,9 @@
 import fnmatch
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec.core import get_fs_token_paths
@@ -14,7 +14,7 @@ from embed_worker.extras import told
 from embed_worker.steps.dialect import Dialect
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.opening import unpacked
-from embed_worker.steps.resumed import opened
+from embed_worker.steps.resumed import Watched, opened
 from embed_worker.steps.spec import Format, SourceSpec
 
 ETAG_KEYS = ("ETag", "etag", "md5Hash", "crc32c", "blob_id")
@@ -63,6 +63,8 @@ class SourceFile:
     compression: str
     """As the spec says it: `infer` is decided by the first bytes."""
     dialect: Dialect = field(default_factory=Dialect, repr=False, compare=False)
+    on_read: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
+    """Called with the stored bytes of each read."""
 
     def open(self) -> IO[bytes]:
         """The decompressed bytes."""
@@ -72,7 +74,8 @@ class SourceFile:
 
     def open_stored(self) -> IO[bytes]:
         """The bytes as they are stored; a connection that breaks is taken up again where it broke."""
-        return opened(self.fs, self.path)
+        file = opened(self.fs, self.path)
+        return cast(IO[bytes], Watched(file, self.on_read)) if self.on_read else file
 
     def stamp(self) -> dict[str, Any]:
         """What changes when the file does, as far as the store tells without reading it."""

@@ -61,6 +61,17 @@ def test_more_rejects_than_allowed_stop_the_run_and_are_there_to_look_at(
     assert ingest(store, kit.dataset(str(source), max_rejects=0.02)).manifest.rows == 98
 
 
+@pytest.mark.parametrize("rows", [{}, {"end": 900}])
+def test_a_source_of_which_nothing_can_be_used_is_not_read_to_its_end(
+    tmp_path: Path, store: Store, lake: Path, monkeypatch: pytest.MonkeyPatch, rows: dict[str, int]
+) -> None:
+    monkeypatch.setattr("embed_worker.steps.parse.HOPELESS", 50)
+    monkeypatch.setattr("embed_worker.steps.ranges.RANGE_BYTES", 4000)
+    source = kit.write_jsonl(tmp_path / "s.jsonl", [{"text": " ", "n": i} for i in range(1000)])
+    refused(store, lake, source, r"the first 50 records are unusable \(blank text 50\)", rows=rows)
+    assert not list(lake.rglob("parts/*.json")), "what was not read to its end is no part"
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "match"),
     [

@@ -201,7 +201,22 @@ def test_progress_tells_bytes_and_rows(tmp_path: Path, store: Store) -> None:
     sources = [kit.write_jsonl(tmp_path / f"{name}.jsonl", kit.texts(10)) for name in "ab"]
     sizes = [path.stat().st_size for path in sources]
     ingest(store, kit.dataset([str(path) for path in sources]), seen.append)
-    assert seen == [Progress(sizes[0], sum(sizes), 10), Progress(sum(sizes), sum(sizes), 20)]
+    assert seen == [Progress(sizes[0], sum(sizes), 10, sizes[0]), Progress(sum(sizes), sum(sizes), 20, sum(sizes))]
+
+
+def test_progress_tells_how_far_a_packed_file_is(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 1000)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.opening.HEAD", 4096)
+    monkeypatch.setattr("embed_worker.steps.readers.base.BUFFER", 4096)
+    data = kit.write_jsonl(tmp_path / "s.jsonl", [{"text": str(i * 7919)} for i in range(200_000)]).read_bytes()
+    packed = tmp_path / "s.jsonl.gz"
+    packed.write_bytes(gzip.compress(data))
+    seen: list[Progress] = []
+    ingest(store, kit.dataset(str(packed), rows={"end": 40_000}), seen.append)
+    assert len(seen) == 40
+    assert [told.rows for told in seen] == [1000 * at for at in range(1, 41)]
+    assert all(0 < told.bytes < packed.stat().st_size / 2 for told in seen[:-1])
 
 
 MEASURE = """
@@ -210,11 +225,11 @@ from pathlib import Path
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps import cut as strides
-from embed_worker.steps import parse, writers
+from embed_worker.steps import parse, ranges, writers
 from embed_assets.spec import DatasetSpec
 from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.store import Store
-writers.BATCH_BYTES, parse.PART_BYTES = 1 << 20, 8 << 20
+writers.BATCH_BYTES, parse.PART_BYTES, ranges.RANGE_BYTES, ranges.GROUPS_BYTES = 1 << 20, 8 << 20, 4 << 20, 4 << 20
 strides.RUN_BYTES = 4 << 20
 peak, done = 0, threading.Event()
 def watch():  # pages of mapped files are the kernel's to take back: only this process's own memory counts
