@@ -149,8 +149,8 @@ def test_each_reason_is_its_own(midway: Prepared, source: Path, lake: Path) -> N
     for stride in (1, 2):
         grow_old(midway.store, midway.job(stride).path, 25 * HOURS)
     whys = {item.path: item.why for item in find_garbage(midway.store)}
-    assert whys[midway.job(1).path] == "job file: its snapshot is old"
-    assert whys[beat] == "heartbeat: its snapshot is old"
+    assert whys[midway.job(1).path] == "job file: its rows are in no kept snapshot"
+    assert whys[beat] == "heartbeat: its rows are in no kept snapshot"
 
 
 def cost(store: Store, dataset: str, spec_id: str) -> str:

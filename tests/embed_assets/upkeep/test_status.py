@@ -150,7 +150,7 @@ def test_a_damaged_shard_hides_no_other(prepared: Prepared, cli: Callable[..., R
     spoil(prepared, prepared.job(1).shard.manifest_path)
     found = status(prepared)
     assert list(found.partitions.values()) == [State.COMMITTED, State.DAMAGED, State.WAITING]
-    assert found.rows_embedded == len(prepared.expected(0))
+    assert found.rows_embedded == prepared.expected(0).rows
     [damage] = found.damages
     assert damage.where == prepared.job(1).shard.manifest_path
     assert "was changed" in damage.what and "materialize embedding_shards of d-00001 again" in damage.what
@@ -170,7 +170,7 @@ def test_damage_upstream_names_its_cure_and_the_rest_is_shown(
     paths = {
         "base": layout.raw_base("d", prepared.raw.ingest_id),
         "raw": prepared.raw.path,
-        "strides": f"{layout.strides_folder('d', prepared.partitioning)}/_manifest.json",
+        "strides": layout.cut_file(prepared.strides.folder, prepared.raw.snapshot),
     }
     spoil(prepared, paths[asset])
     cure = f"materialize {'stride_partitions' if asset == 'strides' else 'raw_reviews'} of d again"

@@ -19,7 +19,7 @@ def test_a_sound_lake_is_sound_and_verify_writes_nothing(prepared: Prepared) -> 
     report = verify_lake(prepared.store)
     assert report.damages == []
     assert (report.snapshots, report.partitionings, report.shards, report.unfinished) == (1, 1, 2, 0)
-    assert report.rows == len(prepared.expected(0)) + len(prepared.expected(1))
+    assert report.rows == prepared.expected(0).rows + prepared.expected(1).rows
     assert sorted(prepared.store.walk("")) == before
 
 

@@ -124,7 +124,10 @@ def test_the_data_version_is_of_the_content_alone() -> None:
     for changes in (
         {"files": [other_file]},
         {"shard": base.shard.model_copy(update={"spec_id": "other"})},
-        {"input": base.input.model_copy(update={"digest": "e"})},
+        {
+            "input": base.input.model_copy(update={"digest": "0e"}),
+            "shard": base.shard.model_copy(update={"input_digest": "0e"}),
+        },
     ):
         assert ShardManifest(**shard(**changes)).data_version != base.data_version
 
