@@ -1,11 +1,13 @@
 """One deployment: where its lake is, what computes, and how its runs are executed. Chosen here and nowhere else."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import dagster as dg
 
+from embed_assets.graph.code_reference import code_reference
 from embed_assets.graph.factory import build_definitions
 from embed_assets.reading.resource import LakeResource
 from embed_assets.settings import Settings
@@ -29,16 +31,22 @@ def load_deployment(settings: Settings) -> dg.Definitions:
         raise next(iter(faults.values()))
     for error in faults.values():
         log.error("%s", error)
-    return dg.Definitions.merge(deployed(pipelines, settings), dg.Definitions(assets=_not_loaded(faults)))
+    files = {pipeline.name: path for path, pipeline in pipelines.items()}
+    return dg.Definitions.merge(
+        build_definitions(pipelines.values(), settings, files),
+        deployment_definitions(settings),
+        dg.Definitions(assets=_not_loaded(faults)),
+    )
 
 
 def _not_loaded(faults: Mapping[Path, SpecError]) -> list[dg.AssetSpec]:
+    stems = Counter(path.stem for path in faults)
     return [
         dg.AssetSpec(
-            dg.AssetKey([NOT_LOADED, path.stem]),
+            dg.AssetKey([NOT_LOADED, *([path.stem] if stems[path.stem] == 1 else path.relative_to(path.anchor).parts)]),
             group_name=NOT_LOADED,
             description=f"This pipeline file cannot be used; the others are loaded.\n\n{error}",
-            metadata={"file": dg.MetadataValue.path(str(path)), "error": str(error)},
+            metadata={"file": dg.MetadataValue.path(str(path)), "error": str(error), **code_reference(path)},
         )
         for path, error in faults.items()
     ]

@@ -80,7 +80,14 @@ class PartitionRun:
         """The partitions of this step. A checks-only run from the UI has none: then all that are materialized."""
         context = self.context
         if context.has_partition_key or context.has_partition_key_range:
-            return list(context.partition_keys)
+            keys = list(context.partition_keys)
+            if not keys:
+                of = context.partition_key_range
+                raise dg.Failure(
+                    f"the range {of.start}...{of.end} holds no partition: its end stands before its start",
+                    allow_retries=False,
+                )
+            return keys
         materialized = context.instance.get_materialized_partitions(self.key)
         return [key for key in self.provenance.partitions if key in materialized]  # not those of an older spec
 

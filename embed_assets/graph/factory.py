@@ -1,7 +1,8 @@
 """From pipelines to Dagster definitions. A second pipeline is a second YAML file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from embed_assets.graph.assets.embedding_shards import build_embedding_shards
 from embed_assets.graph.assets.raw_reviews import build_raw_reviews
 from embed_assets.graph.assets.stride_partitions import build_stride_partitions
 from embed_assets.graph.assets.vector_index import build_vector_index
+from embed_assets.graph.code_reference import leading_to
 from embed_assets.graph.dagster_events import GraphOf, asset_graph
 from embed_assets.graph.jobs.check import build_check_job
 from embed_assets.graph.jobs.update import build_update_job
@@ -19,16 +21,19 @@ from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 
 
-def build_assets(pipeline: EmbeddingPipeline, settings: Settings) -> list[dg.AssetsDefinition]:
+def build_assets(
+    pipeline: EmbeddingPipeline, settings: Settings, file: Path | None = None
+) -> list[dg.AssetsDefinition]:
     """The assets of one pipeline, each with its checks. They ask for the resources `lake` and `compute`."""
     partitions = PipelinePartitions(pipeline)
-    return [
+    assets = [
         build_raw_reviews(pipeline, partitions, settings),
         build_stride_partitions(pipeline, partitions, settings),
         build_embedding_shards(pipeline, partitions, settings, _graph_of(pipeline, settings)),
         build_embedding_set(pipeline, partitions, settings),
         build_vector_index(pipeline, partitions, settings),
     ]
+    return leading_to(file, assets) if file else assets
 
 
 def build_jobs(pipeline: EmbeddingPipeline, settings: Settings) -> list[dg.JobDefinition]:
@@ -42,11 +47,16 @@ def build_jobs(pipeline: EmbeddingPipeline, settings: Settings) -> list[dg.JobDe
     ]
 
 
-def build_definitions(pipelines: Iterable[EmbeddingPipeline], settings: Settings | None = None) -> dg.Definitions:
-    """Assets, checks and jobs; no resources and no executor, so that they merge into any code location."""
-    pipelines, settings = list(pipelines), settings or Settings()
+def build_definitions(
+    pipelines: Iterable[EmbeddingPipeline], settings: Settings | None = None, files: Mapping[str, Path] | None = None
+) -> dg.Definitions:
+    """Assets, checks and jobs; no resources and no executor, so that they merge into any code location.
+
+    `files`: of the pipelines by their names; the UI leads to them.
+    """
+    pipelines, settings, files = list(pipelines), settings or Settings(), files or {}
     return dg.Definitions(
-        assets=[asset for pipeline in pipelines for asset in build_assets(pipeline, settings)],
+        assets=[asset for one in pipelines for asset in build_assets(one, settings, files.get(one.name))],
         jobs=[job for pipeline in pipelines for job in build_jobs(pipeline, settings)],
     )
 

@@ -1,16 +1,20 @@
 """A pipeline in Python: its assets, keys and partitions, for a code location of the user's own."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from embed_assets.graph import factory, keys
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
+from embed_assets.spec import EmbeddingPipeline
 from embed_assets.spec.given import Given, as_pipeline
 
 
 def build_assets(pipeline: Given, settings: Settings | None = None) -> list[dg.AssetsDefinition]:
     """The assets of a pipeline with their checks. They ask for the resources `lake` and `compute`."""
-    return factory.build_assets(as_pipeline(pipeline), settings or Settings())
+    file = None if isinstance(pipeline, EmbeddingPipeline) else Path(pipeline)
+    return factory.build_assets(as_pipeline(pipeline), settings or Settings(), file)
 
 
 def build_jobs(pipeline: Given, settings: Settings | None = None) -> list[dg.JobDefinition]:

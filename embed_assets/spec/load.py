@@ -120,22 +120,22 @@ def load_pipelines(paths: Iterable[Path]) -> list[EmbeddingPipeline]:
     pipelines, faults = load_apart(paths)
     if faults:
         raise next(iter(faults.values()))
-    return pipelines
+    return list(pipelines.values())
 
 
-def load_apart(paths: Iterable[Path]) -> tuple[list[EmbeddingPipeline], dict[Path, SpecError]]:
+def load_apart(paths: Iterable[Path]) -> tuple[dict[Path, EmbeddingPipeline], dict[Path, SpecError]]:
     """The pipelines that can be used, and why each other file cannot: one bad file takes no other down."""
-    loaded: list[tuple[str, EmbeddingPipeline]] = []
+    loaded: dict[Path, EmbeddingPipeline] = {}
     faults: dict[Path, SpecError] = {}
     for path in paths:
         try:
-            one = str(path), load_pipeline(path)
-            agree([*loaded, one])
+            one = load_pipeline(path)
+            agree((str(at), pipeline) for at, pipeline in (*loaded.items(), (path, one)))
         except SpecError as error:
             faults[path] = error
         else:
-            loaded.append(one)
-    return [pipeline for _, pipeline in loaded], faults
+            loaded[path] = one
+    return loaded, faults
 
 
 def agree(loaded: Iterable[tuple[str, EmbeddingPipeline]]) -> None:

@@ -11,6 +11,7 @@ from embed_assets.checks.source import RAW_CHECKS, RawView
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.definition import recorded_asset
 from embed_assets.graph.keys import RAW_REVIEWS, asset_key
+from embed_assets.graph.launch_config import LaunchConfig
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, RowRange
@@ -31,7 +32,7 @@ that cannot be used are set aside with their reason. A file that has not changed
 source is the same snapshot, and materializing it again adopts what is there."""
 
 
-class SnapshotConfig(dg.Config):
+class SnapshotConfig(LaunchConfig):
     """What a launch may ask of raw_reviews."""
 
     sample_rows: int | None = Field(

@@ -16,6 +16,7 @@ from embed_assets.graph.assets.recorder import Recorder
 from embed_assets.graph.assets.shard_jobs import ShardJobs
 from embed_assets.graph.dagster_events import INTERRUPTS, PartitionRun, RunLife
 from embed_assets.graph.keys import STRIDE_PARTITIONS, asset_key
+from embed_assets.graph.launch_config import LaunchConfig
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.errors import BadManifest, LakeError
@@ -30,7 +31,7 @@ from resources.lake import Lake
 INTERRUPTS_BORNE = 5
 
 
-class ShardConfig(dg.Config):
+class ShardConfig(LaunchConfig):
     """What a launch may ask of embedding_shards."""
 
     force: bool = Field(default=False, description="Embed anew even what is committed: its manifest is retired first")

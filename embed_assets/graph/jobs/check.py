@@ -13,13 +13,14 @@ from embed_assets.graph.dagster_events import GraphOf, PartitionRun
 from embed_assets.graph.definition import pipeline_job
 from embed_assets.graph.jobs.scope import CHECKS, chosen_datasets
 from embed_assets.graph.keys import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
+from embed_assets.graph.launch_config import LaunchConfig
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from resources.lake import Lake
 
 
-class CheckConfig(dg.Config):
+class CheckConfig(LaunchConfig):
     """What is checked; by default all that is materialized."""
 
     datasets: list[str] = Field(default=[], description="Names of datasets; without any, all of the pipeline")

@@ -77,7 +77,7 @@ def test_post_processing_comes_after_translation() -> None:
 post_processing:
   assets:
     - target: "key:search/p/vectors"
-      attributes: {group_name: gpus, tags: {tier: "1"}, owners: ["team:gpu"], automation_condition: "{{ dg.AutomationCondition.eager() }}"}
+      attributes: {group_name: gpus, tags: {tier: high}, owners: ["team:gpu"], automation_condition: "{{ dg.AutomationCondition.eager() }}"}
 """
     translation = {
         "key_prefix": "search",
@@ -90,7 +90,7 @@ post_processing:
         vectors, raw = (graph.get(dg.AssetKey(["search", "p", name])) for name in ("vectors", "raw_reviews"))
         assert (vectors.group_name, vectors.tags, vectors.owners) == (
             "gpus",
-            {"embed/pipeline": "p", "team": "x", "tier": "1"} | kinds(vectors),
+            {"embed/pipeline": "p", "team": "x", "tier": "high"} | kinds(vectors),
             ["team:gpu"],
         )
         assert vectors.automation_condition is not None and raw.automation_condition is None
