@@ -32,7 +32,7 @@ class DatasetStatus:
     rejects: int = 0
     strides_written: bool = False
     partitions: dict[str, State] = field(default_factory=dict)
-    """Empty where the damage of a pointer leaves open which snapshot counts."""
+    """Empty where damage leaves open which shards count: of a pointer, or of the cut."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Partition → why its last attempt ended, or no other is made."""
     damages: list[Damage] = field(default_factory=list)
@@ -112,15 +112,15 @@ class _Look:
         status, name = self.status, self._dataset.name
         status.snapshot = snapshot
         raw = self._manifest(layout.snapshot_file(name, self._dataset.ingest_id, snapshot), RawManifest)
-        if raw is None:
-            return
-        status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())
+        if raw is not None:
+            status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())
         partitioning = self._dataset.cut
-        folder = layout.strides_folder(name, raw.ingest_id, partitioning)
+        folder = layout.strides_folder(name, self._dataset.ingest_id, partitioning)
         cut = self._manifest(layout.cut_file(folder, snapshot), StridesManifest)
         status.strides_written = cut is not None
         if cut is None:
-            status.partitions = dict.fromkeys(self._dataset.partition_keys(), State.WAITING)
+            if not status.damages:
+                status.partitions = dict.fromkeys(self._dataset.partition_keys(), State.WAITING)
             return
         entries = enumerate(cut.strides)
         shards = [ShardId.of(name, self._spec_id, partitioning, stride, entry.digest) for stride, entry in entries]

@@ -178,10 +178,10 @@ def test_damage_upstream_names_its_cure_and_the_rest_is_shown(
     assert damage.where == paths[asset] and cure in damage.what
     shown = cli("status")
     assert shown.exit_code == 1 and cure in shown.output
-    assert ("2 committed, 1 waiting" in shown.output) == (asset != "base"), "without the pointer nobody knows"
+    assert ("2 committed, 1 waiting" in shown.output) == (asset == "raw"), "without pointer and cut nobody knows"
     with pytest.raises(BadManifest, match=cure):
         prepared.resource.base("d", prepared.raw.ingest_id)
-        prepared.resource.strides("d", prepared.partitioning)
+        prepared.resource.cut(prepared.raw, prepared.partitioning)
 
 
 # -- words ---------------------------------------------------------------------------------------------------
