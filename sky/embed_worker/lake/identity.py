@@ -23,6 +23,18 @@ def text_keys(texts: Iterable[str]) -> list[bytes]:
     return [blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts]
 
 
+def array_keys(texts: pa.StringArray) -> pa.Array:
+    """The key of each text of an Arrow array that has no null."""
+    blake2b = hashlib.blake2b
+    _, ends, data = texts.buffers()
+    places = np.frombuffer(ends, "<i4")[texts.offset : texts.offset + len(texts) + 1].tolist() if len(texts) else [0]
+    bytes_of = memoryview(data or b"")
+    keys = b"".join(
+        [blake2b(bytes_of[a:b], digest_size=KEY_BYTES).digest() for a, b in zip(places, places[1:], strict=False)]
+    )
+    return pa.Array.from_buffers(KEY_TYPE, len(texts), [None, pa.py_buffer(keys)])
+
+
 @dataclass(frozen=True)
 class RowsDigest:
     """A set of rows, told from any other by 128 bits whatever their order. Sets that share no row are added."""

@@ -18,13 +18,12 @@ from embed_worker.steps.columns import ExtraColumns
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.ids import SeenIds
-from embed_worker.steps.readers.parquet import UNREADABLE
+from embed_worker.steps.judge import shown, text_bytes, why_not
 from embed_worker.steps.records import Account, Fault, Row, read_rows
 from embed_worker.steps.seen import SeenColumns
 from embed_worker.steps.source import Found, SourceFile, find
 from embed_worker.steps.spec import RowRange, SourceSpec
 from embed_worker.steps.template import Template
-from embed_worker.steps.values import excerpt, json_text, storable, why_not_storable
 from embed_worker.steps.writers import PartWriter, RejectWriter
 
 HOPELESS = 100_000
@@ -174,34 +173,21 @@ class _Ingest:
             return None, record.reason
         id_ = str(taken.position) if self.id is None else self.id.render(record)
         text = self.text.render(record)
-        if id_ is None or not id_.strip():
-            return None, "no id"
-        if not storable(id_):
-            return id_.encode("ascii", "backslashreplace").decode(), why_not_storable(id_)
-        if text is None:
-            return id_, "null text"
-        if not text.strip():
-            return id_, "blank text" if text else "empty text"
-        if not storable(text):
-            return id_, why_not_storable(text)
-        size = len(text) if text.isascii() else len(text.encode())
-        if size > self.dataset.max_text_bytes:
-            return id_, "text too long"
+        if (why := why_not(id_, text, self.dataset.max_text_bytes)) is not None:
+            return why
+        assert id_ is not None and text is not None
         if seen is not None and not seen.add(id_):
             return id_, "duplicate id"
-        writer.add(id_, text, size, taken.row)
+        writer.add(id_, text, text_bytes(text), taken.row)
         return None
 
     def _set_aside(self, taken: "_Taken", id_: str | None, reason: str) -> None:
         record = taken.row.record
         if isinstance(record, Fault):
-            detail, shown = record.detail, record.excerpt
+            detail, excerpt = record.detail, record.excerpt
         else:
-            detail, shown = "", excerpt(json_text({n: v for n, v in record.items() if v is not UNREADABLE}) or "")
-            if reason == "invalid UTF-8":
-                encoding = self.dataset.encoding
-                detail = f"not {encoding}" if encoding else "set `encoding:`, such as cp1252"
-        self.rejects.add(taken.position, id_, reason, taken.file, taken.row.line, detail, shown)
+            detail, excerpt = shown(record, reason, self.dataset.encoding)
+        self.rejects.add(taken.position, id_, reason, taken.file, taken.row.line, detail, excerpt)
 
     def _selected(self) -> Iterator["_Taken"]:
         """The records after the row filter and the row range."""

@@ -1,0 +1,183 @@
+"""Where keys and values stand in lines of JSON, for all lines at once.
+
+Only flat lines are taken apart: one object, each value a text, a number, a boolean, null, or empty. The others stay
+for the record reader. What is found here holds for lines that are JSON; whether they are is the parser's to say.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+MAX_KEYS = 200
+"""Different keys of a block."""
+MAX_KEY = 64
+"""Bytes of a key."""
+TEXT, NUMBER, BOOL, NULL, EMPTY, ODD = range(6)
+"""Kinds of values, by their first byte."""
+SURROGATE = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|[89a-fA-F])")
+PAIR = 9
+"""Bytes of the first alternative at least."""
+_KINDS = np.full(256, ODD, np.uint8)
+for _first, _kind in ((b'"', TEXT), (b"-0123456789", NUMBER), (b"tf", BOOL), (b"n", NULL)):
+    _KINDS[list(_first)] = _kind
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+
+
+@dataclass
+class Lines:
+    """The lines of a block, by their places in its bytes."""
+
+    data: bytes
+    bytes: NDArray[np.uint8]
+    starts: Ints
+    ends: Ints
+    """Where the record ends: before the line end."""
+    blank: Bools
+    flat: Bools
+
+    def text(self, line: int) -> bytes:
+        return self.data[self.starts[line] : self.ends[line]]
+
+
+@dataclass
+class Values:
+    """One key's values in flat lines."""
+
+    lines: Ints
+    """The lines that have the key, ascending."""
+    starts: Ints
+    kinds: NDArray[np.uint8]
+    bounds: Ints
+    """The next key, or the object's end."""
+    order: Ints
+    """Which of its line's keys this one is."""
+
+    def of(self, chosen: Bools) -> "Values":
+        """The values at some places."""
+        return Values(
+            self.lines[chosen], self.starts[chosen], self.kinds[chosen], self.bounds[chosen], self.order[chosen]
+        )
+
+
+def split(data: bytes) -> Lines:
+    """The lines of a block that ends with a line end, those marked that look flat from outside."""
+    array = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(array == 10)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    trimmed = ends - (array[np.maximum(ends - 1, 0)] == 13)
+    trimmed = np.maximum(trimmed, starts)
+    flat = (array[starts] == 123) & (array[np.maximum(trimmed - 1, 0)] == 125) & (trimmed - starts > 1)
+    flat &= ends < len(data) - MAX_KEY  # words of keys are read beyond their ends
+    return Lines(data, array, starts, trimmed, trimmed == starts, flat)
+
+
+def values_by_key(lines: Lines) -> dict[str, Values] | None:
+    """The values of each key; `lines.flat` keeps those lines alone that are told here. None for too many keys."""
+    array, flat = lines.bytes, lines.flat
+    quotes = _quotes(array)
+    counts = np.diff(np.append(np.searchsorted(quotes, lines.starts), len(quotes)))
+    flat &= counts % 2 == 0
+    for found in SURROGATE.finditer(lines.data):
+        at = found.start()
+        if len(found.group()) < PAIR or array[at - 1] == 92:
+            flat[_line(lines, np.array([at]))] = False
+    if not flat.all():
+        quotes = quotes[np.repeat(flat, counts)]
+    texts = np.where(flat, counts // 2, 0)
+    opens, closes = quotes[0::2], quotes[1::2]
+    behind = array[closes + 1]
+    is_key = behind == 58
+    strange = ~is_key & (behind != 44) & (behind != 125)
+    if strange.any():
+        flat[_line(lines, opens[strange])] = False
+    so_far = np.concatenate([[0], np.cumsum(is_key)])
+    keys = np.diff(so_far[np.concatenate([[0], np.cumsum(texts)])])
+    """Of each line."""
+    opens, closes = opens[is_key], closes[is_key]
+    starts = closes + 2
+    starts += array[starts] == 32
+    kinds = _KINDS[array[starts]]
+    opened, closed = array[starts], array[starts + 1]
+    kinds[((opened == 91) & (closed == 93)) | ((opened == 123) & (closed == 125))] = EMPTY
+    line_of = np.repeat(np.arange(len(flat)), keys)
+    flat[line_of[(kinds == ODD) | (closes - opens > MAX_KEY)]] = False
+    flat &= keys > 0
+    last = np.cumsum(keys)[keys > 0] - 1
+    bounds = np.append(opens[1:], 0)
+    bounds[last] = (lines.ends - 1)[keys > 0]
+    order = np.arange(len(opens)) - np.repeat(np.cumsum(keys) - keys, keys)
+    if not flat.all():
+        kept = flat[line_of]
+        opens, closes, starts, kinds = opens[kept], closes[kept], starts[kept], kinds[kept]
+        bounds, line_of, order = bounds[kept], line_of[kept], order[kept]
+    named = _names(array, opens + 1, closes - opens - 1)
+    if named is None:
+        return None
+    found_values: dict[str, Values] = {}
+    for name, places in named:
+        one = Values(line_of[places], starts[places], kinds[places], bounds[places], order[places])
+        twice = one.lines[1:][one.lines[1:] == one.lines[:-1]]
+        flat[twice] = False
+        try:
+            if b"\\" in name:
+                raise ValueError
+            found_values[name.decode()] = one
+        except ValueError:  # of another spelling, or no text
+            flat[one.lines] = False
+    return found_values
+
+
+def keep_flat(lines: Lines, values: dict[str, Values]) -> dict[str, Values]:
+    """The values in lines that still count as flat; keys that none has are left out."""
+    if lines.flat[lines.starts >= 0].all():
+        return values
+    kept = {name: one.of(lines.flat[one.lines]) for name, one in values.items()}
+    return {name: one for name, one in kept.items() if len(one.lines)}
+
+
+def _quotes(array: NDArray[np.uint8]) -> Ints:
+    """Quotes that no backslash takes."""
+    quotes = np.flatnonzero(array == 34)
+    behind = quotes[array[quotes - 1] == 92]
+    if not len(behind):
+        return quotes
+    escaped = np.ones(len(behind), bool)
+    at = behind - 2
+    running = np.flatnonzero(array[at] == 92)
+    while len(running):
+        escaped[running] ^= True
+        at[running] -= 1
+        running = running[array[at[running]] == 92]
+    taken = np.zeros(len(quotes), bool)
+    taken[np.searchsorted(quotes, behind[escaped])] = True
+    return quotes[~taken]
+
+
+def _line(lines: Lines, at: Ints) -> Ints:
+    return np.searchsorted(lines.starts, at, side="right") - 1
+
+
+def _names(array: NDArray[np.uint8], starts: Ints, sizes: Ints) -> list[tuple[bytes, Ints]] | None:
+    """Each different key, and its places among all keys."""
+    if not len(starts):
+        return []
+    words_at = np.lib.stride_tricks.as_strided(array[:8].view("<u8"), (len(array) - 7,), (1,), writeable=False)
+    words = [words_at[starts + at] & _MASKS[np.clip(sizes - at, 0, 8)] for at in range(0, max(1, int(sizes.max())), 8)]
+    words.append(sizes.astype(np.uint64))
+    left = np.arange(len(starts))
+    found: list[tuple[bytes, Ints]] = []
+    while len(left):
+        if len(found) == MAX_KEYS:
+            return None
+        first = left[0]
+        same = words[0][left] == words[0][first]
+        for word in words[1:]:
+            same &= word[left] == word[first]
+        found.append((array[starts[first] : starts[first] + sizes[first]].tobytes(), left[same]))
+        left = left[~same]
+    return found

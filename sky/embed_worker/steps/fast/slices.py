@@ -1,0 +1,65 @@
+"""Values as they are written in a block of JSON."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embed_worker.steps.fast.flat import Bools, Ints, Values
+
+_BLANK = np.zeros(256, bool)
+_BLANK[[32, 9, 13]] = True
+_NUMBER = np.zeros(256, bool)
+_NUMBER[list(b"0123456789.-")] = True
+SAFE_INT, SAFE_FLOAT = 19, 16
+"""Characters: of integers below 9·10^18, of fifteen digits with a dot."""
+
+
+def ends_of(array: NDArray[np.uint8], values: Values) -> Ints:
+    """Where values end: before the comma and the blanks that follow."""
+    ends = _without_blanks(array, values.bounds.copy())
+    ends -= array[ends - 1] == 44
+    return _without_blanks(array, ends)
+
+
+def _without_blanks(array: NDArray[np.uint8], ends: Ints) -> Ints:
+    left = np.flatnonzero(_BLANK[array[ends - 1]])
+    while len(left):
+        ends[left] -= 1
+        left = left[_BLANK[array[ends[left] - 1]]]
+    return ends
+
+
+def written(array: NDArray[np.uint8], values: Values) -> pa.StringArray:
+    """The bytes of each value."""
+    starts, sizes = values.starts, ends_of(array, values) - values.starts
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
+    data = pa.py_buffer(array[places].tobytes())
+    return pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets.astype("<i4").tobytes()), data)
+
+
+def plain_numbers(array: NDArray[np.uint8], values: Values, as_text: bool) -> Bools:
+    """Numbers that say the same however they are read: digits alone, few enough, no exponent, no minus zero; `as_text`
+    those that Python writes so, too."""
+    texts = written(array, values)
+    offsets = np.frombuffer(texts.buffers()[1], "<i4")
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    sizes, starts = np.diff(offsets), offsets[:-1]
+    if not len(sizes):
+        return np.zeros(0, bool)
+    dots, strange = _sums(data == 46, offsets), _sums(~_NUMBER[data], offsets)
+    first = data[starts]
+    is_int = (dots == 0) & ((sizes < SAFE_INT) | ((sizes == SAFE_INT) & (first != 45) & (first < 57)))
+    minus_zero = (first == 45) & (data[np.minimum(starts + 1, len(data) - 1)] == 48) & (sizes == 2)
+    plain: Bools = (strange == 0) & (is_int | ((dots == 1) & (sizes <= SAFE_FLOAT))) & ~minus_zero
+    if as_text:
+        floats = np.flatnonzero(plain & (dots == 1))
+        coded = texts.take(pa.array(floats)).dictionary_encode()
+        same = np.array([repr(float(text)) == text for text in coded.dictionary.to_pylist()], bool)
+        plain[floats] = same[coded.indices.to_numpy()]
+    return plain
+
+
+def _sums(marked: Bools, offsets: NDArray[np.int32]) -> Ints:
+    so_far = np.concatenate([[0], np.cumsum(marked)])
+    return np.diff(so_far[offsets])
