@@ -1,6 +1,7 @@
 """What a row and a set of rows are, wherever they lie: keys of texts, and digests that can be added up."""
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,9 +30,7 @@ def array_keys(texts: pa.StringArray) -> pa.Array:
     _, ends, data = texts.buffers()
     places = np.frombuffer(ends, "<i4")[texts.offset : texts.offset + len(texts) + 1].tolist() if len(texts) else [0]
     bytes_of = memoryview(data or b"")
-    keys = b"".join(
-        [blake2b(bytes_of[a:b], digest_size=KEY_BYTES).digest() for a, b in zip(places, places[1:], strict=False)]
-    )
+    keys = b"".join([blake2b(bytes_of[a:b], digest_size=KEY_BYTES).digest() for a, b in itertools.pairwise(places)])
     return pa.Array.from_buffers(KEY_TYPE, len(texts), [None, pa.py_buffer(keys)])
 
 

@@ -1,14 +1,17 @@
 """Where keys and values stand in lines of JSON, for all lines at once.
 
-Only flat lines are taken apart: one object, each value a text, a number, a boolean, null, or empty. The others stay
-for the record reader. What is found here holds for lines that are JSON; whether they are is the parser's to say.
+Lines that are flat are taken apart: one object, each of its values a text, a number, a boolean, null, or an object or
+array that is taken as a whole. The others stay for the record reader. What is found here holds for lines that are
+JSON; whether they are is the parser's to say.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embed_worker.steps.fast.deep import at_the_top
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -17,13 +20,13 @@ MAX_KEYS = 200
 """Different keys of a block."""
 MAX_KEY = 64
 """Bytes of a key."""
-TEXT, NUMBER, BOOL, NULL, EMPTY, ODD = range(6)
-"""Kinds of values, by their first byte."""
+TEXT, NUMBER, BOOL, NULL, EMPTY, DEEP, ODD = range(7)
+"""Kinds of values, by their first byte: an object or array is empty or deep."""
 SURROGATE = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|[89a-fA-F])")
 PAIR = 9
 """Bytes of the first alternative at least."""
 _KINDS = np.full(256, ODD, np.uint8)
-for _first, _kind in ((b'"', TEXT), (b"-0123456789", NUMBER), (b"tf", BOOL), (b"n", NULL)):
+for _first, _kind in ((b'"', TEXT), (b"-0123456789", NUMBER), (b"tf", BOOL), (b"n", NULL), (b"[{", DEEP)):
     _KINDS[list(_first)] = _kind
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 
@@ -56,11 +59,18 @@ class Values:
     """The next key, or the object's end."""
     order: Ints
     """Which of its line's keys this one is."""
+    deep: dict[int, str] = field(default_factory=dict)
+    """Line → what its object or array says as text."""
 
     def of(self, chosen: Bools) -> "Values":
         """The values at some places."""
         return Values(
-            self.lines[chosen], self.starts[chosen], self.kinds[chosen], self.bounds[chosen], self.order[chosen]
+            self.lines[chosen],
+            self.starts[chosen],
+            self.kinds[chosen],
+            self.bounds[chosen],
+            self.order[chosen],
+            self.deep,
         )
 
 
@@ -85,16 +95,16 @@ def values_by_key(lines: Lines) -> dict[str, Values] | None:
     for found in SURROGATE.finditer(lines.data):
         at = found.start()
         if len(found.group()) < PAIR or array[at - 1] == 92:
-            flat[_line(lines, np.array([at]))] = False
+            flat[line_of(lines, np.array([at]))] = False
     if not flat.all():
         quotes = quotes[np.repeat(flat, counts)]
     texts = np.where(flat, counts // 2, 0)
     opens, closes = quotes[0::2], quotes[1::2]
     behind = array[closes + 1]
     is_key = behind == 58
-    strange = ~is_key & (behind != 44) & (behind != 125)
+    strange = ~(is_key | (behind == 44) | (behind == 125) | (behind == 93))
     if strange.any():
-        flat[_line(lines, opens[strange])] = False
+        flat[line_of(lines, opens[strange])] = False
     so_far = np.concatenate([[0], np.cumsum(is_key)])
     keys = np.diff(so_far[np.concatenate([[0], np.cumsum(texts)])])
     """Of each line."""
@@ -102,25 +112,31 @@ def values_by_key(lines: Lines) -> dict[str, Values] | None:
     starts = closes + 2
     starts += array[starts] == 32
     kinds = _KINDS[array[starts]]
-    opened, closed = array[starts], array[starts + 1]
-    kinds[((opened == 91) & (closed == 93)) | ((opened == 123) & (closed == 125))] = EMPTY
-    line_of = np.repeat(np.arange(len(flat)), keys)
-    flat[line_of[(kinds == ODD) | (closes - opens > MAX_KEY)]] = False
+    holders = np.flatnonzero(kinds == DEEP)
+    kinds[holders[array[starts[holders] + 1] == array[starts[holders]] + 2]] = EMPTY
+    of_line = np.repeat(np.arange(len(flat)), keys)
+    deep = np.zeros(len(flat), bool)
+    deep[of_line[kinds == DEEP]] = True
+    if deep.any():
+        kept = ~deep[of_line] | at_the_top(array, lines.starts, deep & flat, quotes, opens)
+        opens, closes, starts, kinds, of_line = opens[kept], closes[kept], starts[kept], kinds[kept], of_line[kept]
+        keys = np.bincount(of_line, minlength=len(flat))
+    flat[of_line[(kinds == ODD) | (closes - opens > MAX_KEY)]] = False
     flat &= keys > 0
     last = np.cumsum(keys)[keys > 0] - 1
     bounds = np.append(opens[1:], 0)
     bounds[last] = (lines.ends - 1)[keys > 0]
     order = np.arange(len(opens)) - np.repeat(np.cumsum(keys) - keys, keys)
     if not flat.all():
-        kept = flat[line_of]
+        kept = flat[of_line]
         opens, closes, starts, kinds = opens[kept], closes[kept], starts[kept], kinds[kept]
-        bounds, line_of, order = bounds[kept], line_of[kept], order[kept]
+        bounds, of_line, order = bounds[kept], of_line[kept], order[kept]
     named = _names(array, opens + 1, closes - opens - 1)
     if named is None:
         return None
     found_values: dict[str, Values] = {}
     for name, places in named:
-        one = Values(line_of[places], starts[places], kinds[places], bounds[places], order[places])
+        one = Values(of_line[places], starts[places], kinds[places], bounds[places], order[places])
         twice = one.lines[1:][one.lines[1:] == one.lines[:-1]]
         flat[twice] = False
         try:
@@ -158,7 +174,8 @@ def _quotes(array: NDArray[np.uint8]) -> Ints:
     return quotes[~taken]
 
 
-def _line(lines: Lines, at: Ints) -> Ints:
+def line_of(lines: Lines, at: Ints) -> Ints:
+    """The lines that places are in."""
     return np.searchsorted(lines.starts, at, side="right") - 1
 
 

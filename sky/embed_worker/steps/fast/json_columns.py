@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embed_worker.steps.columns import MAX_NAMED, ExtraColumns
 from embed_worker.steps.fast import slices
 from embed_worker.steps.fast.block import Plan, as_strings
-from embed_worker.steps.fast.flat import BOOL, EMPTY, NULL, NUMBER, TEXT, Bools, Ints, Values
+from embed_worker.steps.fast.flat import BOOL, DEEP, EMPTY, NULL, NUMBER, TEXT, Bools, Ints, Values
 from embed_worker.steps.fast.json_parser import Parsed
 from embed_worker.steps.types import ColumnType, conform, merged, type_of
 
@@ -80,9 +81,9 @@ class _Columns:
             found = self._numbers(values.of(values.kinds == NUMBER), wanted)
             if found is not None:
                 return found
-        if kinds == {EMPTY} and wanted == "any":
-            values = values.of(values.kinds == EMPTY)
-            return self._spread(values, slices.written(self._found.lines.bytes, values))
+        if kinds <= {EMPTY, DEEP} and wanted == "any":
+            values = values.of(values.kinds != NULL)
+            return self._spread(values, slices.said(self._found.lines.bytes, values))
         return self._extra.column(lake_name, self._python(name, values), wanted)
 
     def _texts(self, name: str) -> Any:
@@ -115,7 +116,7 @@ class _Columns:
         others = values.of((values.kinds != TEXT) & (values.kinds != NULL))
         for line in values.lines[values.kinds == TEXT].tolist():
             found[self._row_of[line]] = texts[self._row_of[line]]
-        said = slices.written(self._found.lines.bytes, others).to_pylist()
+        said = slices.said(self._found.lines.bytes, others).to_pylist()
         for line, kind, text in zip(others.lines.tolist(), others.kinds.tolist(), said, strict=True):
             found[self._row_of[line]] = _value(kind, text)
         return found
@@ -124,4 +125,4 @@ class _Columns:
 def _value(kind: int, text: str) -> Any:
     if kind == NUMBER:
         return float(text) if "." in text else int(text)
-    return text == "true" if kind == BOOL else [] if text == "[]" else {}
+    return text == "true" if kind == BOOL else orjson.loads(text)

@@ -7,7 +7,8 @@ import numpy as np
 
 from embed_worker.steps.fast import flat, slices
 from embed_worker.steps.fast.block import Block, Plan, Reject, own_table
-from embed_worker.steps.fast.flat import NULL, NUMBER, Bools, Ints
+from embed_worker.steps.fast.deep import said
+from embed_worker.steps.fast.flat import DEEP, NULL, NUMBER, Bools, Ints
 from embed_worker.steps.fast.json_columns import columns_of
 from embed_worker.steps.fast.json_parser import Parsed, parsed
 from embed_worker.steps.fast.rendered import REASONS, reasons, rendered
@@ -45,6 +46,13 @@ def read(data: bytes, spec: SourceSpec) -> Block | None:
             numbers = one.of(one.kinds == NUMBER)
             plain = slices.plain_numbers(lines.bytes, numbers, as_text=spec.kept(name) == "string")
             lines.flat[numbers.lines[~plain]] = False
+        deep = one.of(one.kinds == DEEP)
+        for line, start, end in zip(deep.lines, deep.starts, slices.ends_of(lines.bytes, deep), strict=True):
+            text = said(data[start:end])
+            if text is None:
+                lines.flat[line] = False
+            else:
+                one.deep[int(line)] = text
     found = parsed(lines, flat.keep_flat(lines, values), plan)
     return None if found is None else _Reading(plan, found, data).block()
 
@@ -133,15 +141,18 @@ class _Reading:
     def _read_odd(self) -> None:
         blank = self.lines.blank.copy()
         for line in np.flatnonzero(~blank & ~self.lines.flat).tolist():
-            text = self._line(line)
-            if text.strip():
-                self._odd.append(_Odd(line, parse(text.lstrip(b"\x1e"), self.plan.needed, self.plan.spec.json_numbers)))
+            if self._line(line).strip():
+                self._odd.append(_Odd(line, self._record(line)))
             else:
                 blank[line] = True
         if blank.any():
             self._account.note("blank lines", int(blank.sum()))
         self._account.records = int((~blank).sum())
         self.record_of = np.cumsum(~blank) - 1
+
+    def _record(self, line: int) -> Record:
+        text = self._line(line).lstrip(b"\x1e")  # with which RFC 7464 begins a record
+        return parse(text, self.plan.needed, self.plan.spec.json_numbers)
 
     def _line(self, line: int) -> bytes:
         """With its end, as the record reader gets it."""
@@ -209,7 +220,7 @@ class _Reading:
 
     def _set_aside(self, line: int, id_: str | None, reason: str, record: Record | None = None) -> None:
         if record is None:
-            record = parse(self._line(line), self.plan.needed, self.plan.spec.json_numbers)
+            record = self._record(line)
         if isinstance(record, Fault):
             detail, excerpt = record.detail, record.excerpt
         else:
@@ -224,7 +235,7 @@ class _Reading:
         found: list[dict[str, Any]] = []
         known: set[str] = set()
         for line in sorted(first | odd.keys()):
-            record = odd[line] if line in odd else parse(self._line(line), self.plan.needed)
+            record = odd[line] if line in odd else self._record(line)
             if isinstance(record, dict) and not known >= record.keys():
                 known |= record.keys()
                 found.append(record)

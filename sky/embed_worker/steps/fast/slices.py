@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embed_worker.steps.fast.flat import Bools, Ints, Values
+from embed_worker.steps.fast.flat import DEEP, Bools, Ints, Values
 
 _BLANK = np.zeros(256, bool)
 _BLANK[[32, 9, 13]] = True
@@ -36,6 +36,17 @@ def written(array: NDArray[np.uint8], values: Values) -> pa.StringArray:
     places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
     data = pa.py_buffer(array[places].tobytes())
     return pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets.astype("<i4").tobytes()), data)
+
+
+def said(array: NDArray[np.uint8], values: Values) -> pa.StringArray:
+    """The same; of objects and arrays what they say as text."""
+    deep = values.kinds == DEEP
+    if not deep.any():
+        return written(array, values)
+    texts = np.empty(len(deep), object)
+    texts[deep] = [values.deep[line] for line in values.lines[deep].tolist()]
+    texts[~deep] = written(array, values.of(~deep)).to_pylist()
+    return pa.array(texts, pa.string())
 
 
 def plain_numbers(array: NDArray[np.uint8], values: Values, as_text: bool) -> Bools:
