@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_worker.steps.fast.deep import at_the_top
+from embed_worker.steps.fast.deep import CHUNK, at_the_top
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -77,7 +77,7 @@ class Values:
 def split(data: bytes) -> Lines:
     """The lines of a block that ends with a line end, those marked that look flat from outside."""
     array = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(array == 10)
+    ends = places(array, 10)
     starts = np.concatenate([[0], ends[:-1] + 1])
     trimmed = ends - (array[np.maximum(ends - 1, 0)] == 13)
     trimmed = np.maximum(trimmed, starts)
@@ -158,7 +158,7 @@ def keep_flat(lines: Lines, values: dict[str, Values]) -> dict[str, Values]:
 
 def _quotes(array: NDArray[np.uint8]) -> Ints:
     """Quotes that no backslash takes."""
-    quotes = np.flatnonzero(array == 34)
+    quotes = places(array, 34)
     behind = quotes[array[quotes - 1] == 92]
     if not len(behind):
         return quotes
@@ -172,6 +172,12 @@ def _quotes(array: NDArray[np.uint8]) -> Ints:
     taken = np.zeros(len(quotes), bool)
     taken[np.searchsorted(quotes, behind[escaped])] = True
     return quotes[~taken]
+
+
+def places(array: NDArray[np.uint8], byte: int) -> Ints:
+    """Where a byte is."""
+    found = [np.flatnonzero(array[at : at + CHUNK] == byte) + at for at in range(0, len(array), CHUNK)]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def line_of(lines: Lines, at: Ints) -> Ints:
