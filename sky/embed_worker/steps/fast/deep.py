@@ -39,7 +39,8 @@ def brackets(array: NDArray[np.uint8]) -> NDArray[np.int64]:
     pieces = [np.flatnonzero(array[at : at + CHUNK] & 0xD9 == 0x59) + at for at in range(0, len(array), CHUNK)]
     found = np.concatenate(pieces)  # and of Y, y, _ and DEL
     bits = array[found] & 7
-    return found[(bits == 3) | (bits == 5)]
+    marks: NDArray[np.int64] = found[(bits == 3) | (bits == 5)]
+    return marks
 
 
 def said(text: bytes) -> str | None:

@@ -36,7 +36,7 @@ class Lines:
     """The lines of a block, by their places in its bytes."""
 
     data: bytes
-    bytes: NDArray[np.uint8]
+    array: NDArray[np.uint8]
     starts: Ints
     ends: Ints
     """Where the record ends: before the line end."""
@@ -88,7 +88,7 @@ def split(data: bytes) -> Lines:
 
 def values_by_key(lines: Lines) -> dict[str, Values] | None:
     """The values of each key; `lines.flat` keeps those lines alone that are told here. None for too many keys."""
-    array, flat = lines.bytes, lines.flat
+    array, flat = lines.array, lines.flat
     quotes = _quotes(array)
     counts = np.diff(np.append(np.searchsorted(quotes, lines.starts), len(quotes)))
     flat &= counts % 2 == 0

@@ -76,14 +76,14 @@ class _Columns:
             return as_strings(self._texts(name))
         if kinds == {BOOL} and wanted in ("any", "bool"):
             values = values.of(values.kinds == BOOL)
-            return self._spread(values, pa.array(self._found.lines.bytes[values.starts] == ord("t")))
+            return self._spread(values, pa.array(self._found.lines.array[values.starts] == ord("t")))
         if kinds == {NUMBER} and wanted in ("any", "int", "float"):
             found = self._numbers(values.of(values.kinds == NUMBER), wanted)
             if found is not None:
                 return found
         if kinds <= {EMPTY, DEEP} and wanted == "any":
             values = values.of(values.kinds != NULL)
-            return self._spread(values, slices.said(self._found.lines.bytes, values))
+            return self._spread(values, slices.said(self._found.lines.array, values))
         return self._extra.column(lake_name, self._python(name, values), wanted)
 
     def _texts(self, name: str) -> Any:
@@ -92,7 +92,7 @@ class _Columns:
 
     def _numbers(self, values: Values, wanted: str) -> pa.Array | None:
         """Integers, or floats; None where integers among them are too long for floats."""
-        texts = slices.written(self._found.lines.bytes, values)
+        texts = slices.written(self._found.lines.array, values)
         has_dot = pc.match_substring(texts, ".")
         if wanted != "float" and not pc.any(has_dot).as_py():
             return self._spread(values, texts.cast(pa.int64()))
@@ -116,7 +116,7 @@ class _Columns:
         others = values.of((values.kinds != TEXT) & (values.kinds != NULL))
         for line in values.lines[values.kinds == TEXT].tolist():
             found[self._row_of[line]] = texts[self._row_of[line]]
-        said = slices.said(self._found.lines.bytes, others).to_pylist()
+        said = slices.said(self._found.lines.array, others).to_pylist()
         for line, kind, text in zip(others.lines.tolist(), others.kinds.tolist(), said, strict=True):
             found[self._row_of[line]] = _value(kind, text)
         return found

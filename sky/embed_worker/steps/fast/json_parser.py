@@ -38,7 +38,7 @@ class Parsed:
             column = pl.Series(name, [None], pl.String).new_from_index(0, len(self.flat_lines))
         if not len(strange.lines):
             return column
-        said = pl.Series(slices.said(self.lines.bytes, strange))
+        said = pl.Series(slices.said(self.lines.array, strange))
         if len(said) == len(self.flat_lines):
             return said.alias(name)
         return column.scatter(self.place_of[strange.lines], said)

@@ -44,10 +44,10 @@ def read(data: bytes, spec: SourceSpec) -> Block | None:
     for name, one in values.items():
         if name in plan.needed or plan.keeps(name):
             numbers = one.of(one.kinds == NUMBER)
-            plain = slices.plain_numbers(lines.bytes, numbers, as_text=spec.kept(name) == "string")
+            plain = slices.plain_numbers(lines.array, numbers, as_text=spec.kept(name) == "string")
             lines.flat[numbers.lines[~plain]] = False
         deep = one.of(one.kinds == DEEP)
-        for line, start, end in zip(deep.lines, deep.starts, slices.ends_of(lines.bytes, deep), strict=True):
+        for line, start, end in zip(deep.lines, deep.starts, slices.ends_of(lines.array, deep), strict=True):
             text = said(data[start:end])
             if text is None:
                 lines.flat[line] = False
@@ -184,7 +184,7 @@ class _Reading:
         codes = np.zeros(0, np.int64)
         if one is not None:
             one = one.of(one.kinds != NULL)
-            coded = slices.written(self.lines.bytes, one).dictionary_encode()
+            coded = slices.written(self.lines.array, one).dictionary_encode()
             codes = coded.indices.to_numpy()
             counts, firsts = np.bincount(codes), np.unique(codes, return_index=True)[1]
             for code, text in enumerate(coded.dictionary.to_pylist()):
