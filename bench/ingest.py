@@ -35,8 +35,8 @@ BLOCK = 8 << 20
 CAREFUL_ROWS = 10_000
 """Of the file: the record reader is given so many."""
 WORDS = (
-    "the a and of to it is this was I not very good great bad book story read product works well love bought time little "
-    'really just quality price would recommend don\'t it’s naïve <br /> "quoted"'
+    "the a and of to it is this was I not very good great bad book story read product works well love bought time "
+    'little really just quality price would recommend don\'t it’s naïve <br /> "quoted"'
 )
 
 
