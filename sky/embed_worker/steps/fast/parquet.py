@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from embed_worker.steps.columns import ExtraColumns
-from embed_worker.steps.fast.block import Block, Plan, Reject, own_table
+from embed_worker.steps.fast.block import Block, Plan
 from embed_worker.steps.fast.flat import Bools
-from embed_worker.steps.fast.rendered import REASONS, reasons, rendered
+from embed_worker.steps.fast.table import Records, block_of, passes_coded
 from embed_worker.steps.filter import RowFilter
-from embed_worker.steps.judge import shown
 from embed_worker.steps.readers.base import Account
 from embed_worker.steps.readers.header import unique
 from embed_worker.steps.readers.parquet import UNREADABLE, values_of, without_views
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 def read(table: pa.Table, spec: SourceSpec) -> Block | None:
     """The rows of some row groups, read as `readers.parquet.opened` opens a file. None for what only the record reader
     can tell: a column that is missing, a value that Python has no form for, bytes that are no UTF-8 in a template."""
-    import polars as pl
-
     plan = Plan(spec)
     table = without_views(named(table)).combine_chunks()
     if spec.rows != RowRange() or not set(plan.needed) <= set(table.column_names):
@@ -43,50 +39,23 @@ def read(table: pa.Table, spec: SourceSpec) -> Block | None:
         if hits is None:
             return None
         passes &= hits
-    if any(one is None for one in texts_of.values()):
-        return None
     sound = {name: one for name, one in texts_of.items() if one is not None}
-    at = np.flatnonzero(passes)
-    if len(at) < table.num_rows:
-        sound = {name: one.gather(at) for name, one in sound.items()}
-    said = rendered(plan.text, sound, len(at))
-    ids = None if plan.id is None else rendered(plan.id, sound, len(at))
-    codes = reasons(ids, said, spec.max_text_bytes)
-    why = np.array(REASONS, object)[codes]
-    if ids is not None:
-        taken = pl.DataFrame({"id": ids, "row": codes == 0})
-        first = taken.select(pl.struct("id", "row").is_first_distinct()).to_series().to_numpy()
-        why[(codes == 0) & ~first] = "duplicate id"
-    rejects = []
-    for place in np.flatnonzero(why != "").tolist():
-        record = _record(plan, table, int(at[place]))
-        if record is None:
-            return None
-        id_ = None if ids is None or why[place] == "no id" else ids[place]
-        detail, excerpt = shown(record, why[place], spec.encoding)
-        rejects.append(Reject(int(at[place]), int(at[place]) + 1, id_, why[place], detail, excerpt, True))
-    kept = why == ""
-    if not kept.all():
-        at, said = at[kept], said.filter(pl.Series(kept))
-        ids = None if ids is None else ids.filter(pl.Series(kept))
-    extra = ExtraColumns(spec, plan.as_is)
-    own, text_bytes = own_table(ids, said, at)
-    others = extra.of_table(table if len(at) == table.num_rows else table.take(pa.array(at)))
+    if len(sound) < len(texts_of):
+        return None
     rows = table.num_rows
-    return Block(
-        own=own,
-        columns=pa.table(others),
-        rejects=rejects,
-        records=rows,
-        filtered=rows - int(passes.sum()),
-        by_record=0,
-        where=where,
-        account=Account("rows", rows, rows, rows, True),
-        text_bytes=text_bytes,
-        values=extra.values,
-        nulled=extra.nulled,
-        named=table.column_names if len(at) else [],
-        shows=[],
+    return block_of(
+        plan,
+        Records(
+            texts=sound,
+            where=where,
+            passes=passes,
+            positions=np.arange(rows),
+            lines=np.arange(1, rows + 1),
+            record=lambda at: _record(plan, table, at),
+            columns=lambda extra, at: extra.of_table(table if len(at) == rows else table.take(pa.array(at))),
+            names=table.column_names,
+            account=Account("rows", rows, rows, rows, True),
+        ),
     )
 
 
@@ -129,13 +98,7 @@ def _passes(where: RowFilter, name: str, column: pa.Array) -> Bools | None:
             column.validate(full=True)
         except pa.ArrowInvalid:
             return None
-        coded = column.dictionary_encode()
-        codes = coded.indices.fill_null(-1).to_numpy()
-        counts = np.bincount(codes[codes >= 0], minlength=len(coded.dictionary))
-        pairs = zip(coded.dictionary.to_pylist(), counts.tolist(), strict=True)
-        hits = np.array([*(where.has(name, value, count) for value, count in pairs), False])
-        found: Bools = hits[codes]
-        return found
+        return passes_coded(where, name, column)
     values = values_of(column)
     if any(value is UNREADABLE for value in values):
         return None
