@@ -5,7 +5,8 @@
 
 import os
 
-os.environ["POLARS_MAX_THREADS"] = "1"  # blocks are read by a process a core
+if __name__ == "__main__":
+    os.environ["POLARS_MAX_THREADS"] = "1"  # blocks are read by a process a core
 
 import argparse
 import json

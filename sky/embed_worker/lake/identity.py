@@ -29,8 +29,8 @@ def array_keys(texts: pa.StringArray) -> pa.Array:
     blake2b = hashlib.blake2b
     _, ends, data = texts.buffers()
     places = np.frombuffer(ends, "<i4")[texts.offset : texts.offset + len(texts) + 1].tolist() if len(texts) else [0]
-    bytes_of = memoryview(data or b"")
-    keys = b"".join([blake2b(bytes_of[a:b], digest_size=KEY_BYTES).digest() for a, b in itertools.pairwise(places)])
+    said = data.to_pybytes() if data else b""
+    keys = b"".join([blake2b(said[a:b], digest_size=KEY_BYTES).digest() for a, b in itertools.pairwise(places)])
     return pa.Array.from_buffers(KEY_TYPE, len(texts), [None, pa.py_buffer(keys)])
 
 

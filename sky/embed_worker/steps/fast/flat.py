@@ -190,17 +190,19 @@ def _names(array: NDArray[np.uint8], starts: Ints, sizes: Ints) -> list[tuple[by
     if not len(starts):
         return []
     words_at = np.lib.stride_tricks.as_strided(array[:8].view("<u8"), (len(array) - 7,), (1,), writeable=False)
-    words = [words_at[starts + at] & _MASKS[np.clip(sizes - at, 0, 8)] for at in range(0, max(1, int(sizes.max())), 8)]
-    words.append(sizes.astype(np.uint64))
+    heads = words_at[starts] & _MASKS[np.minimum(sizes, 8)]
     left = np.arange(len(starts))
     found: list[tuple[bytes, Ints]] = []
     while len(left):
         if len(found) == MAX_KEYS:
             return None
         first = left[0]
-        same = words[0][left] == words[0][first]
-        for word in words[1:]:
-            same &= word[left] == word[first]
-        found.append((array[starts[first] : starts[first] + sizes[first]].tobytes(), left[same]))
+        size = int(sizes[first])
+        same = (heads[left] == heads[first]) & (sizes[left] == size)
+        for at in range(8, size, 8):
+            mask = _MASKS[min(size - at, 8)]
+            alike = np.flatnonzero(same)
+            same[alike] = words_at[starts[left[alike]] + at] & mask == words_at[starts[first] + at] & mask
+        found.append((array[starts[first] : starts[first] + size].tobytes(), left[same]))
         left = left[~same]
     return found

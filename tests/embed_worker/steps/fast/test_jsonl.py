@@ -1,11 +1,13 @@
 """Blocks of JSON Lines read fast: what the record reader gives, whatever the lines are."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from bench.ingest import write_reviews
 from embed_worker.steps.fast import flat, jsonl
 from tests.kits import LONG
 from tests.kits import pipelines as kit
@@ -152,3 +154,17 @@ def test_what_only_the_record_reader_can_tell_is_left_to_it() -> None:
     assert jsonl.reads(data, kit.dataset("x.jsonl"))
     assert not jsonl.reads(data, kit.dataset("x.jsonl", encoding="utf-16-le"))
     assert not jsonl.reads(data, kit.dataset("x.jsonl", rows={"end": 3}))
+
+
+def test_reviews_are_read_at_once(tmp_path: Path) -> None:
+    """More of them than any reader takes in one piece."""
+    write_reviews(tmp_path / "x.jsonl", 20_000)
+    data = (tmp_path / "x.jsonl").read_bytes()
+    spec = {
+        "text": "{title}\\n{text}",
+        "id": "{user_id}-{asin}-{timestamp}",
+        "where": {"rating": [1, 5], "verified_purchase": True},
+    }
+    block = jsonl.read(data, kit.dataset("x.jsonl", **spec))
+    assert block is not None and block.by_record == 1 and block.filtered and block.own.num_rows > 1000
+    same(block, data, "x.jsonl", **spec)
