@@ -27,12 +27,12 @@ from bench.control_plane import machine as machine_facts
 from bench.report import write_section
 from embed_worker.lake.store import Store
 from embed_worker.steps.fast import jsonl
+from embed_worker.steps.fast.block import BLOCK_BYTES
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.spec import SourceSpec
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "ingest.json"
-BLOCK = 8 << 20
 CAREFUL_ROWS = 10_000
 """Of the file: the record reader is given so many."""
 WORDS = (
@@ -120,9 +120,9 @@ def spec(source: Path) -> SourceSpec:
 
 
 def blocks(source: Path) -> Iterator[bytes]:
-    """Whole lines, about BLOCK bytes at a time."""
+    """Whole lines, about BLOCK_BYTES at a time."""
     with source.open("rb") as file:
-        while data := file.read(BLOCK):
+        while data := file.read(BLOCK_BYTES):
             yield data + file.readline()
 
 

@@ -1,5 +1,6 @@
 """What a block of a source gives: its rows, what was set aside, and the counts that add up over blocks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,13 @@ from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.readers.base import Account
 from embed_worker.steps.spec import SourceSpec
 from embed_worker.steps.template import Template
+from embed_worker.steps.types import ColumnType, conform, merged, type_of
 
 if TYPE_CHECKING:
     import polars as pl
+
+BLOCK_BYTES = 8 << 20
+"""A good size: what is made of more does not stay in the CPU's cache."""
 
 
 class Plan:
@@ -74,7 +79,22 @@ class Block:
     named: list[str]
     """The source's columns that rows have."""
     shows: list[dict[str, Any]]
-    """Records that have each key of the block between them."""
+    """Of JSON: records that have each key of the block between them."""
+
+
+def joined_columns(blocks: Sequence[Block]) -> pa.Table:
+    """The other columns of blocks in their order, each in the type that holds all its values."""
+    tables = [one.columns if one.columns.num_columns else _bare(one.own.num_rows) for one in blocks]
+    types: dict[str, ColumnType] = {}
+    for table in tables:
+        merged(types, {name: type_of(table.column(name)) for name in table.column_names if name})
+    schema = pa.schema([(name, kind.type) for name, kind in types.items()])
+    return pa.concat_tables([conform(table, schema) for table in tables])
+
+
+def _bare(rows: int) -> pa.Table:
+    """Without any of the lake's columns; a table without any at all forgets its rows."""
+    return pa.table({"": pa.nulls(rows)})
 
 
 def own_table(ids: "pl.Series | None", texts: "pl.Series", records: Any) -> tuple[pa.Table, int]:

@@ -23,11 +23,11 @@ UTF8 = (None, "utf-8", "ascii")
 
 
 def reads(head: bytes, spec: SourceSpec) -> bool:
-    """A file of JSON with this head can be read in blocks: a record a line, lines end with a line feed, no byte order
-    mark, and all of its records are wanted."""
+    """A file of JSON with this head can be read in blocks: a record a line, lines end with a line feed, UTF-8
+    without a mark, and all of its records are wanted."""
     ends = b"\n" in head or head.count(b"\r") < 2
-    is_text = not head.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) and b"\x00" not in head[:4096]
-    return spec.encoding in UTF8 and spec.rows == RowRange() and ends and is_text and not are_values(head)
+    begins = head.lstrip().startswith(b"{") and b"\x00" not in head[:4096]
+    return spec.encoding in UTF8 and spec.rows == RowRange() and ends and begins and not are_values(head)
 
 
 def read(data: bytes, spec: SourceSpec) -> Block | None:
