@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embed_worker.steps.fast.flat import DEEP, Bools, Ints, Values
@@ -50,8 +51,8 @@ def said(array: NDArray[np.uint8], values: Values) -> pa.StringArray:
 
 
 def plain_numbers(array: NDArray[np.uint8], values: Values, as_text: bool) -> Bools:
-    """Numbers that say the same however they are read: digits alone, few enough, no exponent, no minus zero; `as_text`
-    those that Python writes so, too."""
+    """Numbers that say the same however they are read: no exponent, no minus zero, no more digits than an integer
+    or a float holds; `as_text`: and Python writes them so, too."""
     texts = written(array, values)
     offsets = np.frombuffer(texts.buffers()[1], "<i4")
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
@@ -62,13 +63,25 @@ def plain_numbers(array: NDArray[np.uint8], values: Values, as_text: bool) -> Bo
     first = data[starts]
     is_int = (dots == 0) & ((sizes < SAFE_INT) | ((sizes == SAFE_INT) & (first != 45) & (first < 57)))
     minus_zero = (first == 45) & (data[np.minimum(starts + 1, len(data) - 1)] == 48) & (sizes == 2)
-    plain: Bools = (strange == 0) & (is_int | ((dots == 1) & (sizes <= SAFE_FLOAT))) & ~minus_zero
+    is_float = (strange == 0) & (dots == 1)
+    long = np.flatnonzero(is_float & (sizes > SAFE_FLOAT))
+    is_float[long] = _are_shortest(texts.take(pa.array(long)))
+    plain: Bools = ((strange == 0) & is_int & ~minus_zero) | is_float
     if as_text:
         floats = np.flatnonzero(plain & (dots == 1))
         coded = texts.take(pa.array(floats)).dictionary_encode()
         same = np.array([repr(float(text)) == text for text in coded.dictionary.to_pylist()], bool)
         plain[floats] = same[coded.indices.to_numpy()]
     return plain
+
+
+def _are_shortest(texts: pa.StringArray) -> Bools:
+    """Floats written with the fewest digits that tell them from their neighbours: those say all that is written."""
+    try:
+        found: Bools = pc.equal(texts.cast(pa.float64()).cast(pa.string()), texts).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # one is no number
+        return np.zeros(len(texts), bool)
+    return found
 
 
 def _sums(marked: Bools, offsets: NDArray[np.int32]) -> Ints:

@@ -22,7 +22,7 @@ steady = settings(
 )
 PLAIN = [
     '"a"', '"b"', '""', '" "', '"née"', '"\\u00e9\\n"', '"\\ud83d\\ude00 😀"', '"say \\"hi\\": {[,"', '"back\\\\"', "1", "2", "-7", "5.0",
-    "1.10", "0.00001", '{"a":1}', '[1,"b",{"text":"}"}]', '[{"k": "v\\u00e9"}, null]', '{"a":{"b":[]}}', '[ ]', "true", "false", "null", "[]", "{}", "1588687728923", "1460323737035677698",
+    "1.10", "0.00001", '{"a":1}', '[1,"b",{"text":"}"}]', '[{"k": "v\\u00e9"}, null]', '{"a":{"b":[]}}', '[ ]', "true", "false", "null", "[]", "{}", "1588687728923", "1460323737035677698", "0.1234567890123456", "-0.30000000000000004",
 ]  # fmt: skip
 ODD = [
     "1e3", "1E-7", "-0", "-0.0", "9223372036854775807", "9223372036854775808", "101463350189962023774", "0.1234567890123456789",
@@ -120,8 +120,8 @@ def test_a_block_is_what_the_record_reader_gives(data: bytes, spec: dict[str, An
 
 
 def test_values_of_every_plain_kind_are_read_at_once() -> None:
-    rows = [{"key": f"k{i}", "text": f"é {i} \\ \"quoted\"\n", "n": value, "x": i, "y": i / 4, "b": i % 2 == 0, "t": None}
-            for i, value in enumerate([1, 1.5, "a", True, None, [], {}] * 30)]  # fmt: skip
+    rows = [{"key": f"k{i}", "text": f"é {i} \\ \"quoted\"\n", "n": value, "x": i, "y": i / 7, "b": i % 2 == 0, "t": None}
+            for i, value in enumerate([1, 1.5, "a", True, None, [], {}, 0.1 + 0.2, [1, {"a": "b"}]] * 30)]  # fmt: skip
     for separators in ((",", ":"), (", ", ": ")):
         for ascii_ in (True, False):
             lines = [json.dumps(row, separators=separators, ensure_ascii=ascii_) for row in rows]
