@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embed_worker.steps.fast.flat import DEEP, Bools, Ints, Values
+from embed_worker.steps.values import NUMBER
 
 _BLANK = np.zeros(256, bool)
 _BLANK[[32, 9, 13]] = True
@@ -70,7 +71,8 @@ def plain_numbers(array: NDArray[np.uint8], values: Values, as_text: bool) -> Bo
     if as_text:
         floats = np.flatnonzero(plain & (dots == 1))
         coded = texts.take(pa.array(floats)).dictionary_encode()
-        same = np.array([repr(float(text)) == text for text in coded.dictionary.to_pylist()], bool)
+        said = coded.dictionary.to_pylist()
+        same = np.array([bool(NUMBER.fullmatch(text)) and repr(float(text)) == text for text in said], bool)
         plain[floats] = same[coded.indices.to_numpy()]
     return plain
 

@@ -110,3 +110,10 @@ def test_numbers_of_many_digits_are_told_as_they_are() -> None:
     block = parquet.read(table, kit.dataset("x.parquet", text="{text} {n}"))
     assert block is not None and block.own.column("text").to_pylist() == ["a 1.10"]
     same(block, data, "x.parquet", text="{text} {n}")
+
+
+def test_bytes_that_are_no_text_are_nulled_and_counted() -> None:
+    data, table = stored(pa.table({"text": ["a", "b"], "n": [b"\xff", b"c"]}))
+    block = parquet.read(table, kit.dataset("x.parquet", columns={"n": "string"}))
+    assert block is not None and block.columns.column("n").to_pylist() == [None, "c"] and block.nulled == {"n": 1}
+    same(block, data, "x.parquet", columns={"n": "string"})
