@@ -1,6 +1,7 @@
 """What a row and a set of rows are, wherever they lie: keys of texts, and digests that can be added up."""
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +22,16 @@ def text_keys(texts: Iterable[str]) -> list[bytes]:
     """The key of each."""
     blake2b = hashlib.blake2b
     return [blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts]
+
+
+def array_keys(texts: pa.StringArray) -> pa.Array:
+    """The key of each text of an Arrow array that has no null."""
+    blake2b = hashlib.blake2b
+    _, ends, data = texts.buffers()
+    places = np.frombuffer(ends, "<i4")[texts.offset : texts.offset + len(texts) + 1].tolist() if len(texts) else [0]
+    said = data.to_pybytes() if data else b""
+    keys = b"".join([blake2b(said[a:b], digest_size=KEY_BYTES).digest() for a, b in itertools.pairwise(places)])
+    return pa.Array.from_buffers(KEY_TYPE, len(texts), [None, pa.py_buffer(keys)])
 
 
 def key_words(keys: pa.Array) -> np.ndarray:

@@ -36,6 +36,21 @@ class RowFilter:
         return passes
 
     @property
+    def columns(self) -> list[str]:
+        """The columns that decide."""
+        return list(self._wanted)
+
+    def has(self, name: str, value: Any, records: int) -> bool:
+        """Whether a column's value lets pass the records that have it; counts them."""
+        return self._wanted[name].has(value, records)
+
+    def add(self, other: "RowFilter") -> None:
+        """Takes in what another filter of the same spec saw further on in the source."""
+        self.unseen &= other.unseen
+        for name, wanted in self._wanted.items():
+            wanted.add(other._wanted[name])
+
+    @property
     def matched(self) -> dict[str, dict[str, int]]:
         """Records that each wanted value of each column matched."""
         return {name: dict(wanted.matched) for name, wanted in self._wanted.items()}
@@ -95,7 +110,17 @@ class _Wanted:
         self.seen: Counter[str] = Counter()
         self._known: dict[str, str | None] = {}
 
-    def has(self, value: Any) -> bool:
+    def add(self, other: "_Wanted") -> None:
+        for hit, records in other.matched.items():
+            self.matched[hit] += records
+        for text, records in other.seen.items():
+            self._see(text, records)
+
+    def _see(self, text: str, records: int) -> None:
+        if text in self.seen or len(self.seen) < COUNTED:
+            self.seen[text] += records
+
+    def has(self, value: Any, records: int = 1) -> bool:
         if value is None or value != value:
             return False
         if isinstance(value, str):
@@ -108,11 +133,9 @@ class _Wanted:
         else:
             hit = self._hit(value)
         if hit is not None:
-            self.matched[hit] += 1
+            self.matched[hit] += records
         text = value if isinstance(value, str) else text_of(value)
-        text = text[:100]
-        if text in self.seen or len(self.seen) < COUNTED:
-            self.seen[text] += 1
+        self._see(text[:100], records)
         return hit is not None
 
     def _hit(self, value: Any) -> str | None:

@@ -3,10 +3,11 @@
 import hashlib
 import random
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_worker.lake.identity import RowsDigest, rows_digest, text_key, text_keys
+from embed_worker.lake.identity import RowsDigest, array_keys, rows_digest, text_key, text_keys
 
 ROWS = st.lists(st.tuples(st.text(max_size=8), st.binary(min_size=16, max_size=16)), max_size=30)
 
@@ -43,3 +44,10 @@ def test_another_row_is_another_set(rows: list[tuple[str, bytes]], at: int) -> N
     changed[at % len(rows)] = (id_, bytes(reversed(key)) if key != key[::-1] else bytes(16) if any(key) else b"1" * 16)
     assert digest(changed).total != digest(rows).total
     assert digest(rows[1:]).total != digest(rows).total
+
+
+@given(st.lists(st.text()), st.integers(0, 3), st.integers(0, 3))
+def test_keys_of_an_array_are_those_of_its_texts(texts: list[str], start: int, size: int) -> None:
+    array = pa.array(texts, pa.string())
+    assert array_keys(array).to_pylist() == text_keys(texts)
+    assert array_keys(array.slice(start, size)).to_pylist() == text_keys(texts[start : start + size])

@@ -50,6 +50,7 @@ def read(
     line = 0
     for batch in parquet.iter_batches(batch_size=rows, row_groups=list(groups)):
         table = pa.Table.from_arrays(batch.columns, names=names) if names else pa.Table.from_batches([batch])
+        table = without_views(table)
         wanted = [name for name in names if name in set(needed)]
         values = {name: values_of(table.column(name).combine_chunks()) for name in wanted}
         for at in range(batch.num_rows):
@@ -61,6 +62,15 @@ def read(
             else:
                 yield Row(Fault("unreadable value", f"in {unreadable!r}"), line, table, at)
     account.accounted, account.records, account.whole = line, line, True
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """Arrow takes no rows out of views of texts and bytes."""
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    for at, field in enumerate(table.schema):
+        if field.type in plain:
+            table = table.set_column(at, field.name, table.column(at).cast(plain[field.type]))
+    return table
 
 
 UNREADABLE = object()
