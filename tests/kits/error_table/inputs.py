@@ -118,7 +118,7 @@ def where_lets_nothing_through(scene: Scene) -> Iterator[str]:
     scene.made(RAW)
 
 
-@provokes("was made with another `rows` than this pipeline's; materialize raw_reviews again")
+@provokes("was made with another range of rows than this pipeline's; materialize raw_reviews again")
 def the_row_range_is_edited(scene: Scene) -> Iterator[str]:
     bench = scene.bench
     scene.made(RAW)
