@@ -51,7 +51,7 @@ def there_is_no_set(scene: Scene) -> Iterator[str]:
 def a_shard_is_red(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
-    flip(one(scene, "embedding_shards/a/*/*/00000/part-*.parquet"))
+    flip(one(scene, "embedding_shards/a/*/*/00000/*/part-*.parquet"))
     yield scene.told(SET)
     scene.made(SHARDS)
     scene.made(SET)
