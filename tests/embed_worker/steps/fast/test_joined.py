@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embed_worker.steps.columns import RECORD
 from embed_worker.steps.fast import flat, jsonl
 from embed_worker.steps.fast.block import joined_columns
 from tests.kits import LONG
@@ -45,7 +46,7 @@ def test_blocks_are_the_file(rows: list[dict[str, Any]], size: int, spec: dict[s
     own: list[dict[str, Any]] = []
     before = 0
     for block in blocks:
-        own += [{"id": before + row["record"], "text": row["text"]} for row in block.own.to_pylist()]
+        own += [{"id": before + row[RECORD], "text": row["text"]} for row in block.own.to_pylist()]
         before += block.records
     assert told([{**mine, **theirs} for mine, theirs in zip(own, others, strict=True)]) == careful["rows"]
     where = blocks[0].where

@@ -153,7 +153,6 @@ def test_what_only_the_record_reader_can_tell_is_left_to_it() -> None:
         assert not jsonl.reads(head, kit.dataset("x.jsonl"))
     assert jsonl.reads(data, kit.dataset("x.jsonl"))
     assert not jsonl.reads(data, kit.dataset("x.jsonl", encoding="utf-16-le"))
-    assert not jsonl.reads(data, kit.dataset("x.jsonl", rows={"end": 3}))
 
 
 def test_reviews_are_read_at_once(tmp_path: Path) -> None:
