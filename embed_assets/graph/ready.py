@@ -17,7 +17,7 @@ def current_snapshot(lake: Lake, dataset: DatasetSpec) -> RawManifest:
         raise NotReady(f"raw_reviews of {dataset.name} is not in {lake.root}; materialize it first")
     if not _is_of(raw.ingest["rows"], dataset.rows):
         raise NotReady(
-            f"snapshot {raw.snapshot} of {dataset.name} was made with another `rows` than this pipeline's; "
+            f"snapshot {raw.snapshot} of {dataset.name} was made with another range of rows than this pipeline's; "
             "materialize raw_reviews again. Where another code location writes to this lake, give one of the two "
             "datasets another name"
         )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +24,7 @@ def make_all(store: Store, spec: SourceSpec, tasks: Sequence[Task]) -> Iterator[
         for at, task in enumerate(tasks):
             yield at, parts.make(task)
         return
-    # Not forked: this process has threads. The workers end with it, since they hold an end of its pipe.
+    # Not forked: this process has threads.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (store.root, spec)) as pool:
         try:
             yield from _in_pool(pool, tasks, ahead=2 * workers)
@@ -56,6 +57,15 @@ _parts: Parts | None = None
 def _begin(root: str, spec: SourceSpec) -> None:
     global _parts
     _parts = Parts(Store(root), spec)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """A worker waits for work of a parent that was killed for ever: it holds both ends of their pipe."""
+    parent.join()
+    os._exit(1)
 
 
 def _make(task: Task) -> Made:

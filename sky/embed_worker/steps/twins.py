@@ -53,6 +53,8 @@ def find_twins(store: Store, folder: str, parts: Sequence[PartRecord], scratch: 
     firsts = np.cumsum([0, *(part.rows for part in parts)])
     suspects: list[np.ndarray] = []
     for pairs in _buckets(store, folder, parts, scratch):
+        if not len(pairs):
+            continue
         order = np.argsort(pairs["hash"], kind="stable")
         hashes = pairs["hash"][order]
         same = hashes[1:] == hashes[:-1]

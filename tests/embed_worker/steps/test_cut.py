@@ -36,6 +36,9 @@ class Snapshot:
     def __init__(self, parts: list[list[Row]], snapshot: str = "0a1b2c3d4e5f") -> None:
         self.snapshot, self.contents = snapshot, parts
         self.rows = sum(map(len, parts))
+        everything = [row for part in parts for row in part]
+        keys = text_keys([text for _, text in everything])
+        self.rows_digest = str(rows_digest([id_ for id_, _ in everything], keys))
         firsts = np.cumsum([0, *map(len, parts)])
         self.parts = [Part(rows, int(first)) for rows, first in zip(parts, firsts[:-1], strict=True)]
         self.read: list[str] = []
