@@ -9,6 +9,7 @@ import pytest
 
 from embed_worker.lake.identity import text_key
 from embed_worker.lake.store import Store
+from embed_worker.steps import filter as row_filter
 from embed_worker.steps import raw as raw_step
 from embed_worker.steps.columns import LINE, RECORD
 from embed_worker.steps.errors import SourceError
@@ -79,7 +80,7 @@ def quickly(block: Block, **spec: Any) -> dict[str, Any]:
         ],
         "counts": (block.records - block.filtered, block.filtered, block.where.matched, block.text_bytes),
         "account": (account.unit, account.total, account.accounted, account.records, account.whole, account.notes),
-        "frequent": block.where.warnings(),
+        "frequent": row_filter.warnings(block.where.met),
     }
 
 

@@ -45,7 +45,7 @@ def pieces_of(plan: Plan, file: SourceFile, span: Range, data: bytes) -> Iterato
                 check_head(file.url, head, of_text=True)
                 head, rest = as_utf8(stream, file.url, head, file.dialect.encoding)
                 if rest is stream and fast_jsonl.reads(head, plan.spec):
-                    yield from _streamed(plan, head, rest)
+                    yield from _streamed(plan, file, head, rest)
                     return
     yield Piece(partial(read_rows, file, plan.needed), endless=True)
 
@@ -66,23 +66,27 @@ def _lines(plan: Plan, stream: Unpacked, account: Account) -> Iterator[Row]:
     return jsonl.read_lines(stream, b"\n", plan.needed, plan.spec.json_numbers, account)
 
 
-def _streamed(plan: Plan, head: bytes, rest: IO[bytes]) -> Iterator[Piece]:
+def _streamed(plan: Plan, file: SourceFile, head: bytes, rest: IO[bytes]) -> Iterator[Piece]:
     """Lines of a stream, about BLOCK_BYTES at a time; from a line on that is too long, the careful reader goes on."""
     held = head
-    while True:
-        more = rest.read(max(1, blocks.BLOCK_BYTES - len(held)))
-        held += more
-        if more and len(held) < blocks.BLOCK_BYTES:
-            continue
-        end = held.rfind(b"\n") + 1 if more else len(held)
-        if end:
-            yield _of_lines(plan, held[:end])
-            held = held[end:]
-        elif more and len(held) > base.MAX_LINE:
-            yield Piece(partial(_lines, plan, Unpacked(held, rest)), endless=True)
-            return
-        if not more:
-            return
+    while held:
+        while len(held) < blocks.BLOCK_BYTES and (more := rest.read(blocks.BLOCK_BYTES - len(held))):
+            held += more
+        end = held.find(b"\n", blocks.BLOCK_BYTES - 1) + 1
+        while not end and (more := rest.read(base.BUFFER)):
+            held += more
+            end = held.find(b"\n", len(held) - len(more)) + 1
+            if not end and len(held) > base.MAX_LINE + blocks.BLOCK_BYTES:
+                yield Piece(partial(_rest, plan, file, Unpacked(held, rest)), endless=True)
+                return
+        end = end or len(held)
+        yield _of_lines(plan, held[:end])
+        held = held[end:]
+
+
+def _rest(plan: Plan, file: SourceFile, stream: Unpacked, account: Account) -> Iterator[Row]:
+    with damage_told(file):
+        yield from _lines(plan, stream, account)
 
 
 def _groups(plan: Plan, file: SourceFile, span: Range, account: Account) -> Iterator[Row]:
