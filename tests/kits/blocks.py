@@ -37,7 +37,7 @@ def carefully(data: bytes, name: str, **spec: Any) -> dict[str, Any] | str:
             except SourceError as error:
                 return str(error)
         rows = kit.raw_rows(store, raw)
-        rejects = kit.rejects(store, raw) if raw.rejects is not None else []
+        rejects = kit.rejects(store, raw)
     for at, row in enumerate(rows):
         assert row.pop("row_id") == at
         if not spec.get("id"):

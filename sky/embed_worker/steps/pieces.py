@@ -69,9 +69,11 @@ def _lines(plan: Plan, stream: Unpacked, account: Account) -> Iterator[Row]:
 def _streamed(plan: Plan, file: SourceFile, head: bytes, rest: IO[bytes]) -> Iterator[Piece]:
     """Lines of a stream, about BLOCK_BYTES at a time; from a line on that is too long, the careful reader goes on."""
     held = head
-    while held:
+    while True:
         while len(held) < blocks.BLOCK_BYTES and (more := rest.read(blocks.BLOCK_BYTES - len(held))):
             held += more
+        if not held:
+            return
         end = held.find(b"\n", blocks.BLOCK_BYTES - 1) + 1
         while not end and (more := rest.read(base.BUFFER)):
             held += more

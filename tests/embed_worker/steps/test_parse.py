@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embed_worker.lake.store import Store
-from embed_worker.steps import columns, parse, ranges
+from embed_worker.steps import columns, opening, parse, ranges
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.fast import block, flat, jsonl
 from embed_worker.steps.fast.block import Block
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.readers import base
 from tests.kits import LONG
 from tests.kits import pipelines as kit
 from tests.kits.blocks import slowly
@@ -24,7 +25,7 @@ steady = settings(
     derandomize=not LONG, deadline=None, database=None, max_examples=1000 if LONG else 60,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-VALUES = st.sampled_from([None, 1, 5.0, 2**53 + 1, True, "a", "", " ", "née\n", [], {"k": [1]}])
+VALUES: st.SearchStrategy[Any] = st.sampled_from([None, 1, 5.0, 2**53 + 1, True, "a", "", " ", "née\n", [], {"k": [1]}])
 RECORDS = st.dictionaries(st.sampled_from(["text", "text", "key", "n", "x", "id", "source_id"]), VALUES, max_size=5)
 LINES = st.lists(
     RECORDS.map(lambda record: json.dumps(record).encode())
@@ -79,6 +80,8 @@ def test_json_lines(
         source.write_bytes(gzip.compress(data) if packed else data)
         patch.setattr(flat, "MAX_KEY", 16)  # the last bytes of a block are read line by line
         patch.setattr(block, "BLOCK_BYTES", sizes[0])
+        patch.setattr(opening, "HEAD", 64)
+        patch.setattr(base, "BUFFER", 32)
         patch.setattr(ranges, "RANGE_BYTES", sizes[1])
         patch.setattr(parse, "PART_BYTES", sizes[2])
         patch.setattr(parse, "PART_REJECTS", bounds[1])
@@ -111,6 +114,7 @@ def test_plain_lines_go_by_the_fast_path(
     source = tmp_path / name
     source.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     monkeypatch.setattr(block, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(opening, "HEAD", 4096)
     monkeypatch.setattr(ranges, "RANGE_BYTES", 70_000)
     blocks = counted(monkeypatch)
     assert ingest(store, kit.dataset(str(source), id="{key}")).manifest.rows == 5000
