@@ -18,7 +18,7 @@ steady = settings(
     derandomize=not LONG, deadline=None, database=None, max_examples=1000 if LONG else 100,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-VALUES = st.sampled_from([None, 1, 2**53 + 1, 1.5, 5.0, True, "a", [], {"k": [1]}])
+VALUES: st.SearchStrategy[Any] = st.sampled_from([None, 1, 2**53 + 1, 1.5, 5.0, True, "a", [], {"k": [1]}])
 ROWS = st.lists(
     st.fixed_dictionaries({"text": st.sampled_from(["t", "", None])}, optional={"n": VALUES, "x": VALUES}),
     min_size=1,
