@@ -91,6 +91,19 @@ class ExtraColumns:
             self._names[column] = name
         return self._names[column]
 
+    def has_room(self, columns: Iterable[str]) -> bool:
+        """None of these is beyond the columns that have names."""
+        return len(self._names.keys() | set(columns)) <= MAX_NAMED
+
+    def add(self, columns: Iterable[str], values: dict[str, int], nulled: dict[str, int]) -> None:
+        """Takes in the source's columns and the figures of rows that another has typed."""
+        for column in columns:
+            self.name_of(column)
+        for name, count in values.items():
+            self.count(name, count)
+        for name, count in nulled.items():
+            self._null(name, count)
+
     def count(self, name: str, values: int) -> None:
         """Values of a kept column that are not null in the source."""
         self.values[name] = self.values.get(name, 0) + values

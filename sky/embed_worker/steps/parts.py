@@ -16,7 +16,9 @@ from embed_worker.lake.snapshots import PartRecord
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
 from embed_worker.steps import parse as parsing
-from embed_worker.steps.parse import WHOLE, Parsed, Window, parse
+from embed_worker.steps.fast.block import BLOCK_BYTES
+from embed_worker.steps.making import Parsed
+from embed_worker.steps.parse import WHOLE, Window, parse
 from embed_worker.steps.ranges import Range, bytes_of
 from embed_worker.steps.source import SourceFile
 from embed_worker.steps.spec import SourceSpec
@@ -97,7 +99,7 @@ class Parts:
     def _range_id(self, task: Task, content: str) -> str:
         how = None if task.span.kind == "lines" else task.file.compression
         place = [task.span.start, task.span.end] if task.span.kind == "groups" else None
-        bounds = [parsing.PART_BYTES, parsing.PART_REJECTS]
+        bounds = [parsing.PART_BYTES, parsing.PART_REJECTS, BLOCK_BYTES]
         value = [self._spec.ingest_id, task.file.format, how, content, task.span.kind, place, bounds]
         return digest_of(value, ID_LENGTH)
 

@@ -1,18 +1,16 @@
 """How a source file is cut into ranges, each of which can be read without the others, and how one is read."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import IO, Literal
 
 import pyarrow.parquet as pq
 from fsspec.archive import AbstractArchiveFileSystem
 
-from embed_worker.steps.opening import HEAD, Unpacked, as_utf8, check_head, head_of
-from embed_worker.steps.readers import base, jsonl, parquet
-from embed_worker.steps.readers.base import Account, Row
-from embed_worker.steps.records import damage_told, packing_of_stored, parquet_of, read_rows
+from embed_worker.steps.opening import HEAD, as_utf8, check_head, head_of
+from embed_worker.steps.readers import base, jsonl
+from embed_worker.steps.records import damage_told, packing_of_stored, parquet_of
 from embed_worker.steps.source import SourceFile
 
 RANGE_BYTES = 64 << 20
@@ -138,17 +136,3 @@ def _read(stored: IO[bytes], size: int) -> bytes:
     while len(found) < size and (block := stored.read(size - len(found))):
         found += block
     return bytes(found)
-
-
-def rows_of(file: SourceFile, span: Range, data: bytes, needed: Collection[str], account: Account) -> Iterator[Row]:
-    """The records of a range, by the careful readers. `data`: of a range of lines."""
-    if span.kind == "whole":
-        yield from read_rows(file, needed, account)
-        return
-    with damage_told(file):
-        if span.kind == "lines":
-            stream = Unpacked(b"", BytesIO(data))
-            yield from jsonl.read_lines(stream, b"\n", needed, file.dialect.json_numbers, account)
-            return
-        with parquet_of(file) as opened:
-            yield from parquet.read(opened, file.url, needed, account, range(span.start, span.end))

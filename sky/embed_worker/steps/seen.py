@@ -19,13 +19,13 @@ class SeenColumns:
         self._known: dict[str, str] = {}
         """Columns, and what there is to say of the first value of each."""
         self._by_columns = ""
-        """A column of the text whose first value holds many."""
+        """A column of the text that holds many values in the first record."""
 
     def look(self, record: dict[str, Any]) -> None:
         if not self._missing:
             return
         self._missing -= record.keys()
-        if not self._by_columns:
+        if record and not self._known:
             values = ((name, record.get(name)) for name in self._of_text)
             many = (name for name, value in values if isinstance(value, dict | list) and len(value) > 1)
             self._by_columns = next(many, "")

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embed_worker.lake.identity import KEY_TYPE, RowsDigest, rows_digest, text_keys
 from embed_worker.steps.columns import LINE, RECORD, ExtraColumns
+from embed_worker.steps.fast.block import Block
 from embed_worker.steps.readers.base import Row
 from embed_worker.steps.types import ColumnType, conform, merged, type_of
 
@@ -41,8 +43,8 @@ class Gathered:
         self.text_bytes = 0
         self.digest = RowsDigest()
 
-    def add(self, id_: str, text: str, size: int, record: int, row: Row) -> None:
-        """`size`: bytes of the text; `record`: its place in the part."""
+    def add(self, id_: str, text: str, size: int, record: int, line: int, row: Row) -> None:
+        """`size`: bytes of the text; `record`: its place in the part; `line`: in the range."""
         if row.rest is not self._batch:
             self.flush()
             self._batch = row.rest
@@ -52,12 +54,26 @@ class Gathered:
             self._pending_bytes += sum(len(v) if isinstance(v, str) else 16 for v in row.record.values())
         else:
             self._places.append(row.at)
-        self._own.append((id_, text, record, row.line))
+        self._own.append((id_, text, record, line))
         self.rows += 1
         self.text_bytes += size
         self._pending_bytes += size
         if len(self._own) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
             self.flush()
+
+    def add_block(self, block: Block, records: int, lines: int) -> None:
+        """`records`, `lines`: how many of the part and of the range are before the block."""
+        self.flush()
+        own = {name: block.own.column(name) for name in block.own.column_names}
+        own[RECORD], own[LINE] = pc.add(own[RECORD], records), pc.add(own[LINE], lines)
+        others = {name: block.columns.column(name) for name in block.columns.column_names}
+        table = pa.table({**{name: own[name] for name in own_names(self._has_ids)}, **others})
+        if self._has_ids:
+            self.digest += rows_digest(table.column("id").to_pylist(), table.column("text_key").to_pylist())
+        self.tables.append(table)
+        self.rows += table.num_rows
+        self.text_bytes += block.text_bytes
+        self.bytes += table.nbytes
 
     def flush(self) -> None:
         """Pending rows become a table."""

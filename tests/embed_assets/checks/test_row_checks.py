@@ -76,6 +76,7 @@ def test_parts_may_differ_in_the_other_columns_alone(
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
     monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
     ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", ROWS)), id="{key}")
     assert len(ready.raw.parts) > 1
     assert run_rows(ready)["schema"].passed
@@ -90,6 +91,7 @@ def test_parts_that_leave_a_gap_or_overlap_are_found(
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
     monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
     ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", ROWS)))
     first, second, *rest = ready.raw.parts
     for shift, said in ((1, "1 rows missing"), (-1, "1 doubled")):

@@ -190,6 +190,7 @@ def test_a_damaged_latest_pointer_is_written_anew(source: Path, store: Store, la
 def test_parts_are_cut_at_their_size(source: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 3)
     monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 200)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
     manifest = ingest(store, kit.dataset(str(source), id="{key}")).manifest
     assert len(manifest.parts) > 1
     assert sum(part.rows for part in manifest.parts) == 20
@@ -205,8 +206,8 @@ def test_progress_tells_bytes_and_rows(tmp_path: Path, store: Store) -> None:
 
 
 def test_progress_tells_how_far_a_packed_file_is(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 1000)
     monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 20_000)
     monkeypatch.setattr("embed_worker.steps.opening.HEAD", 4096)
     monkeypatch.setattr("embed_worker.steps.readers.base.BUFFER", 4096)
     data = kit.write_jsonl(tmp_path / "s.jsonl", [{"text": str(i * 7919)} for i in range(200_000)]).read_bytes()
@@ -214,8 +215,8 @@ def test_progress_tells_how_far_a_packed_file_is(tmp_path: Path, store: Store, m
     packed.write_bytes(gzip.compress(data))
     seen: list[Progress] = []
     ingest(store, kit.dataset(str(packed), rows={"end": 40_000}), seen.append)
-    assert len(seen) == 40
-    assert [told.rows for told in seen] == [1000 * at for at in range(1, 41)]
+    rows = [told.rows for told in seen]
+    assert len(seen) > 20 and rows == sorted(set(rows)) and rows[-1] == 40_000
     assert all(0 < told.bytes < packed.stat().st_size / 2 for told in seen[:-1])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from embed_worker.lake.identity import array_keys
+from embed_worker.steps.columns import LINE, RECORD
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.readers.base import Account
 from embed_worker.steps.spec import SourceSpec
@@ -59,8 +60,8 @@ class Block:
     """Rows in the order of the source, and the account of the bytes they came from."""
 
     own: pa.Table
-    """`id` where the spec has a template for it, `text`, `text_key`, and `record`: the position in the block, before
-    the filter."""
+    """`id` where the spec has a template for it, `text`, `text_key`, `_record`: the position in the block, before the
+    filter, and `_line`, from 1."""
     columns: pa.Table
     """The other columns, as `ExtraColumns` names and types them."""
     rejects: list[Reject]
@@ -97,12 +98,12 @@ def _bare(rows: int) -> pa.Table:
     return pa.table({"": pa.nulls(rows)})
 
 
-def own_table(ids: "pl.Series | None", texts: "pl.Series", records: Any) -> tuple[pa.Table, int]:
+def own_table(ids: "pl.Series | None", texts: "pl.Series", records: Any, lines: Any) -> tuple[pa.Table, int]:
     """The columns of our own, and the size of the texts."""
     columns = {} if ids is None else {"id": as_strings(ids)}
     columns["text"] = as_strings(texts)
     columns["text_key"] = array_keys(columns["text"])
-    columns["record"] = pa.array(records, pa.int64())
+    columns[RECORD], columns[LINE] = pa.array(records, pa.int64()), pa.array(lines, pa.int64())
     return pa.table(columns), int(texts.str.len_bytes().sum() or 0)
 
 

@@ -50,7 +50,7 @@ def columns_of(
         merged(types, {name: type_of(table.column(name)) for name in table.column_names if name})
     schema = pa.schema([(name, types[name].type) for name in order])
     joined = pa.concat_tables([conform(table, schema) for table in tables]) if tables else schema.empty_table()
-    if len(tables) > 1:
+    if len(tables) > 1 and len(flat_lines) and min(odd) < flat_lines[-1]:  # a block's last line is always odd
         joined = joined.take(np.argsort(np.concatenate([flat_lines, sorted(odd)])))
     return joined, extra, names
 

@@ -14,20 +14,21 @@ from embed_worker.steps.fast.json_parser import Parsed, parsed
 from embed_worker.steps.fast.rendered import REASONS, reasons, rendered
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.judge import shown, why_not
-from embed_worker.steps.readers.base import MAX_LINE, Account, Fault, Record
+from embed_worker.steps.readers import base
+from embed_worker.steps.readers.base import Account, Fault, Record
 from embed_worker.steps.readers.json_record import parse
 from embed_worker.steps.readers.jsonl import are_values
-from embed_worker.steps.spec import RowRange, SourceSpec
+from embed_worker.steps.spec import SourceSpec
 
 UTF8 = (None, "utf-8", "ascii")
 
 
 def reads(head: bytes, spec: SourceSpec) -> bool:
     """A file of JSON with this head can be read in blocks: a record a line, lines end with a line feed, UTF-8
-    without a mark, and all of its records are wanted."""
+    without a mark."""
     ends = b"\n" in head or head.count(b"\r") < 2
     begins = head.lstrip().startswith(b"{") and b"\x00" not in head[:4096]
-    return spec.encoding in UTF8 and spec.rows == RowRange() and ends and begins and not are_values(head)
+    return spec.encoding in UTF8 and ends and begins and not are_values(head)
 
 
 def read(data: bytes, spec: SourceSpec) -> Block | None:
@@ -35,7 +36,7 @@ def read(data: bytes, spec: SourceSpec) -> Block | None:
     tell: lines too long, hundreds of keys, `json_numbers: text`."""
     plan = Plan(spec)
     lines = flat.split(data if data.endswith(b"\n") else data + b"\n")
-    if spec.json_numbers == "text" or (len(lines.starts) and (lines.ends - lines.starts).max() >= MAX_LINE - 2):
+    if spec.json_numbers == "text" or (len(lines.starts) and (lines.ends - lines.starts).max() >= base.MAX_LINE - 2):
         return None
     values = flat.values_by_key(lines)
     if values is None:
@@ -104,12 +105,6 @@ class _Reading:
             texts = pl.concat([texts, pl.Series("rendered", [text for _, _, text in odd_rows], pl.String)])[order]
             if ids is not None:
                 ids = pl.concat([ids, pl.Series("rendered", [id_ for _, id_, _ in odd_rows], pl.String)])[order]
-        if ids is not None:
-            first = ids.is_first_distinct()
-            if not first.all():
-                for place in (~first).arg_true().to_list():
-                    self._set_aside(int(at[place]), ids[place], "duplicate id")
-                at, ids, texts = at[first.to_numpy()], ids.filter(first), texts.filter(first)
         kept = np.zeros(len(self.lines.starts), bool)
         kept[at] = True
         made = columns_of(
@@ -121,7 +116,7 @@ class _Reading:
         if made is None:
             return None
         columns, extra, named = made
-        own, text_bytes = own_table(ids, texts, self.record_of[at])
+        own, text_bytes = own_table(ids, texts, self.record_of[at], at + 1)
         return Block(
             own=own,
             columns=columns,

@@ -13,7 +13,7 @@ from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.readers.base import Account
 from embed_worker.steps.readers.header import unique
 from embed_worker.steps.readers.parquet import UNREADABLE, values_of, without_views
-from embed_worker.steps.spec import RowRange, SourceSpec
+from embed_worker.steps.spec import SourceSpec
 from embed_worker.steps.values import storable, text_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def read(table: pa.Table, spec: SourceSpec) -> Block | None:
     can tell: a column that is missing, a value that Python has no form for, bytes that are no UTF-8 in a template."""
     plan = Plan(spec)
     table = without_views(named(table)).combine_chunks()
-    if spec.rows != RowRange() or not set(plan.needed) <= set(table.column_names):
+    if not set(plan.needed) <= set(table.column_names):
         return None
     columns = {name: _only_chunk(table.column(name)) for name in plan.needed}
     texts_of = {

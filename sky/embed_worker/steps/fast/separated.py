@@ -12,10 +12,11 @@ from embed_worker.steps.fast.block import Block, Plan, Reject
 from embed_worker.steps.fast.flat import Ints, Lines
 from embed_worker.steps.fast.table import Records, block_of, passes_coded
 from embed_worker.steps.filter import RowFilter
-from embed_worker.steps.readers.base import MAX_LINE, Account
+from embed_worker.steps.readers import base
+from embed_worker.steps.readers.base import Account
 from embed_worker.steps.readers.fields import without_end
 from embed_worker.steps.readers.separated import Opening
-from embed_worker.steps.spec import RowRange, SourceSpec
+from embed_worker.steps.spec import SourceSpec
 from embed_worker.steps.values import excerpt
 
 
@@ -23,7 +24,7 @@ def reads(opening: Opening, spec: SourceSpec) -> bool:
     """Files of this opening can be read in blocks, as long as no line has a quote."""
     marks = opening.marks
     one_byte = len(marks.delimiter) == 1 and marks.delimiter.isascii() and not marks.skip_blank
-    return one_byte and spec.encoding in (None, "utf-8", "ascii") and spec.rows == RowRange()
+    return one_byte and spec.encoding in (None, "utf-8", "ascii")
 
 
 def read(data: bytes, opening: Opening, spec: SourceSpec) -> Block | None:
@@ -34,7 +35,7 @@ def read(data: bytes, opening: Opening, spec: SourceSpec) -> Block | None:
     if any(mark.encode() in data for mark in special if mark) or len(opening.names) > MAX_NAMED // 2:
         return None
     lines = flat.split(data if data.endswith(b"\n") else data + b"\n")
-    if len(lines.starts) and (lines.ends - lines.starts).max() >= MAX_LINE - 2:
+    if len(lines.starts) and (lines.ends - lines.starts).max() >= base.MAX_LINE - 2:
         return None
     fields = _Fields(lines, marks.delimiter, opening)
     wanted = [name for name in opening.names if name in plan.needed or plan.keeps(name)]

@@ -52,10 +52,6 @@ def block_of(plan: Plan, records: Records) -> Block | None:
     ids = None if plan.id is None else rendered(plan.id, texts_of, len(at))
     codes = reasons(ids, said, spec.max_text_bytes)
     why = np.array(REASONS, object)[codes]
-    if ids is not None:
-        taken = pl.DataFrame({"id": ids, "row": codes == 0})
-        first = taken.select(pl.struct("id", "row").is_first_distinct()).to_series().to_numpy()
-        why[(codes == 0) & ~first] = "duplicate id"
     rejects = list(records.faults)
     for place in np.flatnonzero(why != "").tolist():
         record = records.record(int(at[place]))
@@ -70,7 +66,7 @@ def block_of(plan: Plan, records: Records) -> Block | None:
         at, said = at[kept], said.filter(pl.Series(kept))
         ids = None if ids is None else ids.filter(pl.Series(kept))
     extra = ExtraColumns(spec, plan.as_is)
-    own, text_bytes = own_table(ids, said, records.positions[at])
+    own, text_bytes = own_table(ids, said, records.positions[at], records.lines[at])
     return Block(
         own=own,
         columns=pa.table(records.columns(extra, at)),

@@ -121,7 +121,7 @@ def test_a_block_is_what_the_record_reader_gives(data: bytes, spec: dict[str, An
 
 def test_values_of_every_plain_kind_are_read_at_once() -> None:
     rows = [{"key": f"k{i}", "text": f"é {i} \\ \"quoted\"\n", "n": value, "x": i, "y": i / 7, "b": i % 2 == 0, "t": None}
-            for i, value in enumerate([1, 1.5, "a", True, None, [], {}, 0.1 + 0.2, [1, {"a": "b"}]] * 30)]  # fmt: skip
+            for i, value in enumerate[Any]([1, 1.5, "a", True, None, [], {}, 0.1 + 0.2, [1, {"a": "b"}]] * 30)]  # fmt: skip
     for separators in ((",", ":"), (", ", ": ")):
         for ascii_ in (True, False):
             lines = [json.dumps(row, separators=separators, ensure_ascii=ascii_) for row in rows]
@@ -153,7 +153,6 @@ def test_what_only_the_record_reader_can_tell_is_left_to_it() -> None:
         assert not jsonl.reads(head, kit.dataset("x.jsonl"))
     assert jsonl.reads(data, kit.dataset("x.jsonl"))
     assert not jsonl.reads(data, kit.dataset("x.jsonl", encoding="utf-16-le"))
-    assert not jsonl.reads(data, kit.dataset("x.jsonl", rows={"end": 3}))
 
 
 def test_reviews_are_read_at_once(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_only_the_record_reader_can_tell_is_left_to_it() -> None:
     assert read(b'text\tn\n"a"\tb\n', {"format": "tsv", "quote": "none"})[0] is not None
 
 
-@pytest.mark.parametrize("changes", [{"delimiter": "::"}, {"skip_blank_after_delimiter": True}, {"rows": {"end": 2}}])
+@pytest.mark.parametrize("changes", [{"delimiter": "::"}, {"skip_blank_after_delimiter": True}])
 def test_files_that_are_not_read_in_blocks(changes: dict[str, Any]) -> None:
     dataset = kit.dataset("x.csv", **changes)
     opening = opening_of(b"text\na\n", "x", dataset, dataset.delimiter or ",", ["text"])
