@@ -45,11 +45,11 @@ class GraphBench:
         self.more: dict[str, Any] = {}
         """More keys of the pipeline."""
 
+    def dataset(self, name: str) -> DatasetSpec:
+        return kit.dataset(str(self.sources[name]), name=name, strides=self.strides[name], **self.ingest)
+
     def definitions(self) -> dg.Definitions:
-        datasets: list[DatasetSpec] = [
-            kit.dataset(str(path), name=name, strides=self.strides[name], **self.ingest)
-            for name, path in self.sources.items()
-        ]
+        datasets = [self.dataset(name) for name in self.sources]
         pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding), **self.more)
         compute: Any = InProcessCompute()
         if self.python is not None:
