@@ -13,6 +13,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.kits import ROOT
 from tests.kits.processes import free_port
 
 
@@ -22,7 +23,6 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("moto") / "log"
-    code = "import sys; from moto.server import main; sys.exit(main(sys.argv[1:]))"
     with log.open("wb") as sink, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -31,8 +31,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", url)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        command = [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=sink, stderr=sink)
+        command = [sys.executable, "-m", "tests.kits.lake.moto_server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=sink)
         try:
             deadline = time.monotonic() + 60
             while True:
