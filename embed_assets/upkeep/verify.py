@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import pyarrow as pa
 from pydantic import BaseModel
 
 from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
+from embed_assets.upkeep.slices import SliceProof
 from embed_assets.upkeep.wire import Wire
-from embed_worker.lake import census, damage, files, layout
+from embed_worker.lake import census, damage, layout
 from embed_worker.lake.damage import Damage
-from embed_worker.lake.errors import BadManifest, DamagedData
+from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
@@ -22,7 +22,6 @@ from embed_worker.lake.manifests import (
     MIN_COSINE,
     Canaries,
     ShardManifest,
-    SliceManifest,
     Space,
     StridesManifest,
     read_manifest,
@@ -31,8 +30,6 @@ from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import CurrentSet, SetManifest
 from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
 from embed_worker.lake.store import Store
-from embed_worker.lake.strides import Span, Stride
-from embed_worker.steps.spans import Spans
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -72,8 +69,7 @@ class _Verifier:
         """(dataset, snapshot) → its rows."""
         self._known_parts: set[tuple[str, str]] = set()
         """(folder, part id), looked at."""
-        self._known_slices: set[str] = set()
-        """Paths of commits, looked at."""
+        self._slices = SliceProof(self._store, self._report.damages, self._progress)
         self._canaries: dict[str, tuple[str, Canaries]] = {}
         self._inputs: dict[tuple[str, str, int, str], int] = {}
         """(dataset, partitioning, stride, digest of its rows) → rows, of each cut."""
@@ -172,48 +168,11 @@ class _Verifier:
             self._damage(path, f"the snapshot {cut.snapshot} that it was cut from is not in the lake")
         for stride, entry in enumerate(cut.strides):
             self._inputs[dataset, partitioning.name, stride, entry.digest] = entry.rows
-        self._slices(path, cut)
+        self._slices.prove(path, cut)
         if rows is not None and rows != RowsDigest.parse(cut.rows, cut.rows_digest):
             self._damage(
                 path, f"holds {cut.rows} rows with digest {cut.rows_digest}, the snapshot {rows.rows} with {rows}"
             )
-
-    def _slices(self, path: str, cut: StridesManifest) -> None:
-        """Each slice is whole, and together they hold each stride's rows."""
-        sums = [RowsDigest()] * cut.count
-        for name in cut.slices:
-            commit = layout.slice_file(cut.folder, name)
-            made = self._manifest(commit, SliceManifest)
-            if made is None:
-                if not self._store.exists(commit):
-                    self._damage(commit, f"is missing, but {path} lists its slice; materialize stride_partitions again")
-                return
-            spans = list(enumerate(Spans(cut.folder, [made])[stride] for stride in range(cut.count)))
-            for stride, found in spans:
-                for span in found:
-                    sums[stride] += RowsDigest.parse(span.rows, span.digest)
-            if commit not in self._known_slices:
-                self._known_slices.add(commit)
-                self._slice(cut.folder, made, [span for _, found in spans for span in found])
-        for stride, (whole, entry) in enumerate(zip(sums, cut.strides, strict=True)):
-            if whole != RowsDigest.parse(entry.rows, entry.digest):
-                self._damage(path, f"stride {stride}: its rows are not those of the slices")
-
-    def _slice(self, folder: str, made: SliceManifest, spans: list[Span]) -> None:
-        where = f"{folder}/{made.file.path}"
-        self._progress(where)
-        with self._store.scratch() as scratch:
-            local, fault = files.bring(self._store, folder, made.file, scratch)
-            if local is None or fault is not None:
-                self._damage(where, fault or "is missing")
-                return
-            data = pa.memory_map(str(local)).read_buffer()
-            try:
-                for span in spans:
-                    rows = Stride([span], [data.slice(span.offset, span.length)])
-                    rows.prove(RowsDigest.parse(span.rows, span.digest))
-            except DamagedData as error:
-                self._damage(where, str(error))
 
     def _shard(self, place: ShardId) -> None:
         self._progress(place.folder)
