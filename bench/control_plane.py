@@ -103,7 +103,7 @@ def _events(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
 
 def _committed_at(stage: Stage, key: str) -> float:
     dataset, _, stride = key.rpartition("-")
-    found = list((stage.lake / "embedding_shards" / dataset).glob(f"*/*/{stride}/_manifest.json"))
+    found = list((stage.lake / "embedding_shards" / dataset).glob(f"*/*/{stride}/*/_manifest.json"))
     assert len(found) == 1, f"{key} has {len(found)} manifests"
     return found[0].stat().st_mtime
 

@@ -61,11 +61,14 @@ def held(lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> dict[
 
 
 def committed(lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec) -> list[ShardManifest]:
-    raw = lake.latest_snapshot(dataset.name)
+    raw = lake.base(dataset.name, dataset.ingest_id)
     if raw is None:
         sys.exit("the demo's lake is not there: run `make demo` first")
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    ids = [ShardId.of(dataset.name, pipeline.embedding.spec_id, partitioning, i) for i in range(dataset.strides)]
+    cut = lake.cut(raw, dataset.cut)
+    if cut is None:
+        sys.exit("the demo's lake is not cut: run `make demo` first")
+    spec_id = pipeline.embedding.spec_id
+    ids = [ShardId.of(dataset.name, spec_id, cut.partitioning, i, e.digest) for i, e in enumerate(cut.strides)]
     shards = [shard for one in ids if (shard := lake.shard(one)) is not None]
     if len(shards) < dataset.strides:
         sys.exit(f"{dataset.name}: {len(shards)} of {dataset.strides} partitions are committed: run `make demo` first")

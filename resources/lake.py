@@ -14,7 +14,8 @@ from embed_worker.lake.errors import BadManifest, StoreUnavailable
 from embed_worker.lake.heartbeats import GivenUp, given_up_file
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, now, read_manifest
+from embed_worker.lake.manifests import ShardManifest, StridesManifest, now, read_manifest
+from embed_worker.lake.snapshots import Pointer, RawManifest
 from embed_worker.lake.store import Store, to_json
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,17 @@ class Lake:
     def url(self, path: str) -> str:
         return self.store.url(path)
 
-    def latest_snapshot(self, dataset: str) -> RawManifest | None:
-        """The snapshot that `_latest.json` names, or None before the first."""
-        latest = self._manifest(layout.raw_latest(dataset), Latest)
-        if latest is None:
+    def base(self, dataset: str, ingest_id: str) -> RawManifest | None:
+        """The snapshot that `_base.json` names, or None before the first."""
+        base = self._manifest(layout.raw_base(dataset, ingest_id), Pointer)
+        if base is None:
             return None
-        return self._manifest(f"{layout.raw_folder(dataset, latest.snapshot)}/{layout.MANIFEST}", RawManifest)
+        return self._manifest(layout.snapshot_file(dataset, ingest_id, base.snapshot), RawManifest)
 
-    def strides(self, dataset: str, partitioning: Partitioning) -> StridesManifest | None:
-        return self._manifest(f"{layout.strides_folder(dataset, partitioning)}/{layout.MANIFEST}", StridesManifest)
+    def cut(self, raw: RawManifest, partitioning: Partitioning) -> StridesManifest | None:
+        """A snapshot's cut, or None while it is not committed."""
+        folder = layout.strides_folder(raw.dataset, raw.ingest_id, partitioning)
+        return self._manifest(layout.cut_file(folder, raw.snapshot), StridesManifest)
 
     def shard(self, shard: ShardId) -> ShardManifest | None:
         """A shard's manifest, or None while it is not committed."""

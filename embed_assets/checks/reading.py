@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from embed_worker.lake import files
 from embed_worker.lake.files import FileRef
+from embed_worker.lake.identity import RowsDigest, key_words, rows_digest
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.store import Store
 
@@ -49,11 +50,13 @@ class ShardReading:
     """Read from the lake."""
     types: dict[str, pa.DataType] = field(default_factory=dict)
     """Of `embedding`, by file."""
-    row_ids: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    windows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """Number of each vector's window in its row's text, beside `row_ids`, in file order."""
-    rejected: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """Row id of every reject."""
+    rows: RowsDigest = field(default_factory=RowsDigest)
+    """Of the rows that have vectors."""
+    rejected: RowsDigest = field(default_factory=RowsDigest)
+    in_order: bool = True
+    """By text_key, id and window; no window is there twice."""
+    contiguous: bool = True
+    """The windows of each row count up from 0."""
     vectors: int = 0
     bad: int = 0
     """Vectors that are not finite, zero, or not of length 1 where they should be."""
@@ -65,30 +68,54 @@ def read_shard(store: Store, folder: str, manifest: ShardManifest, tolerance: fl
     """Raises what a reader makes of a damaged file; `faults` of a pass that ends are complete."""
     found = ShardReading()
     proofs = Proofs(store, folder)
-    row_ids, windows = [found.row_ids], [found.windows]
+    last: pa.Table | None = None
     error: Exception | None = None
     for file, local in proofs.files(manifest.listed):
         try:
             if local is None:
                 raise FileNotFoundError(f"{file.path} is missing")
             if file == manifest.rejects:
-                found.rejected = pq.read_table(local, columns=["row_id"]).column("row_id").to_numpy()
+                table = pq.read_table(local, columns=["id", "text_key"])
+                found.rejected = rows_digest(table.column("id").to_pylist(), table.column("text_key").to_pylist())
                 continue
             parquet = pq.ParquetFile(local)
             kind = found.types[file.path] = parquet.schema_arrow.field("embedding").type
             if not pa.types.is_fixed_size_list(kind):
                 continue  # the check of the dimension says so
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=["row_id", "chunk", "embedding"]):
-                row_ids.append(batch.column("row_id").to_numpy())
-                windows.append(batch.column("chunk").to_numpy())
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=["id", "text_key", "chunk", "embedding"]):
+                last = _look_at_rows(found, batch, last)
                 _measure(found, batch.column("embedding"), manifest.spec.normalize, tolerance)
         except Exception as fault:  # the other files are proved all the same
             error = error or fault
     found.faults, found.bytes = proofs.faults, proofs.bytes
-    found.row_ids, found.windows = np.concatenate(row_ids), np.concatenate(windows)
     if error is not None:
         raise UnreadableShard(found.faults, error)
     return found
+
+
+def _look_at_rows(found: ShardReading, batch: pa.RecordBatch, last: pa.Table | None) -> pa.Table:
+    """Counts the rows that begin in a batch and looks at the order of its windows; returns the last one."""
+    table = pa.Table.from_batches([batch]).select(["text_key", "id", "chunk"])
+    whole = table if last is None else pa.concat_tables([last, table])
+    keys, ids, chunks = (whole.column(name).combine_chunks() for name in ("text_key", "id", "chunk"))
+    first = chunks.to_numpy()[len(whole) - len(table) :] == 0
+    begun = table.filter(pa.array(first))
+    found.rows += rows_digest(begun.column("id").to_pylist(), begun.column("text_key").to_pylist())
+    if last is None:
+        found.contiguous &= bool(first[0])
+    words = key_words(keys).astype(np.uint64)
+    high, low = words[:, 0] << np.uint64(32) | words[:, 1], words[:, 2] << np.uint64(32) | words[:, 3]
+    same_key = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+    rises = (high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))
+    same_row = np.zeros(len(same_key), bool)
+    for at in np.flatnonzero(same_key):
+        before, after = ids[at].as_py().encode(), ids[at + 1].as_py().encode()
+        same_row[at], rises[at] = before == after, before <= after
+    found.in_order &= bool(np.all(rises))
+    numbers = chunks.to_numpy()
+    step = np.diff(numbers)
+    found.contiguous &= bool(np.all(step[same_row] == 1) and np.all(numbers[1:][~same_row] == 0))
+    return whole.slice(len(whole) - 1)
 
 
 class UnreadableShard(Exception):

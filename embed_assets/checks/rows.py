@@ -1,4 +1,4 @@
-"""Checks of raw_reviews and stride_partitions: schema, non-empty, every row once."""
+"""Checks of raw_reviews' rows: schema, non-empty, every row once. Part by part: each file is read once."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,86 +11,89 @@ import pyarrow.parquet as pq
 from embed_assets.checks.outcome import Check, CheckOutcome
 from embed_assets.checks.reading import Proofs
 from embed_worker.lake.files import FileRef
+from embed_worker.lake.snapshots import RawManifest, RawPart
 from embed_worker.lake.store import Store
-
-REQUIRED = {"row_id": pa.int64(), "id": pa.string(), "text": pa.string()}
-
-
-EXAMPLES = 10
+from embed_worker.steps.columns import RECORD
+from embed_worker.steps.writers import own_fields
 
 
 @dataclass
 class RowsReading:
-    """What the files hold, held against the row ids that belong there: a byte a row of memory, whatever the columns."""
+    """What the files of a snapshot hold, held against what it says of them."""
 
     faults: list[str] = field(default_factory=list)
     """One sentence for each file that is missing, cut or changed."""
-    schemas: dict[str, pa.Schema] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    """Ids of the parts whose files these are."""
+    schemas: dict[str, tuple[RawPart, pa.Schema]] = field(default_factory=dict)
     rows: int = 0
+    """Without those that the snapshot leaves out."""
     in_order: bool = True
     missing: int = 0
     foreign: int = 0
     doubled: int = 0
-    examples: list[int] = field(default_factory=list)
-    """Missing or foreign row ids."""
     error: Exception | None = None
     """What a reader makes of a damaged file."""
 
 
 @dataclass(frozen=True)
 class RowsView:
-    """Parquet files that ought to hold exactly some row ids, in ascending order. Each is read once."""
+    """A snapshot, whose parts together are to hold the rows 0 to n, each once."""
 
     store: Store
-    folder: str
-    files: list[FileRef]
-    expected: range
-    rejects: FileRef | None = None
+    raw: RawManifest
 
-    def look(self, path: Path) -> None:
-        """Looks at a file while it is here."""
+    def look(self, path: Path, part: RawPart) -> None:
+        """Looks at a part's file while it is here."""
+
+    @property
+    def folder(self) -> str:
+        return self.raw.folder
 
     @cached_property
     def _read(self) -> RowsReading:
         found = RowsReading()
-        seen = np.zeros(len(self.expected), dtype=bool)
-        last = -1
         proofs = Proofs(self.store, self.folder)
-        for file, local in proofs.files([file for file in [*self.files, self.rejects] if file is not None]):
-            if file == self.rejects:
+        owners: list[tuple[FileRef, RawPart | None]] = [(f, part) for part in self.raw.parts for f in part.listed]
+        owners += [(self.raw.rejects, None)] if self.raw.rejects else []
+        following = 0
+        for (file, part), (_, local) in zip(owners, proofs.files([file for file, _ in owners]), strict=True):
+            if len(proofs.faults) > len(found.faults) and part is not None:
+                found.broken.add(part.part_id)
+            found.faults = list(proofs.faults)
+            if part is None or file != part.file:
                 continue
+            if part.first_row != following:
+                found.missing += max(0, part.first_row - following)
+                found.doubled += max(0, following - part.first_row)
+            following = part.first_row + part.rows
             try:
                 if local is None:
                     raise FileNotFoundError(f"{file.path} is missing")
-                found.schemas[file.path] = pq.read_schema(local)
-                self.look(local)
-                row_ids = pq.read_table(local, columns=["row_id"]).column("row_id").to_numpy()
+                found.schemas[file.path] = part, pq.read_schema(local)
+                self.look(local, part)
+                self._count(found, part, pq.read_table(local, columns=[RECORD]).column(RECORD))
             except Exception as error:  # the other files are proved all the same
                 found.error = found.error or error
-                continue
-            found.rows += len(row_ids)
-            if row_ids.dtype != np.int64:  # the check of the schema says so
-                found.foreign += len(row_ids)
-                continue
-            found.in_order &= bool(np.all(np.diff(row_ids, prepend=last) > 0))
-            last = int(row_ids[-1]) if len(row_ids) else last
-            self._mark(found, seen, row_ids)
-        gaps = np.flatnonzero(~seen)
-        found.missing = len(gaps)
-        found.examples = [*(self.expected[i] for i in gaps[:EXAMPLES]), *found.examples][:EXAMPLES]
-        found.faults = proofs.faults
+        if following != self.raw.rows:
+            found.missing += max(0, self.raw.rows - following)
+            found.foreign += max(0, following - self.raw.rows)
         return found
 
-    def _mark(self, found: RowsReading, seen: np.ndarray, row_ids: np.ndarray) -> None:
-        start, step = self.expected.start, self.expected.step
-        at, off = np.divmod(row_ids - start, step)
-        belongs = (off == 0) & (at >= 0) & (at < len(seen))
-        at, foreign = at[belongs], row_ids[~belongs]
-        new = len(np.unique(at)) - int(np.count_nonzero(seen[np.unique(at)]))
-        found.doubled += len(at) - new
-        found.foreign += len(foreign)
-        found.examples += [int(i) for i in foreign[: EXAMPLES - len(found.examples)]]
-        seen[at] = True
+    def _count(self, found: RowsReading, part: RawPart, column: pa.ChunkedArray) -> None:
+        """A part's rows are told by their records' places: ascending, as many as its record says."""
+        rows, gone = len(column), len(part.dropped_rows)
+        found.rows += rows - gone
+        if column.type != pa.int64():  # the check of the schema says so
+            return
+        records = column.to_numpy()
+        strange = int(np.count_nonzero((records < 0) | (records >= part.read)))
+        doubled = rows - len(np.unique(records))
+        expected = part.rows + gone
+        found.foreign += max(strange, rows - doubled - expected)
+        found.missing += max(0, expected - (rows - strange - doubled))
+        found.doubled += doubled
+        found.in_order &= bool(np.all(np.diff(records) >= 0))
 
     @property
     def reading(self) -> RowsReading:
@@ -104,45 +107,47 @@ class RowsView:
         """One sentence for each file that is missing, cut or changed."""
         return self._read.faults
 
+    @property
+    def broken(self) -> set[str]:
+        """Ids of the parts that these files are of."""
+        return self._read.broken
+
 
 def schema(view: RowsView) -> CheckOutcome:
-    """Each file has row_id, id and text in their types."""
-    for path, found in view.reading.schemas.items():
-        for name, kind in REQUIRED.items():
-            if name not in found.names:
-                return CheckOutcome(False, f"{path} has no column {name}")
-            if found.field(name).type != kind:
-                return CheckOutcome(False, f"{path}: {name} is {found.field(name).type}, not {kind}")
-    return CheckOutcome(True, f"{len(view.files)} files with row_id, id, text", {"files": len(view.files)})
+    """Each part has our own columns in their types."""
+    for path, (part, found) in view.reading.schemas.items():
+        for wanted in own_fields(not part.default_ids):
+            if wanted.name not in found.names:
+                return CheckOutcome(False, f"{path} has no column {wanted.name}")
+            if (kind := found.field(wanted.name).type) != wanted.type:
+                return CheckOutcome(False, f"{path}: {wanted.name} is {kind}, not {wanted.type}")
+    parts = len(view.raw.parts)
+    return CheckOutcome(True, f"{parts} parts with id, text, text_key", {"parts": parts})
 
 
 def non_empty(view: RowsView) -> CheckOutcome:
-    """There are rows; a stride may be empty only where there are fewer rows than strides."""
+    """There are rows."""
     rows = view.reading.rows
-    if rows == 0 and len(view.expected) == 0:
-        return CheckOutcome(True, "no rows, and none expected: there are fewer rows than strides", {"rows": 0})
     return CheckOutcome(rows > 0, f"{rows:,} rows", {"rows": rows})
 
 
 def exact_cover(view: RowsView) -> CheckOutcome:
-    """The row ids are exactly those that belong here: with every partition exact, none is lost or doubled."""
-    read, rows = view.reading, len(view.expected)
+    """The parts' rows are exactly those of the snapshot: none is lost or doubled, each is in its place."""
+    read, rows = view.reading, view.raw.rows
     if not (read.missing or read.foreign or read.doubled):
         if read.in_order:
             return CheckOutcome(True, f"each of {rows:,} rows once, in order", {"rows": rows})
         return CheckOutcome(False, "0 rows missing, 0 foreign, 0 doubled; not in ascending order", {"rows": rows})
     counts = {"missing": read.missing, "foreign": read.foreign, "doubled": read.doubled}
-    text = f"{read.missing} rows missing, {read.foreign} foreign, {read.doubled} doubled"
-    return CheckOutcome(False, text, {**counts, "examples": read.examples})
+    return CheckOutcome(False, f"{read.missing} rows missing, {read.foreign} foreign, {read.doubled} doubled", counts)
 
 
 def files_intact(view: RowsView) -> CheckOutcome:
-    """Each file has the size and sha256 that its manifest lists."""
-    listed = [file for file in [*view.files, view.rejects] if file is not None]
-    size = sum(file.bytes for file in listed)
+    """Each file has the size and sha256 that the snapshot lists."""
+    size = sum(file.bytes for file in view.raw.listed)
     if view.faults:
         return CheckOutcome(False, view.faults[0], {"faults": view.faults[:20]})
-    return CheckOutcome(True, f"{len(listed)} files, {size:,} bytes as listed", {"bytes": size})
+    return CheckOutcome(True, f"{len(view.raw.listed)} files, {size:,} bytes as listed", {"bytes": size})
 
 
 ROW_CHECKS: dict[str, Check[RowsView]] = {

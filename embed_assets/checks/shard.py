@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
 
 from embed_assets.checks.outcome import Check, CheckOutcome
 from embed_assets.checks.reading import ShardReading, UnreadableShard, read_shard
 from embed_worker.lake import layout
+from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import MIN_COSINE, ShardManifest, Space, ensure_space, read_manifest
@@ -28,8 +28,8 @@ class ShardView:
     store: Store
     shard: ShardId
     manifest: ShardManifest
-    expected: range
-    """Row ids of this partition, from the snapshot's row count and the partitioning alone."""
+    expected: RowsDigest
+    """The rows of this partition, by the cut."""
 
     @cached_property
     def _read(self) -> ShardReading | UnreadableShard:
@@ -69,8 +69,8 @@ def dimension(view: ShardView) -> CheckOutcome:
 
 def row_count(view: ShardView) -> CheckOutcome:
     """Rows in = rows embedded + rows rejected, counted in the files."""
-    embedded, rejected = len(np.unique(view.reading.row_ids)), len(view.reading.rejected)
-    rows_in = len(view.expected)
+    embedded, rejected = view.reading.rows.rows, view.reading.rejected.rows
+    rows_in = view.expected.rows
     figures = {"rows_in": rows_in, "rows_embedded": embedded, "rows_rejected": rejected}
     said = (view.manifest.rows_in, view.manifest.rows_embedded, view.manifest.rows_rejected)
     passed = rows_in == embedded + rejected and said == (rows_in, embedded, rejected)
@@ -78,28 +78,19 @@ def row_count(view: ShardView) -> CheckOutcome:
     return CheckOutcome(passed, text if passed else f"{text}; the manifest says {said}", figures)
 
 
-def row_ids_exact(view: ShardView) -> CheckOutcome:
-    """Every expected row is embedded or rejected, none twice; windows count up from 0, in order."""
-    rows, windows = view.reading.row_ids, view.reading.windows
-    expected = np.arange(view.expected.start, view.expected.stop, view.expected.step)
-    present = np.concatenate([np.unique(rows), view.reading.rejected])
-    missing = np.setdiff1d(expected, present)
-    foreign = np.setdiff1d(present, expected)
-    doubled = len(present) - len(np.unique(present))
-    new_row = np.diff(rows, prepend=-1) != 0
-    step = np.diff(windows, prepend=0)
-    ordered = bool(np.all(np.diff(rows) >= 0))
-    contiguous = bool(np.all(windows[new_row] == 0) and np.all(step[~new_row] == 1))
-    figures = {"missing": len(missing), "foreign": len(foreign), "doubled": doubled}
-    if not (len(missing) or len(foreign) or doubled) and ordered and contiguous:
-        return CheckOutcome(True, f"each of {len(expected):,} rows once, windows contiguous", figures)
-    text = f"{len(missing)} rows missing, {len(foreign)} foreign, {doubled} doubled"
-    if not ordered:
-        text += "; rows are not in ascending order"
-    elif not contiguous:
-        text += "; windows of a row are missing, doubled or out of order"
-    examples = [int(i) for i in np.concatenate([missing, foreign])[:10]]
-    return CheckOutcome(False, text, {**figures, "examples": examples})
+def rows_exact(view: ShardView) -> CheckOutcome:
+    """The rows embedded and rejected are the cut's, each once and whole: by a digest of their ids and texts."""
+    read = view.reading
+    found = read.rows + read.rejected
+    figures = {"rows": found.rows}
+    if found != view.expected:
+        told = f"{found.rows:,} rows with digest {found}, the cut has {view.expected.rows:,} with {view.expected}"
+        return CheckOutcome(False, f"rows are missing, foreign or doubled: {told}", figures)
+    if not read.in_order:
+        return CheckOutcome(False, "rows are not in ascending order", figures)
+    if not read.contiguous:
+        return CheckOutcome(False, "windows of a row are missing, doubled or out of order", figures)
+    return CheckOutcome(True, f"each of {found.rows:,} rows once, windows contiguous", figures)
 
 
 def finite_and_normalised(view: ShardView) -> CheckOutcome:
@@ -158,7 +149,7 @@ def _space(view: ShardView) -> Space | None:
 SHARD_CHECKS: dict[str, Check[ShardView]] = {
     "dimension": dimension,
     "row_count": row_count,
-    "row_ids_exact": row_ids_exact,
+    "rows_exact": rows_exact,
     "finite_and_normalised": finite_and_normalised,
     "files_intact": files_intact,
     "same_embedding_space": same_embedding_space,

@@ -1,6 +1,5 @@
 """Checks of raw_reviews that look at the source: every record is accounted for, and the rows are plausible texts."""
 
-import base64
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,9 @@ import pyarrow.parquet as pq
 
 from embed_assets.checks.outcome import Check, CheckOutcome
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawPart
+from embed_worker.steps.columns import LINE, RECORD
+from embed_worker.steps.rows import rows_of_file, schema_of
 from embed_worker.steps.types import ColumnType, common
 from embed_worker.steps.values import excerpt
 
@@ -39,13 +40,12 @@ class Seen:
 class RawView(RowsView):
     """A snapshot: its rows, and what its manifest says of the source."""
 
-    raw: RawManifest = field(kw_only=True)
     max_rejects: float = field(kw_only=True)
     seen: Seen = field(default_factory=Seen, kw_only=True)
 
-    def look(self, path: Path) -> None:
+    def look(self, path: Path, part: RawPart) -> None:
         parquet = pq.ParquetFile(path)
-        for batch in parquet.iter_batches(16_384, columns=["text"]):
+        for batch in rows_of_file(parquet, part, ["text"]):
             _look_at_texts(self.seen, batch.column("text"))
         for name in parquet.schema_arrow.names:
             if name in self.raw.columns:
@@ -100,17 +100,8 @@ def rejects_within_limit(view: RawView) -> CheckOutcome:
     rejects = sum(raw.rejects_by_reason.values())
     share = rejects / raw.records if raw.records else 0.0
     text = f"{rejects:,} of {raw.records:,} records ({share:.2%}) are set aside; max_rejects is {view.max_rejects:.2%}"
-    metadata = {"share": round(share, 6), "by_reason": raw.rejects_by_reason, "first": _first_rejects(view)}
+    metadata = {"share": round(share, 6), "by_reason": raw.rejects_by_reason, "first": raw.first_rejects}
     return CheckOutcome(share <= view.max_rejects, text, metadata)
-
-
-def _first_rejects(view: RawView) -> list[str]:
-    if view.rejects is None:
-        return []
-    with view.store.open(f"{view.folder}/{view.rejects.path}") as source:
-        batch = next(pq.ParquetFile(source).iter_batches(3), None)
-    rows = [] if batch is None else batch.to_pylist()
-    return [f"{r['file']} line {r['line']}: {r['reason']}: {excerpt(r['excerpt'] or r['id'] or '')}" for r in rows]
 
 
 def texts_plausible(view: RawView) -> CheckOutcome:
@@ -135,17 +126,19 @@ def columns_complete(view: RawView) -> CheckOutcome:
     """Of each column, the values of the source are the values kept and those counted as nulled, in a type for all."""
     assert view.reading is not None
     wrong = []
-    union = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(view.raw.arrow_schema)))
-    for path, schema in view.reading.schemas.items():
-        for part in schema:
-            if part.name not in union.names:
-                wrong.append(f"{path} has a column {part.name}, the manifest has not")
-            elif common(ColumnType(part.type), ColumnType(kind := union.field(part.name).type)).type != kind:
-                wrong.append(f"{path}: {part.name} is {part.type}, which is no part of {kind}")
-    for name, column in view.raw.columns.items():
+    union = schema_of(view.raw)
+    for path, (_, schema) in view.reading.schemas.items():
+        for column in schema:
+            if column.name in (RECORD, LINE):
+                continue
+            if column.name not in union.names:
+                wrong.append(f"{path} has a column {column.name}, the manifest has not")
+            elif common(ColumnType(column.type), ColumnType(kind := union.field(column.name).type)).type != kind:
+                wrong.append(f"{path}: {column.name} is {column.type}, which is no part of {kind}")
+    for name, figures in view.raw.columns.items():
         kept = view.seen.values[name]
-        if kept + column.nulled != column.values:
-            wrong.append(f"{name} had {column.values:,} values, {kept:,} are kept and {column.nulled:,} nulled")
+        if kept + figures.nulled != figures.values:
+            wrong.append(f"{name} had {figures.values:,} values, {kept:,} are kept and {figures.nulled:,} nulled")
     if wrong:
         return CheckOutcome(False, wrong[0], {"columns": wrong[:20]})
     nulled = view.raw.nulled

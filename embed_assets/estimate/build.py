@@ -14,7 +14,8 @@ from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.layout import ShardId
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
+from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
 from resources.skypilot.prices import Quote, catalog_quotes, wanted
 from resources.skypilot.settings import SkyPilotFields
@@ -106,7 +107,7 @@ def make_plan(
 
     Raises SourceError where the source must be read and cannot be, ValueError where it has no text."""
     given = pipeline.plan
-    raw = lake.latest_snapshot(dataset.name)
+    raw = lake.base(dataset.name, dataset.ingest_id)
     rows, counts, notes = _counts(lake, pipeline, dataset, raw, sample_rows)
     model = describe(pipeline)
     shards = list(itertools.islice(_shards(lake, pipeline, dataset, raw), measured_shards))
@@ -168,12 +169,16 @@ def _shards(
     """The committed shards of this very spec and snapshot."""
     if raw is None:
         return
+    cut = lake.cut(raw, dataset.cut)
+    if cut is None:
+        return
     spec_id = pipeline.embedding.spec_id
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    for name in lake.store.list(layout.shards_folder(dataset.name, spec_id, partitioning)):
+    there = lake.store.list(layout.shards_folder(dataset.name, spec_id, cut.partitioning))
+    for stride in (int(name) for name in there if name.isdigit()):
         try:
-            shard = ShardId.of(dataset.name, spec_id, partitioning, int(name)) if name.isdigit() else None
-            manifest = lake.shard(shard) if shard else None
+            manifest = lake.shard(
+                ShardId.of(dataset.name, spec_id, cut.partitioning, stride, cut.strides[stride].digest)
+            )
         except BadManifest:
             continue
         if manifest is not None:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_assets.estimate.figures import Figure, How
 from embed_assets.spec import DatasetSpec
-from embed_worker.lake import layout
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawManifest, RawPart
 from embed_worker.lake.store import Store
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.records import BUFFER, columns_of, read_records
+from embed_worker.steps.rows import rows_of_file
 from embed_worker.steps.source import SourceFile, find_files
 from embed_worker.steps.template import Template
 
@@ -41,33 +42,52 @@ class Sample:
     """The sample is all there is."""
 
 
+@dataclass(frozen=True, order=True)
+class _Group:
+    """A row group of a snapshot."""
+
+    part: str
+    number: int
+    rows: int
+
+
+def _groups(store: Store, raw: RawManifest, part: RawPart) -> Iterator[_Group]:
+    """Those of a part that have rows in the snapshot."""
+    with store.open(f"{raw.folder}/{part.file.path}") as source:
+        about = pq.ParquetFile(source).metadata
+    first = 0
+    for number in range(about.num_row_groups):
+        rows = about.row_group(number).num_rows
+        low, high = np.searchsorted(part.dropped_rows, (first, first + rows))
+        first += rows
+        if rows > high - low:
+            yield _Group(part.part_id, number, rows - int(high - low))
+
+
 def sample_snapshot(store: Store, raw: RawManifest, size: int) -> Sample:
     """Texts of random row groups of a snapshot, the same in every call.
 
     The rows are drawn before any is read: beside one group's column, no more texts are held than are asked for.
     """
     draw = random.Random(SEED)  # noqa: S311
-    folder = layout.raw_folder(raw.dataset, raw.snapshot)
-    groups: list[tuple[str, int, int]] = []
-    for file in raw.files:
-        with store.open(f"{folder}/{file.path}") as source:
-            about = pq.ParquetFile(source).metadata
-            groups += [(file.path, group, about.row_group(group).num_rows) for group in range(about.num_row_groups)]
+    groups = [group for part in raw.parts for group in _groups(store, raw, part)]
     chosen = sorted(draw.sample(groups, min(GROUPS, len(groups))))
-    there = sum(rows for _, _, rows in chosen)
+    there = sum(group.rows for group in chosen)
     drawn = np.sort(draw.sample(range(there), min(size, there)))
     texts: list[str] = []
     clusters: list[int] = []
+    parts = {part.part_id: part for part in raw.parts}
     first = 0
-    for path, of_file in itertools.groupby(chosen, key=lambda one: one[0]):
-        with store.open(f"{folder}/{path}") as source:
+    for at, of_part in itertools.groupby(chosen, key=lambda group: group.part):
+        with store.open(f"{raw.folder}/{parts[at].file.path}") as source:
             parquet = pq.ParquetFile(source)
-            for _, group, rows in of_file:
-                low, high = np.searchsorted(drawn, (first, first + rows))
-                column = parquet.read_row_group(group, columns=["text"]).column("text")
+            for group in of_part:
+                low, high = np.searchsorted(drawn, (first, first + group.rows))
+                batches = rows_of_file(parquet, parts[at], ["text"], [group.number])
+                column = pa.Table.from_batches(batches).column("text")
                 texts += column.take(drawn[low:high] - first).to_pylist()
                 clusters += [first] * int(high - low)
-                first += rows
+                first += group.rows
     seen = len(chosen) == len(groups)
     origin = f"{len(texts):,} of the snapshot's {raw.rows:,} rows, from {len(chosen)} of {len(groups)} row groups"
     if seen:

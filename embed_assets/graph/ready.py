@@ -3,43 +3,38 @@
 from collections.abc import Mapping
 from typing import Any
 
-from embed_assets.spec import DatasetSpec
+from embed_assets.spec import DatasetSpec, RowRange
 from embed_worker.lake.errors import NotReady
-from embed_worker.lake.manifests import RawManifest, StridesManifest
+from embed_worker.lake.manifests import StridesManifest
+from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
 
 
 def current_snapshot(lake: Lake, dataset: DatasetSpec) -> RawManifest:
-    """Raises NotReady where there is none, or where it is another pipeline's: rows of another filter are not ours."""
-    raw = lake.latest_snapshot(dataset.name)
+    """Raises NotReady where there is none, or where another code location's `rows` made it."""
+    raw = lake.base(dataset.name, dataset.ingest_id)
     if raw is None:
         raise NotReady(f"raw_reviews of {dataset.name} is not in {lake.root}; materialize it first")
-    if differs := _differences(raw.ingest, dataset.ingest_identity()):
+    if not _is_of(raw.ingest["rows"], dataset.rows):
         raise NotReady(
-            f"snapshot {raw.snapshot} of {dataset.name} was made with another {', '.join(differs)} than this "
-            "pipeline's; materialize raw_reviews again. Where another code location writes to this lake, give one of "
-            "the two datasets another name"
+            f"snapshot {raw.snapshot} of {dataset.name} was made with another range of rows than this pipeline's; "
+            "materialize raw_reviews again. Where another code location writes to this lake, give one of the two "
+            "datasets another name"
         )
     return raw
 
 
 def current_strides(lake: Lake, dataset: DatasetSpec, raw: RawManifest) -> StridesManifest:
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    strides = lake.strides(dataset.name, partitioning)
-    if strides is None:
+    cut = lake.cut(raw, dataset.cut)
+    if cut is None:
         raise NotReady(
             f"stride_partitions of {dataset.name} are not there for snapshot {raw.snapshot} "
-            f"({partitioning.count} strides, {partitioning.method}); materialize them first"
+            f"({dataset.strides} strides, {dataset.partitioning}); materialize them first"
         )
-    return strides
+    return cut
 
 
-def _differences(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Keys in which a snapshot was made otherwise; a sample of the same rows is no difference."""
-    differs = [key for key in asked if made.get(key) != asked[key]]
-    if differs == ["rows"]:
-        begun, ended = made.get("rows") or {}, asked["rows"]
-        end = begun.get("end")
-        if begun.get("start") == ended["start"] and end is not None and end <= (ended["end"] or end):
-            return []
-    return differs
+def _is_of(made: Mapping[str, Any], asked: RowRange) -> bool:
+    """The same rows, or a sample of them."""
+    end = made.get("end")
+    return made.get("start") == asked.start and (end == asked.end or (end is not None and end <= (asked.end or end)))

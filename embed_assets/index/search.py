@@ -33,7 +33,6 @@ class Hit:
 
     score: float
     id: str
-    row_id: int
     chunk: int
     passage: str
 
@@ -56,11 +55,11 @@ def find_table(lake: Lake, pipelines: Sequence[EmbeddingPipeline], dataset: str 
 def search_table(found: SearchTable, vector: list[float], limit: int) -> list[Hit]:
     """The nearest rows, best first, each with its best window; fewer than `limit` only where there are no more."""
     size, exact = WINDOWS_A_ROW * limit, False
-    best: dict[int, _Window] = {}
+    best: dict[str, _Window] = {}
     while len(best) < limit:
         windows = _nearest(found.table, vector, size, [*best], exact)
         for window in windows:
-            best.setdefault(window.row_id, window)
+            best.setdefault(window.id, window)
         if len(windows) < size:  # no more rows; or an approximate index that did not reach them
             if exact:
                 break
@@ -72,26 +71,31 @@ def search_table(found: SearchTable, vector: list[float], limit: int) -> list[Hi
 @dataclass(frozen=True)
 class _Window:
     score: float
-    row_id: int
+    id: str
     key: int
     """LanceDB's own number of the table's row."""
 
-    def order(self) -> tuple[float, int]:
-        return -self.score, self.row_id
+    def order(self) -> tuple[float, str]:
+        return -self.score, self.id
 
 
-def _nearest(table: Any, vector: list[float], size: int, without: list[int], exact: bool) -> list[_Window]:
+def _nearest(table: Any, vector: list[float], size: int, without: list[str], exact: bool) -> list[_Window]:
     """The best windows first. Texts are not read here: a long one would come once with each of its windows."""
     query = table.search(vector, vector_column_name="vector").metric("cosine").limit(size).refine_factor(REFINE)
     if without:
-        query = query.where(f"row_id NOT IN ({', '.join(map(str, without))})", prefilter=True)
+        query = query.where(f"id NOT IN ({', '.join(map(_quoted, without))})", prefilter=True)
     if exact:
         query = query.bypass_vector_index()
-    rows = query.select(["row_id", "vector", "_distance"]).with_row_id(True).to_arrow()
+    rows = query.select(["id", "vector", "_distance"]).with_row_id(True).to_arrow()
     vectors = np.stack(rows.column("vector").to_numpy()) if len(rows) else np.empty((0, len(vector)))
     scores = cosines(vectors, vector).tolist()
-    columns = (scores, rows.column("row_id").to_pylist(), rows.column("_rowid").to_pylist())
+    columns = (scores, rows.column("id").to_pylist(), rows.column("_rowid").to_pylist())
     return sorted(itertools.starmap(_Window, zip(*columns, strict=True)), key=_Window.order)
+
+
+def _quoted(value: str) -> str:
+    """A text in SQL."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def cosines(vectors: np.ndarray, vector: list[float]) -> np.ndarray:
@@ -106,7 +110,7 @@ def cosines(vectors: np.ndarray, vector: list[float]) -> np.ndarray:
 def _hits(table: Any, windows: list[_Window]) -> list[Hit]:
     if not windows:
         return []
-    columns = ["row_id", "id", "chunk", "char_start", "char_end", "text"]
+    columns = ["id", "chunk", "char_start", "char_end", "text"]
     taken = table.take_row_ids([window.key for window in windows]).select(columns).with_row_id().to_list()
     rows = {row["_rowid"]: row for row in taken}
     return [_hit(window.score, rows[window.key]) for window in windows]
@@ -114,4 +118,4 @@ def _hits(table: Any, windows: list[_Window]) -> list[Hit]:
 
 def _hit(score: float, row: dict[str, Any]) -> Hit:
     passage = row["text"][row["char_start"] : row["char_end"]]
-    return Hit(score, row["id"], row["row_id"], row["chunk"], passage)
+    return Hit(score, row["id"], row["chunk"], passage)

@@ -1,7 +1,7 @@
 """LanceDB: one database a spec, one table a dataset, replaced as a whole. Raises MissingExtra where it is not there."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from embed_worker.extras import need
 from embed_worker.lake import failpoints, files
-from embed_worker.lake.files import FileRef
+from embed_worker.lake.identity import KEY_TYPE
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.spec import digest_of
+from embed_worker.lake.strides import Span, bring
 from resources.lake import Lake
 
 DIGEST_KEY = b"embed_assets.shards"
@@ -25,11 +26,10 @@ BATCH = 8_192
 
 @dataclass(frozen=True)
 class ShardInput:
-    """A committed shard and the stride it was made from."""
+    """A committed shard and where its rows lie."""
 
     manifest: ShardManifest
-    strides_folder: str
-    stride_files: list[FileRef]
+    spans: Sequence[Span]
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def _schema(shards: list[ShardInput], digest: str) -> pa.Schema:
     kind = pa.float16() if first.dtype == "float16" else pa.float32()
     return pa.schema(
         [
-            pa.field("row_id", pa.int64()),
             pa.field("id", pa.string()),
+            pa.field("text_key", KEY_TYPE),
             pa.field("chunk", pa.int32()),
             pa.field("char_start", pa.int32()),
             pa.field("char_end", pa.int32()),
@@ -145,14 +145,13 @@ class _Batches:
 
     def _of(self, shard: ShardInput, scratch: Path) -> Iterator[pa.RecordBatch]:
         store, schema = self._lake.store, self._schema
-        texts: dict[int, str] = {}
-        for file in shard.stride_files:
-            table = pq.read_table(files.fetch(store, shard.strides_folder, file, scratch), columns=["row_id", "text"])
-            texts.update(zip(table.column("row_id").to_pylist(), table.column("text").to_pylist(), strict=True))
+        texts: dict[bytes, str] = {}
+        for table in bring(store, shard.spans, scratch).batches():
+            texts.update(zip(table.column("text_key").to_pylist(), table.column("text").to_pylist(), strict=True))
         for file in shard.manifest.files:
             local = files.fetch(store, shard.manifest.shard.folder, file, scratch)
             for batch in pq.ParquetFile(local).iter_batches(batch_size=BATCH):
-                passages = pa.array([texts[row] for row in batch.column("row_id").to_pylist()], pa.string())
+                passages = pa.array([texts[key] for key in batch.column("text_key").to_pylist()], pa.string())
                 columns = [batch.column(name) for name in schema.names[:5]]
                 vectors = batch.column("embedding").cast(schema.field("vector").type)
                 failpoints.reach("index.batch")

@@ -16,22 +16,20 @@ SPEC_ID = re.compile(r"[a-z0-9-]+")
 
 @dataclass(frozen=True, order=True)
 class RunKey:
-    """One coherent set of vectors: a dataset's snapshot cut in N, embedded by one spec."""
+    """One coherent set of vectors: a dataset's rows cut in N, embedded by one spec."""
 
     dataset: str
     spec_id: str
-    partitioning: str
+    cut: str
+    """Ingest id and partitioning: `0a1b2c3d4e5f-content-00500`."""
 
-    @classmethod
-    def of(cls, shard: ShardId) -> "RunKey":
-        return cls(shard.dataset, shard.spec_id, shard.partitioning.name)
-
-    def shard(self, stride: int) -> ShardId:
-        return ShardId.of(self.dataset, self.spec_id, Partitioning.parse(self.partitioning), stride)
+    @property
+    def partitioning(self) -> Partitioning:
+        return Partitioning.parse(self.cut.split("-", 1)[1])
 
     @property
     def folder(self) -> str:
-        return shards_folder(self.dataset, self.spec_id, Partitioning.parse(self.partitioning))
+        return shards_folder(self.dataset, self.spec_id, self.partitioning)
 
 
 class Shard(Lenient):
@@ -72,21 +70,33 @@ class Shard(Lenient):
 
 
 class Strides(BaseModel):
-    """What is to be embedded: rows by stride."""
+    """What is to be embedded: rows by stride, of the newest snapshot that is cut so."""
 
     model_config = ConfigDict(frozen=True)
 
     dataset: str
-    partitioning: str
+    cut: str
+    snapshot: str
     created_at: str
     rows: tuple[Count, ...]
+    digests: tuple[str, ...]
 
     @classmethod
-    def of(cls, partitioning: Partitioning, manifest: StridesManifest) -> "Strides":
+    def of(cls, manifest: StridesManifest) -> "Strides":
         """Raises ValueError where a number is beyond all reason."""
         return cls(
             dataset=manifest.dataset,
-            partitioning=partitioning.name,
+            cut=f"{manifest.ingest_id}-{manifest.partitioning.name}",
+            snapshot=manifest.snapshot,
             created_at=manifest.created_at,
             rows=tuple(entry.rows for entry in manifest.strides),
+            digests=tuple(entry.digest for entry in manifest.strides),
         )
+
+    def shard(self, spec_id: str, stride: int) -> ShardId:
+        partitioning = Partitioning.parse(self.cut.split("-", 1)[1])
+        return ShardId.of(self.dataset, spec_id, partitioning, stride, self.digests[stride])
+
+    def has(self, shard: ShardId) -> bool:
+        """Whether a shard is of these rows."""
+        return shard.stride < len(self.digests) and self.digests[shard.stride] == shard.input_digest

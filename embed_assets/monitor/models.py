@@ -15,7 +15,7 @@ class Partition(_Answer):
     key: str
     dataset: str
     run: str
-    """`dataset/spec_id/partitioning`"""
+    """`dataset/spec_id/cut`"""
     stride: int
     state: State
     rows: int

@@ -20,6 +20,7 @@ from embed_worker.lake import damage, heartbeats
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen
+from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
 
@@ -83,11 +84,11 @@ class Scanner:
             self._offset = self.lake.clock_offset()
         now = own + self._offset
         self._read_progress(now)
-        unknown = any(not self._upstream.knows(RunKey.of(seen.shard)) for seen in self._seen.values())
+        unknown = any(self._upstream.key_of(seen.shard) is None for seen in self._seen.values())
         if full or (unknown and own - self._full_at >= FULL_SECONDS / 6):
             self._full_at = own
             self._look_everywhere(now)
-        over = {(RunKey.of(s.shard), s.shard.stride) for s in self._seen.values() if s.beat.over}
+        over = {place for s in self._seen.values() if s.beat.over and (place := self._place(s.shard))}
         self._read_shards(over - self._missing)
         return Found(
             at=now,
@@ -115,7 +116,8 @@ class Scanner:
             written = now if again or told is None else min(told, now)
             found = heartbeats.parse(path, data)
             if isinstance(found, Heartbeat):
-                self._missing.discard((RunKey.of(found.shard), found.shard.stride))
+                if (place := self._place(found.shard)) is not None:
+                    self._missing.discard(place)
                 self._seen[path] = Seen(found, written)
             elif isinstance(found, GivenUp):
                 self._words[path] = LastWord(found, written)
@@ -128,11 +130,10 @@ class Scanner:
             self._submitted[partition] = max(version.written or 0.0, self._submitted.get(partition, 0.0))
         self._read_costs()
         self._upstream.look()
-        beating = {(s.shard.dataset, s.shard.partitioning.name) for s in self._seen.values()}
         wanted: set[tuple[RunKey, int]] = set()
-        for dataset, partitionings in self._upstream.wanted(beating).items():
+        for dataset, cuts in self._upstream.wanted().items():
             for spec_id in filter(SPEC_ID.fullmatch, self.lake.list(f"embedding_shards/{dataset}")):
-                for key in (RunKey(dataset, spec_id, partitioning) for partitioning in partitionings):
+                for key in (RunKey(dataset, spec_id, cut) for cut in cuts):
                     there = {int(name) for name in self.lake.list(key.folder) if name.isdigit()}
                     known = self._shards.setdefault(key, {})
                     for gone in known.keys() - there:
@@ -165,9 +166,11 @@ class Scanner:
         self._turn = (self._turn + RECHECKED) % max(1, len(known))
         again |= {(key, stride) for key, stride in known if isinstance(self._shards[key][stride], Damage)}
         for seen in self._seen.values():
-            shard = self._shards.get(RunKey.of(seen.shard), {}).get(seen.shard.stride)
+            if (place := self._place(seen.shard)) is None:
+                continue
+            shard = self._shards.get(place[0], {}).get(place[1])
             if isinstance(shard, Shard) and not seen.beat.over and seen.beat.attempt not in shard.attempts:
-                again.add((RunKey.of(seen.shard), seen.shard.stride))
+                again.add(place)
         self._read(sorted(again))
 
     def _read(self, places: list[tuple[RunKey, int]]) -> None:
@@ -179,12 +182,21 @@ class Scanner:
                 self._missing.add((key, stride))
 
     def _shard(self, place: tuple[RunKey, int]) -> Shard | Damage | None:
-        path = place[0].shard(place[1]).manifest_path
+        key, stride = place
+        strides = self._upstream.strides(key)
+        if strides is None or stride >= len(strides.digests):
+            return None
+        path = strides.shard(key.spec_id, stride).manifest_path
         try:
             manifest = read_manifest(self.lake, path, ShardManifest)
         except BadManifest as error:
             return damage.of_manifest(self.lake, path, error)
         return Shard.of(manifest) if manifest is not None else None
+
+    def _place(self, shard: ShardId) -> tuple[RunKey, int] | None:
+        """None of a shard whose rows no cut has any more."""
+        key = self._upstream.key_of(shard)
+        return (key, shard.stride) if key is not None else None
 
     def _runs(self) -> list[Run]:
         runs: dict[RunKey, Run] = {}
@@ -207,11 +219,13 @@ class Scanner:
                     else:
                         run.damaged[stride] = shard
         for seen in self._seen.values():
-            run = note(RunKey.of(seen.shard), seen.written)
-            if run and seen.shard.stride < len(run.strides.rows):
+            key_of = self._upstream.key_of(seen.shard)
+            run = note(key_of, seen.written) if key_of else None
+            if run:
                 run.beats.setdefault(seen.shard.stride, []).append(seen)
         for last in self._words.values():
-            run = note(RunKey.of(last.shard), last.written)
+            key_of = self._upstream.key_of(last.shard)
+            run = note(key_of, last.written) if key_of else None
             if run:
                 known = run.given_up.get(last.shard.stride)
                 if known is None or known.written < last.written:
@@ -221,6 +235,6 @@ class Scanner:
             if mine:
                 runs[max(mine, key=lambda k: (recent[k], k))].current = True
             elif newest is not None:
-                key = RunKey(dataset, "none-yet", newest.partitioning)
+                key = RunKey(dataset, "none-yet", newest.cut)
                 runs[key] = Run(key, newest, True)
         return [runs[key] for key in sorted(runs)]

@@ -107,7 +107,7 @@ def _run(run: Run, partitions: Sequence[Partition]) -> RunProgress:
         run=run_name(run.key),
         dataset=run.key.dataset,
         spec_id=run.key.spec_id,
-        partitioning=run.key.partitioning,
+        partitioning=run.key.partitioning.name,
         current=run.current,
         rows=sum(p.rows for p in partitions),
         rows_done=sum(p.rows_done for p in partitions),

@@ -1,6 +1,7 @@
 """What the monitor knows of snapshots and strides: the manifests that say what is to be embedded."""
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -10,11 +11,14 @@ from embed_assets.monitor.lake import ReadOnlyLake, Version
 from embed_worker.lake import damage
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, Partitioning, raw_folder, raw_latest, strides_folder
-from embed_worker.lake.manifests import Latest, RawManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import Partitioning, ShardId, raw_base, snapshot_file, strides_folder
+from embed_worker.lake.manifests import StridesManifest, read_manifest
+from embed_worker.lake.snapshots import Pointer, RawManifest
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+DIGEST = re.compile(r"[0-9a-f]+")
 
 
 class Upstream:
@@ -23,54 +27,74 @@ class Upstream:
     def __init__(self, lake: ReadOnlyLake) -> None:
         self._lake = lake
         self._versions: dict[str, Version] = {}
-        self._latest: dict[str, str] = {}
-        """Dataset → its latest snapshot."""
+        self._bases: dict[tuple[str, str], str] = {}
+        """(dataset, ingest id) → its base."""
+        self._cuts: dict[str, Strides] = {}
+        """Path → what was last read of it."""
         self._strides: dict[tuple[str, str], Strides] = {}
-        """(dataset, partitioning) → what was last read of it."""
+        """(dataset, cut) → that of the base, else the youngest."""
         self._damages: dict[str, Damage] = {}
 
     def look(self) -> None:
         self._damages.clear()
         for dataset in filter(DATASET.fullmatch, self._lake.list("stride_partitions")):
-            if latest := self._read(raw_latest(dataset), Latest, lambda manifest: manifest.snapshot):
-                self._latest[dataset] = latest
-            if dataset in self._latest:
-                self._read(f"{raw_folder(dataset, self._latest[dataset])}/{MANIFEST}", RawManifest, lambda _: None)
-            for name in self._lake.list(f"stride_partitions/{dataset}"):
-                try:
-                    partitioning = Partitioning.parse(name)
-                except ValueError:
-                    continue
-                path = f"{strides_folder(dataset, partitioning)}/{MANIFEST}"
-                if strides := self._read(path, StridesManifest, _strides_of(partitioning)):
-                    self._strides[dataset, name] = strides
+            for ingest_id in filter(DIGEST.fullmatch, self._lake.list(f"stride_partitions/{dataset}")):
+                self._look_at_base(dataset, ingest_id)
+                for name in self._lake.list(f"stride_partitions/{dataset}/{ingest_id}"):
+                    try:
+                        folder = strides_folder(dataset, ingest_id, Partitioning.parse(name))
+                    except ValueError:
+                        continue
+                    self._look_at_cuts(dataset, ingest_id, folder)
+
+    def _look_at_base(self, dataset: str, ingest_id: str) -> None:
+        if base := self._read(raw_base(dataset, ingest_id), Pointer, lambda pointer: pointer.snapshot):
+            self._bases[dataset, ingest_id] = base
+        if base := self._bases.get((dataset, ingest_id)):
+            self._read(snapshot_file(dataset, ingest_id, base), RawManifest, lambda _: None)
+
+    def _look_at_cuts(self, dataset: str, ingest_id: str, folder: str) -> None:
+        paths = [f"{folder}/{name}" for name in self._lake.list(folder) if name.endswith(".json")]
+        for gone in [path for path in self._cuts if path.startswith(f"{folder}/") and path not in paths]:
+            del self._cuts[gone]
+        for path in paths:
+            if cut := self._read(path, StridesManifest, Strides.of):
+                self._cuts[path] = cut
+        cuts = [self._cuts[path] for path in paths if path in self._cuts]
+        if cuts:
+            base = self._bases.get((dataset, ingest_id))
+            newest = max(cuts, key=lambda cut: (cut.snapshot == base, cut.created_at))
+            self._strides[dataset, newest.cut] = newest
 
     @property
     def damages(self) -> list[Damage]:
         return sorted(self._damages.values())
 
-    def knows(self, key: RunKey) -> bool:
-        return (key.dataset, key.partitioning) in self._strides
+    def key_of(self, shard: ShardId) -> RunKey | None:
+        """The run whose rows a shard is of."""
+        for (dataset, cut), strides in self._strides.items():
+            if dataset == shard.dataset and cut.endswith(shard.partitioning.name) and strides.has(shard):
+                return RunKey(dataset, shard.spec_id, cut)
+        return None
 
     def strides(self, key: RunKey) -> Strides | None:
-        return self._strides.get((key.dataset, key.partitioning))
+        return self._strides.get((key.dataset, key.cut))
 
     def is_latest(self, key: RunKey) -> bool:
-        return key.partitioning.split("-")[0] == self._latest.get(key.dataset)
+        strides = self.strides(key)
+        return strides is not None and strides.snapshot == self._bases.get((key.dataset, key.cut.split("-")[0]))
 
-    def wanted(self, beating: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-        """Dataset → partitionings of its latest snapshot, and those that a heartbeat is of."""
+    def wanted(self) -> dict[str, list[str]]:
+        """Dataset → its cuts."""
         found: dict[str, list[str]] = {}
-        beating = set(beating)
-        for dataset, name in sorted(self._strides):
-            if (dataset, name) in beating or self.is_latest(RunKey(dataset, "", name)):
-                found.setdefault(dataset, []).append(name)
+        for dataset, cut in sorted(self._strides):
+            found.setdefault(dataset, []).append(cut)
         return found
 
     def newest(self) -> Iterator[tuple[str, Strides | None]]:
         """Each dataset with the youngest cut of its latest snapshot."""
         for dataset in sorted({dataset for dataset, _ in self._strides}):
-            cuts = [s for (d, name), s in self._strides.items() if d == dataset and self.is_latest(RunKey(d, "", name))]
+            cuts = [s for (d, cut), s in self._strides.items() if d == dataset and self.is_latest(RunKey(d, "", cut))]
             yield dataset, max(cuts, key=lambda cut: cut.created_at, default=None)
 
     def _read(self, path: str, model: type[M], keep: Callable[[M], T]) -> T | None:
@@ -87,7 +111,3 @@ class Upstream:
             return None
         self._versions[path] = version
         return kept
-
-
-def _strides_of(partitioning: Partitioning) -> Callable[[StridesManifest], Strides]:
-    return lambda manifest: Strides.of(partitioning, manifest)

@@ -181,4 +181,4 @@ def _workers(beats: list[Seen], costs: list[JobCost], rates: Rates, slow: set[st
 
 
 def run_name(key: RunKey) -> str:
-    return f"{key.dataset}/{key.spec_id}/{key.partitioning}"
+    return f"{key.dataset}/{key.spec_id}/{key.cut}"

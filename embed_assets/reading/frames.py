@@ -26,8 +26,8 @@ def frame_of(
 
     schema = pl.Schema(
         {
-            "row_id": pl.Int64(),
             "id": pl.String(),
+            "text_key": pl.Binary(),
             "chunk": pl.Int32(),
             "n_tokens": pl.Int32(),
             "char_start": pl.Int32(),

@@ -46,17 +46,20 @@ class Lake(lake.Lake):
         pipeline = as_pipeline(pipeline)
         spec, described = pipeline.embedding, pipeline.dataset(dataset)
         keys = _keys(described, partition)
-        if partition is None and (published := current_set(self.store, dataset, spec.spec_id)):
+        if partition is None and (published := current_set(self.store, dataset, spec.spec_id, described.ingest_id)):
             folders = [published.shard_id(shard.stride).folder for shard in published.shards]
             files = [
                 f"{at}/{file.path}" for at, shard in zip(folders, published.shards, strict=True) for file in shard.files
             ]
             return frame_of(self.store, files, published.dtype, published.dimension or 0, storage_options or {})
-        raw = self.latest_snapshot(dataset)
+        raw = self.base(dataset, described.ingest_id)
         if raw is None:
             raise NotReady(f"raw_reviews of {dataset} is not in {self.root}; materialize it first")
-        partitioning = described.partitioning_of(raw.snapshot)
-        shards = [ShardId.of(dataset, spec.spec_id, partitioning, layout.split_partition_key(key)[1]) for key in keys]
+        cut = self.cut(raw, described.cut)
+        if cut is None:
+            raise NotReady(f"stride_partitions of {dataset} are not in {self.root}; materialize them first")
+        strides = [layout.split_partition_key(key)[1] for key in keys]
+        shards = [ShardId.of(dataset, spec.spec_id, cut.partitioning, s, cut.strides[s].digest) for s in strides]
         found = in_parallel(self.shard, shards)
         absent = [shard.key for shard, manifest in zip(shards, found, strict=True) if manifest is None]
         if absent and missing == "raise":

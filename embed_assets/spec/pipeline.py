@@ -15,7 +15,7 @@ OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 
 
 ShardCheck = Literal[
-    "dimension", "row_count", "row_ids_exact", "finite_and_normalised", "files_intact", "same_embedding_space"
+    "dimension", "row_count", "rows_exact", "finite_and_normalised", "files_intact", "same_embedding_space"
 ]
 
 
@@ -24,8 +24,9 @@ class DatasetSpec(SourceSpec):
 
     strides: Count = Field(ge=1, le=10_000)
     """Number of embedding partitions; each becomes one job."""
-    partitioning: Method = "stride"
-    """`stride`: row r belongs to partition r mod N. `contiguous`: equal runs of rows."""
+    partitioning: Method = "content"
+    """`content`: by a hash of the text, so that equal texts meet, and a text keeps its partition when other rows come
+    and go. `stride`: row r belongs to partition r mod N. `contiguous`: equal runs of rows."""
     deps: list[KeyText] = Field(default_factory=list)
     """Assets that the source is made by, such as `warehouse/tickets`; in the graph they stand before raw_reviews."""
 
@@ -33,9 +34,10 @@ class DatasetSpec(SourceSpec):
         """Keys of this dataset's partitions of `stride_partitions` and `embedding_shards`."""
         return [partition_key(self.name, stride) for stride in range(self.strides)]
 
-    def partitioning_of(self, snapshot: str) -> Partitioning:
+    @property
+    def cut(self) -> Partitioning:
         """How the rows of a snapshot fall into this dataset's partitions."""
-        return Partitioning(snapshot, self.partitioning, self.strides)
+        return Partitioning(self.partitioning, self.strides)
 
 
 class HourlyPrice(StrictModel):

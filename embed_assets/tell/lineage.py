@@ -2,26 +2,28 @@
 
 import dagster as dg
 
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.sets import SetManifest
+from embed_worker.lake.snapshots import RawManifest
 
 TEXTS = {
     "row_id": "Dense number of the row in its snapshot, from 0",
     "id": "The record's own id",
+    "text_key": "128 bits of a hash of the text: equal where texts are",
     "text": "The text to embed, made by the pipeline's template",
     "chunk": "Window of the text, from 0",
     "n_tokens": "Tokens of the window, special tokens included",
     "char_start": "First character of the window's passage in the text",
     "char_end": "Character after the passage",
 }
-TYPES = {"row_id": "int64", "id": "string", "text": "string"}
-KEYS, FROM_TEXT = ("row_id", "id"), ("chunk", "n_tokens", "char_start", "char_end", "embedding")
+TYPES = {"row_id": "int64", "id": "string", "text_key": "fixed_size_binary[16]", "text": "string"}
+KEYS, FROM_TEXT = ("id", "text_key"), ("chunk", "n_tokens", "char_start", "char_end", "embedding")
 
 
 def column_schema(raw: RawManifest) -> dg.TableSchema:
     """The columns of a snapshot, over all its parts."""
     others = [dg.TableColumn(name, column.type) for name, column in raw.columns.items()]
-    return dg.TableSchema([*STRIDE_SCHEMA.columns, *others])
+    return dg.TableSchema([*_columns(["row_id", "id", "text", "text_key"]), *others])
 
 
 def same_columns(parent: dg.AssetKey, names: list[str]) -> dg.TableColumnLineage:
@@ -41,7 +43,7 @@ def set_schema(found: SetManifest) -> dg.TableSchema:
 
 
 def index_schema(found: SetManifest, model: str) -> dg.TableSchema:
-    names = ["row_id", "id", "chunk", "char_start", "char_end", "text"]
+    names = ["id", "text_key", "chunk", "char_start", "char_end", "text"]
     return dg.TableSchema([*_columns(names), _vector("vector", found.dtype, found.dimension, model)])
 
 
@@ -55,7 +57,7 @@ def shard_lineage(parent: dg.AssetKey) -> dg.TableColumnLineage:
 
 def index_lineage(shards: dg.AssetKey, strides: dg.AssetKey) -> dg.TableColumnLineage:
     """Of an index: all but the passage comes from the shards."""
-    own = {name: [dg.TableColumnDep(shards, name)] for name in ("row_id", "id", "chunk", "char_start", "char_end")}
+    own = {name: [dg.TableColumnDep(shards, name)] for name in ("id", "text_key", "chunk", "char_start", "char_end")}
     passage = [dg.TableColumnDep(strides, "text"), *own["char_start"], *own["char_end"]]
     return dg.TableColumnLineage({**own, "text": passage, "vector": [dg.TableColumnDep(shards, "embedding")]})
 
@@ -64,7 +66,7 @@ def _columns(names: list[str]) -> list[dg.TableColumn]:
     return [dg.TableColumn(name, TYPES.get(name, "int32"), TEXTS[name]) for name in names]
 
 
-STRIDE_SCHEMA = dg.TableSchema(_columns(["row_id", "id", "text"]))
+STRIDE_SCHEMA = dg.TableSchema(_columns(["id", "text_key", "text"]))
 
 
 def _vector(name: str, dtype: str, dimension: int | None, source: str) -> dg.TableColumn:

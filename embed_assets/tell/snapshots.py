@@ -6,14 +6,15 @@ import dagster as dg
 
 from embed_assets.tell.lineage import STRIDE_SCHEMA, column_schema, same_columns
 from embed_assets.tell.summary import lengths_metadata
-from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest
+from embed_worker.lake.manifests import StrideEntry, StridesManifest
+from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
 
 
-def snapshot_metadata(lake: Lake, raw: RawManifest, folder: str, adopted: bool) -> dict[str, Any]:
+def snapshot_metadata(lake: Lake, raw: RawManifest, adopted: bool) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": raw.rows,
-        "dagster/uri": lake.url(folder),
+        "dagster/uri": lake.url(raw.path),
         "dagster/column_schema": column_schema(raw),
         "records": raw.records,
         "rejects": sum(raw.rejects_by_reason.values()),
@@ -28,29 +29,30 @@ def snapshot_metadata(lake: Lake, raw: RawManifest, folder: str, adopted: bool) 
             "nulled_values": raw.nulled,
             "where_matched": raw.matched,
             "warnings": raw.warnings,
-            "files": len(raw.files),
-            "bytes": sum(file.bytes for file in raw.files),
-            "source": raw.source,
+            "parts": len(raw.parts),
+            "bytes": sum(part.file.bytes for part in raw.parts),
+            "source": [entry.url for entry in raw.source],
         },
     }
 
 
 def stride_metadata(
-    lake: Lake, strides: StridesManifest, entry: StrideEntry, folder: str, raw_key: dg.AssetKey, adopted: bool
+    lake: Lake, cut: StridesManifest, entry: StrideEntry, raw_key: dg.AssetKey, adopted: bool
 ) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": entry.rows,
-        "dagster/uri": lake.url(folder),
+        "dagster/uri": lake.url(f"{cut.folder}/slices"),
         "dagster/column_schema": STRIDE_SCHEMA,
-        "dagster/column_lineage": same_columns(raw_key, ["row_id", "id", "text"]),
+        "dagster/column_lineage": same_columns(raw_key, ["id", "text_key", "text"]),
         "bytes": entry.bytes,
         "next": "embedding_shards of this partition",
         "details": {
-            "snapshot": strides.snapshot,
+            "snapshot": cut.snapshot,
             "adopted": adopted,
-            "partitioning": f"{strides.method}, {strides.count} partitions",
+            "partitioning": f"{cut.method}, {cut.count} partitions",
             "digest": entry.digest,
-            "seconds_all_strides": strides.seconds,
+            "slices": len(cut.slices),
+            "seconds_all_strides": cut.seconds,
         },
     }
 

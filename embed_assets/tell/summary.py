@@ -8,7 +8,8 @@ import numpy as np
 from embed_assets.estimate.sample import Sample, sample_snapshot
 from embed_assets.tell.pictures import histogram, image, log_bins, sparkline
 from embed_worker.lake.figures import figures_of
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
 from resources.facts import JobFacts
 

@@ -2,15 +2,11 @@
 
 from collections.abc import Iterator
 
-import pyarrow.parquet as pq
-
 from embed_assets.checks.outcome import run_checks
-from embed_assets.checks.reading import Proofs
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
-from embed_assets.spec import DatasetSpec, EmbeddingPipeline
-from embed_worker.lake import layout
-from embed_worker.lake.files import FileRef
+from embed_assets.spec import EmbeddingPipeline
+from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.layout import ShardId
 from resources.lake import Lake
 
@@ -28,43 +24,28 @@ def assert_exact(lake: Lake, pipeline: EmbeddingPipeline, *datasets: str) -> Non
 
 def _faults(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> Iterator[str]:
     dataset = pipeline.dataset(name)
-    raw = lake.latest_snapshot(name)
+    raw = lake.base(name, dataset.ingest_id)
     if raw is None:
         yield f"{name}: no snapshot is committed"
         return
-    folder = layout.raw_folder(name, raw.snapshot)
-    view = RowsView(lake.store, folder, raw.files, range(raw.rows), raw.rejects)
-    for check, outcome in run_checks(ROW_CHECKS, ROW_CHECKS, view).items():
+    for check, outcome in run_checks(ROW_CHECKS, ROW_CHECKS, RowsView(lake.store, raw)).items():
         if not outcome.passed:
             yield f"{name}: raw_reviews: {check}: {outcome.description}"
-    ids = dict(_ids(lake, folder, raw.files))
-    for stride in range(dataset.strides):
-        yield from _of_shard(lake, pipeline, dataset, raw.snapshot, stride, ids)
+    cut = lake.cut(raw, dataset.cut)
+    if cut is None:
+        yield f"{name}: its snapshot is not cut"
+        return
+    for stride, entry in enumerate(cut.strides):
+        shard = ShardId.of(name, pipeline.embedding.spec_id, cut.partitioning, stride, entry.digest)
+        yield from _of_shard(lake, shard, RowsDigest.parse(entry.rows, entry.digest))
 
 
-def _of_shard(
-    lake: Lake, pipeline: EmbeddingPipeline, dataset: DatasetSpec, snapshot: str, stride: int, ids: dict[int, str]
-) -> Iterator[str]:
-    partitioning = dataset.partitioning_of(snapshot)
-    shard = ShardId.of(dataset.name, pipeline.embedding.spec_id, partitioning, stride)
+def _of_shard(lake: Lake, shard: ShardId, expected: RowsDigest) -> Iterator[str]:
     manifest = lake.shard(shard)
     if manifest is None:
         yield f"{shard}: is not committed"
         return
-    expected = partitioning.row_ids(stride, len(ids))
-    assert isinstance(expected, range)
     view = ShardView(lake.store, shard, manifest, expected)
     for check, outcome in run_checks(SHARD_CHECKS, ONLY_READ, view).items():
         if not outcome.passed:
             yield f"{shard}: {check}: {outcome.description}"
-    for row, found in _ids(lake, shard.folder, manifest.listed):
-        if ids.get(row) != found:
-            yield f"{shard}: row {row} has the id {found!r}, in raw_reviews {ids.get(row)!r}"
-
-
-def _ids(lake: Lake, folder: str, files: list[FileRef]) -> Iterator[tuple[int, str]]:
-    """Row and id, wherever both stand; a file that is not there is the checks' matter."""
-    for _, local in Proofs(lake.store, folder).files(files):
-        if local is not None:
-            table = pq.read_table(local, columns=["row_id", "id"])
-            yield from zip(table.column("row_id").to_pylist(), table.column("id").to_pylist(), strict=True)

@@ -104,7 +104,10 @@ def _sources(
     for dataset in pipeline.datasets:
         path = home / f"{dataset.name}.jsonl"
         path.write_bytes(b"".join(orjson.dumps(dict(row)) + b"\n" for row in rows.get(dataset.name, [])))
-        theirs = {"source": str(path), "format": "jsonl", "compression": "none", "storage_options": {}}
+        # What is left to the file's name stays so: the rows lie where the user's own pipeline looks for them.
+        theirs: dict[str, Any] = {"source": str(path), "storage_options": {}, "compression": "infer"}
+        if dataset.format is not None:
+            theirs["format"] = "jsonl"
         found.append(dataset.model_copy(update={**theirs, "strides": strides or dataset.strides}))
     return found
 

@@ -6,22 +6,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed_assets.upkeep.cuts import cut_folders, rows_of, strides_of
 from embed_assets.upkeep.leases import Leases
+from embed_assets.upkeep.raw import raw_folders
 from embed_assets.upkeep.sets import SETS, read_sets
 from embed_worker.lake import layout
 from embed_worker.lake.census import shard_at
 from embed_worker.lake.clock import now_by_writing
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import MANIFEST, ShardId
+from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.store import Listed, Store
 
 SCRATCH_SECONDS = 24 * 3600.0
 """What no manifest lists and has not changed for so long, nobody is writing: an ingest has no heartbeat."""
 ASSETS = ("raw_reviews", "stride_partitions", "embedding_shards")
-
-Manifest = type[RawManifest] | type[StridesManifest] | type[ShardManifest]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Garbage:
 
 
 def find_garbage(store: Store) -> list[Garbage]:
-    """Nothing that a manifest of a latest snapshot lists, and nothing that a live or awaited job reads or writes.
+    """Nothing that a snapshot lists to which a pointer leads, and nothing that a live or awaited job reads or writes.
 
     Raises StoreUnavailable where there is no such bucket or folder.
     """
@@ -75,25 +75,36 @@ class _Search:
     def __init__(self, store: Store) -> None:
         self._store, self._now = store, now_by_writing(store)
         self._files = _listed(store)
-        self._raw = self._folders("raw_reviews", 3)
-        self._cuts = self._folders("stride_partitions", 3)
-        self._shards = self._folders("embedding_shards", 5)
+        self._shards = self._folders("embedding_shards", 6)
         self._committed = {shard for path, shard in _shards(self._shards) if self._shards[path].committed}
         self._leases = Leases(store, self._now, self._committed)  # after the listing: who began since is in it
-        names = sorted({file.path.split("/")[1] for file in self._files["raw_reviews"]})
-        self._latest = dict(zip(names, in_parallel(self._pointer, names), strict=True))
-        """Dataset → its latest snapshot; None where that is not known."""
-        in_the_making = {
-            path.split("/")[2].split("-")[0]
-            for path, folder in [*self._raw.items(), *self._cuts.items()]
-            if not folder.committed and self._now - folder.written < SCRATCH_SECONDS
-        }
+        self._raw = raw_folders(store, self._files["raw_reviews"])
+        self._current: dict[str, set[str] | None] = {}
+        """Dataset → the snapshots that its pointers name; None where one of them is not known."""
+        for folder in self._raw:
+            known = self._current.setdefault(folder.dataset, set())
+            named = folder.pointed
+            self._current[folder.dataset] = None if known is None or named is None else known | named
         self._sets = read_sets(store, [file.path for file in self._files[SETS]])
         """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
-        self._kept = (
-            self._leases.snapshots | in_the_making | {s.snapshot for s, current in self._sets.values() if current}
-        )
-        """Snapshots that a run works on, that may be being written or cut, or that readers' sets are made of."""
+        self._cuts = cut_folders(store, self._files["stride_partitions"])
+        cuts = [cut for folder in self._cuts for cut in folder.cuts.values() if cut is not None]
+        near = {rows_of(shard) for shard in self._leases.near}
+        self._kept = {snapshot for folder in self._raw for snapshot in folder.unpointed}
+        self._kept |= {cut.snapshot for cut in cuts if not near.isdisjoint(strides_of(cut))}
+        self._kept |= {found.snapshot for found, current in self._sets.values() if current}
+        """Snapshots that may be being written, that a run works on, or that readers' sets are made of."""
+        self._needed = {s.shard_id(one.stride) for s, current in self._sets.values() if current for one in s.shards}
+        self._rows = {rows for cut in cuts if not self._old(cut.dataset, cut.snapshot) for rows in strides_of(cut)}
+        """Of strides that are kept: their shards are, whatever the spec."""
+        cut_snapshots = {(cut.dataset, cut.snapshot) for cut in cuts}
+        unread = {folder.dataset for folder in self._cuts if None in folder.cuts.values()}
+        self._settled = {
+            name
+            for name, snapshots in self._current.items()
+            if snapshots and name not in unread and all((name, one) in cut_snapshots for one in snapshots)
+        }
+        """Datasets whose current snapshots are cut, so that it is known which shards are theirs."""
 
     def garbage(self) -> list[Garbage]:
         notes = list(self._notes())
@@ -113,57 +124,55 @@ class _Search:
 
     def _old(self, dataset: str, snapshot: str) -> bool:
         """Without a pointer nobody can say what is old."""
-        latest = self._latest.get(dataset)
-        return latest is not None and snapshot != latest and snapshot not in self._kept
+        current = self._current.get(dataset)
+        return bool(current) and snapshot not in (current or ()) and snapshot not in self._kept
+
+    def _is_old(self, shard: ShardId) -> bool:
+        needed = shard in self._needed or rows_of(shard) in self._rows
+        return shard.dataset in self._settled and not needed
 
     def _snapshots(self) -> Iterator[Garbage]:
-        whole: list[tuple[_Folder, Manifest]] = []
-        for path, folder in self._raw.items():
-            _, dataset, snapshot = path.split("/")
-            if self._old(dataset, snapshot):
-                yield folder.garbage(f"snapshot is not the latest ({self._latest[dataset]})")
-            elif self._latest[dataset] is not None:
-                whole.append((folder, RawManifest))
-        for path, folder in self._cuts.items():
-            _, dataset, name = path.split("/")
-            if (partitioning := _parsed(name)) is None:
+        for raw in self._raw:
+            old = [snapshot for snapshot in raw.snapshots if self._old(raw.dataset, snapshot)]
+            for path, why, size in raw.garbage(old, self._now - SCRATCH_SECONDS):
+                yield Garbage(path, why, size)
+        for cuts in self._cuts:
+            if self._current.get(cuts.dataset) is None:
                 continue
-            if self._old(dataset, partitioning.snapshot):
-                yield folder.garbage("strides of an old snapshot")
-            else:
-                whole.append((folder, StridesManifest))
-        yield from self._unlisted(whole)
+            settled = cuts.dataset in self._settled
+            found = cuts.garbage(lambda cut: self._old(cut.dataset, cut.snapshot), settled, self._now - SCRATCH_SECONDS)
+            for path, why, size in found:
+                yield Garbage(path, why, size)
 
     def _of_shards(self) -> Iterator[Garbage]:
-        whole: list[tuple[_Folder, Manifest]] = []
+        whole: list[_Folder] = []
         for path, shard in _shards(self._shards):
             folder = self._shards[path]
             if shard in self._leases.live:
                 continue
-            if self._old(shard.dataset, shard.snapshot):
-                yield folder.garbage("shard of an old snapshot")
+            if self._is_old(shard):
+                yield folder.garbage("shard of rows that no kept snapshot has")
             elif folder.committed:
                 names = sorted({file.path.removeprefix(f"{path}/").split("/")[0] for file in folder.files})
                 for name in names:
                     if name == "checkpoints" or name.startswith(layout.RETIRED):
                         yield folder.part(name).garbage("left over: the partition is committed")
-                whole.append((folder, ShardManifest))
+                whole.append(folder)
         yield from self._unlisted(whole)
 
-    def _unlisted(self, folders: list[tuple[_Folder, Manifest]]) -> Iterator[Garbage]:
+    def _unlisted(self, folders: list[_Folder]) -> Iterator[Garbage]:
         """Parquet files in a committed folder that its manifest does not list: an attempt that died wrote them."""
 
-        def ask(folder: tuple[_Folder, Manifest]) -> list[Garbage]:
-            path, files = folder[0].path, folder[0].files
-            inside = f"{path}/checkpoints/"
-            candidates = [f for f in files if f.path.endswith(".parquet") and not f.path.startswith(inside)]
-            if not candidates or not folder[0].committed:
+        def ask(folder: _Folder) -> list[Garbage]:
+            inside = f"{folder.path}/checkpoints/"
+            candidates = [f for f in folder.files if f.path.endswith(".parquet") and not f.path.startswith(inside)]
+            if not candidates:
                 return []
             try:
-                manifest = read_manifest(self._store, f"{path}/{MANIFEST}", folder[1])
+                manifest = read_manifest(self._store, f"{folder.path}/{MANIFEST}", ShardManifest)
             except BadManifest:
                 return []  # it condemns nothing
-            listed = {f"{path}/{file.path}" for file in manifest.listed} if manifest else None
+            listed = {f"{folder.path}/{file.path}" for file in manifest.listed} if manifest else None
             why = "its manifest does not list it"
             return [Garbage(f.path, why, f.bytes) for f in candidates if listed is not None and f.path not in listed]
 
@@ -182,10 +191,10 @@ class _Search:
                 shard = note.shard
                 if shard in self._leases.live:
                     continue
-                if shard.dataset not in self._latest:
+                if shard.dataset not in self._current:
                     why = "its dataset is gone"
-                elif self._old(shard.dataset, shard.snapshot):
-                    why = "its snapshot is old"
+                elif self._is_old(shard):
+                    why = "its rows are in no kept snapshot"
                 elif shard in self._committed and not note.young:
                     why = "its partition is committed"
                 else:
@@ -238,13 +247,6 @@ class _Search:
     def _size(self, path: str) -> int:
         return sum(file.bytes for file in self._files[SETS] if file.path == path)
 
-    def _pointer(self, dataset: str) -> str | None:
-        try:
-            latest = read_manifest(self._store, layout.raw_latest(dataset), Latest)
-        except BadManifest:
-            return None
-        return latest.snapshot if latest else None
-
 
 def _listed(store: Store) -> dict[str, list[Listed]]:
     """Files by their first folder."""
@@ -265,13 +267,6 @@ def _shards(folders: Iterable[str]) -> Iterator[tuple[str, ShardId]]:
     for path in folders:
         if (shard := shard_at(path)) is not None:
             yield path, shard
-
-
-def _parsed(name: str) -> Partitioning | None:
-    try:
-        return Partitioning.parse(name)
-    except ValueError:
-        return None
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -36,13 +36,10 @@ class Leases:
         self.progress: list[Note] = []
         signs = [(note.shard, note.file.written) for note in self.jobs]
         ends: dict[ShardId, float] = {}
-        heard_of = set()
         for file, found in read_progress(store):
             shard, young = found.shard, now - file.written < LIVE_SECONDS
             if isinstance(found, Seen):
                 self.progress.append(Note(file, shard, young, young and not found.beat.over))
-                if young:
-                    heard_of.add(shard.snapshot)
             else:
                 self.progress.append(Note(file, shard, young))
             if isinstance(found, LastWord) or found.beat.ending == "bad_job":
@@ -57,8 +54,8 @@ class Leases:
             if shard not in committed and now - at < WAIT_SECONDS and at > ends.get(shard, 0.0)
         }
         self.held = self.live | awaited
-        self.snapshots = {shard.snapshot for shard in self.held} | heard_of
-        """A run works on these; between two of its jobs only what was heard of the last one tells."""
+        self.near = self.held | {note.shard for note in self.progress if note.young}
+        """A run works on the snapshots of these; between two of its jobs only what was heard of the last one tells."""
 
 
 def _job_files(store: Store) -> Iterator[tuple[Listed, EmbedJob]]:

@@ -19,7 +19,7 @@ def read_sets(store: Store, paths: Sequence[str]) -> dict[str, tuple[SetManifest
     Where one of a dataset and spec cannot be read, none of them is told: it condemns nothing.
     """
     found: dict[str, tuple[SetManifest, bool]] = {}
-    for folder in sorted({path.rpartition("/")[0] for path in paths if path.count("/") == 3}):
+    for folder in sorted({path.rpartition("/")[0] for path in paths if path.count("/") == 4}):
         names = [path for path in paths if path.startswith(f"{folder}/") and _is_set(path)]
         try:
             current = read_manifest(store, f"{folder}/{CURRENT}", CurrentSet)

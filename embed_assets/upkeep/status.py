@@ -12,9 +12,10 @@ from embed_worker.lake import damage, layout
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.heartbeats import LastWord, Seen, read_progress
-from embed_worker.lake.layout import MANIFEST, ShardId
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.layout import ShardId
+from embed_worker.lake.manifests import ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.snapshots import Pointer, RawManifest
 from embed_worker.lake.store import Store
 
 M = TypeVar("M", bound=BaseModel)
@@ -31,7 +32,7 @@ class DatasetStatus:
     rejects: int = 0
     strides_written: bool = False
     partitions: dict[str, State] = field(default_factory=dict)
-    """Empty where the damage of a pointer leaves open which snapshot counts."""
+    """Empty where damage leaves open which shards count: of a pointer, or of the cut."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Partition → why its last attempt ended, or no other is made."""
     damages: list[Damage] = field(default_factory=list)
@@ -101,21 +102,28 @@ class _Look:
         self._store, self._dataset, self._progress = store, dataset, progress
         self._spec_id = pipeline.embedding.spec_id
         self.status = DatasetStatus(pipeline.name, dataset.name)
-        latest = self._manifest(layout.raw_latest(dataset.name), Latest)
-        if latest is not None:
-            self._of_snapshot(latest.snapshot)
+        base = self._manifest(layout.raw_base(dataset.name, dataset.ingest_id), Pointer)
+        if base is not None:
+            self._of_snapshot(base.snapshot)
         elif not self.status.damages:
             self.status.partitions = dict.fromkeys(dataset.partition_keys(), State.WAITING)
 
     def _of_snapshot(self, snapshot: str) -> None:
         status, name = self.status, self._dataset.name
         status.snapshot = snapshot
-        if raw := self._manifest(f"{layout.raw_folder(name, snapshot)}/{MANIFEST}", RawManifest):
+        raw = self._manifest(layout.snapshot_file(name, self._dataset.ingest_id, snapshot), RawManifest)
+        if raw is not None:
             status.rows, status.rejects = raw.rows, sum(raw.rejects_by_reason.values())
-        partitioning = self._dataset.partitioning_of(snapshot)
-        strides = self._manifest(f"{layout.strides_folder(name, partitioning)}/{MANIFEST}", StridesManifest)
-        status.strides_written = strides is not None
-        shards = [ShardId.of(name, self._spec_id, partitioning, stride) for stride in range(self._dataset.strides)]
+        partitioning = self._dataset.cut
+        folder = layout.strides_folder(name, self._dataset.ingest_id, partitioning)
+        cut = self._manifest(layout.cut_file(folder, snapshot), StridesManifest)
+        status.strides_written = cut is not None
+        if cut is None:
+            if not status.damages:
+                status.partitions = dict.fromkeys(self._dataset.partition_keys(), State.WAITING)
+            return
+        entries = enumerate(cut.strides)
+        shards = [ShardId.of(name, self._spec_id, partitioning, stride, entry.digest) for stride, entry in entries]
         for shard, (found, given_up) in zip(shards, in_parallel(self._shard, shards), strict=True):
             self._of_partition(shard.key, self._progress.beats(shard), found, given_up)
 

@@ -1,36 +1,35 @@
 """Proves a lake from its files alone: no pipeline, no Dagster, no worker's word."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
+from embed_assets.upkeep.slices import SliceProof
 from embed_assets.upkeep.wire import Wire
 from embed_worker.lake import census, damage, layout
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import (
     MIN_COSINE,
     Canaries,
-    Latest,
-    RawManifest,
     ShardManifest,
     Space,
     StridesManifest,
     read_manifest,
 )
+from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import CurrentSet, SetManifest
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
 from embed_worker.lake.store import Store
-from embed_worker.steps.cut import DIGEST_ROWS, content_digest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,24 +65,24 @@ class _Verifier:
         self._wire = Wire(store)
         self._store, self._progress = self._wire.as_store(), progress
         self._report = Report()
-        self._rows: dict[tuple[str, str], int] = {}
+        self._rows: dict[tuple[str, str], RowsDigest] = {}
+        """(dataset, snapshot) → its rows."""
+        self._known_parts: set[tuple[str, str]] = set()
+        """(folder, part id), looked at."""
+        self._slices = SliceProof(self._store, self._report.damages, self._progress)
         self._canaries: dict[str, tuple[str, Canaries]] = {}
-        self._inputs: dict[tuple[str, str, int], str] = {}
-        """(dataset, partitioning, stride) → digest of its rows."""
+        self._inputs: dict[tuple[str, str, int, str], int] = {}
+        """(dataset, partitioning, stride, digest of its rows) → rows, of each cut."""
         self._versions: dict[ShardId, str] = {}
         """Of each committed shard."""
-        self._embedded: set[tuple[str, str]] = set()
-        """(dataset, partitioning) of which there are committed shards."""
 
     def run(self) -> Report:
         places = list(census.shards(self._store))
-        there = {path for path, _ in self._store.walk("embedding_shards") if path.endswith(f"/{layout.MANIFEST}")}
-        self._embedded = {(p.dataset, p.partitioning.name) for p in places if p.manifest_path in there}
         for dataset in census.datasets(self._store, "raw_reviews"):
             self._raw(dataset)
         for dataset in census.datasets(self._store, "stride_partitions"):
-            for partitioning in census.partitionings(self._store, dataset):
-                self._strides(dataset, partitioning)
+            for ingest_id, partitioning in census.cuts(self._store, dataset):
+                self._cuts(dataset, ingest_id, partitioning)
         for place in places:
             self._shard(place)
         for path, _ in list(self._store.walk("embedding_sets")):
@@ -106,56 +105,74 @@ class _Verifier:
             return None
 
     def _raw(self, dataset: str) -> None:
-        for snapshot in census.snapshots(self._store, dataset):
-            folder = layout.raw_folder(dataset, snapshot)
-            self._progress(folder)
-            raw = self._manifest(f"{folder}/{layout.MANIFEST}", RawManifest)
-            if raw is None:
-                continue  # not committed, or damaged and told
-            self._report.snapshots += 1
-            self._rows[dataset, snapshot] = raw.rows
-            view = RowsView(self._store, folder, raw.files, range(raw.rows), raw.rejects)
-            self._checks(folder, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view).items())
-        path = layout.raw_latest(dataset)
-        latest = self._manifest(path, Latest)
-        if latest is not None and (dataset, latest.snapshot) not in self._rows:
-            folder = layout.raw_folder(dataset, latest.snapshot)
-            self._damage(path, f"names a snapshot that has no sound {folder}/{layout.MANIFEST}")
-        elif latest is None and not self._store.exists(path) and any(known == dataset for known, _ in self._rows):
-            self._damage(path, "is missing; materialize raw_reviews to restore it")
+        for ingest_id in census.ingests(self._store, dataset):
+            there = census.snapshots(self._store, dataset, ingest_id)
+            sound = {snapshot for snapshot in there if self._snapshot(dataset, ingest_id, snapshot)}
+            for path in (layout.raw_base(dataset, ingest_id), layout.raw_latest(dataset, ingest_id)):
+                pointer = self._manifest(path, Pointer)
+                if pointer is not None and pointer.snapshot not in sound:
+                    missing = layout.snapshot_file(dataset, ingest_id, pointer.snapshot)
+                    self._damage(path, f"names a snapshot that has no sound {missing}")
+                elif pointer is None and not self._store.exists(path) and sound:
+                    self._damage(path, "is missing; materialize raw_reviews to restore it")
 
-    def _strides(self, dataset: str, partitioning: Partitioning) -> None:
-        folder = layout.strides_folder(dataset, partitioning)
-        path = f"{folder}/{layout.MANIFEST}"
-        strides = self._manifest(path, StridesManifest)
-        if strides is None:
-            if not self._store.exists(path) and (dataset, partitioning.name) in self._embedded:
-                self._damage(path, "is missing, but shards were made from these strides")
+    def _snapshot(self, dataset: str, ingest_id: str, snapshot: str) -> bool:
+        """Whether its manifest is sound."""
+        path = layout.snapshot_file(dataset, ingest_id, snapshot)
+        self._progress(path)
+        raw = self._manifest(path, RawManifest)
+        if raw is None:
+            return False
+        if (raw.dataset, raw.ingest_id, raw.snapshot) != (dataset, ingest_id, snapshot):
+            self._damage(path, f"belongs to {raw.dataset} {raw.ingest_id} {raw.snapshot}, not here")
+            return False
+        self._report.snapshots += 1
+        self._rows[dataset, snapshot] = RowsDigest.parse(raw.rows, raw.rows_digest)
+        self._checks(path, run_checks(ROW_CHECKS, ROW_CHECK_NAMES, RowsView(self._store, raw)).items())
+        self._parts(raw)
+        return True
+
+    def _parts(self, raw: RawManifest) -> None:
+        """Each part is committed as the snapshot has it; the records of parts are small."""
+        new = [part for part in raw.parts if (raw.folder, part.part_id) not in self._known_parts]
+        paths = [f"{raw.folder}/{layout.part_record(part.part_id)}" for part in new]
+        for part, path, record in zip(new, paths, in_parallel(self._part, paths), strict=True):
+            self._known_parts.add((raw.folder, part.part_id))
+            if record is None:
+                if not self._store.exists(path):
+                    self._damage(path, f"is missing, but {raw.path} lists its part; materialize raw_reviews again")
+            elif (record.part_id, record.file) != (part.part_id, part.file):
+                self._damage(path, f"is not of the part that {raw.path} lists")
+
+    def _part(self, path: str) -> PartRecord | None:
+        return self._manifest(path, PartRecord)
+
+    def _cuts(self, dataset: str, ingest_id: str, partitioning: Partitioning) -> None:
+        folder = layout.strides_folder(dataset, ingest_id, partitioning)
+        for name in self._store.list(folder):
+            if name.endswith(".json") and not layout.is_temporary(name):
+                self._cut(f"{folder}/{name}", dataset, ingest_id, partitioning)
+
+    def _cut(self, path: str, dataset: str, ingest_id: str, partitioning: Partitioning) -> None:
+        cut = self._manifest(path, StridesManifest)
+        if cut is None:
             return
-        if (strides.dataset, strides.snapshot, strides.method, strides.count) != (
-            dataset, partitioning.snapshot, partitioning.method, partitioning.count,
-        ):  # fmt: skip
-            self._damage(path, f"belongs to {strides.dataset} {strides.snapshot}, not here")
+        if (cut.dataset, cut.ingest_id, cut.partitioning) != (dataset, ingest_id, partitioning) or path != (
+            layout.cut_file(cut.folder, cut.snapshot)
+        ):
+            self._damage(path, f"belongs to {cut.dataset} {cut.snapshot}, not here")
             return
         self._report.partitionings += 1
-        raw_folder = layout.raw_folder(dataset, partitioning.snapshot)
-        if (dataset, partitioning.snapshot) not in self._rows and self._has_parquet(raw_folder):
-            self._damage(f"{raw_folder}/{layout.MANIFEST}", "is missing or damaged, but strides were made from it")
-        known = self._rows.setdefault((dataset, partitioning.snapshot), strides.rows)
-        if known != strides.rows:
-            self._damage(path, f"says {strides.rows} rows, the snapshot has {known}")
-        if len(strides.strides) != partitioning.count:
-            self._damage(path, f"lists {len(strides.strides)} strides")
-            return
-        for stride, entry in enumerate(strides.strides):
-            self._progress(f"{folder}/{stride:05d}")
-            view = RowsView(self._store, folder, entry.files, _span(partitioning, stride, known))
-            with self._wire.keeping():
-                outcomes = run_checks(ROW_CHECKS, ROW_CHECK_NAMES, view)
-                self._checks(f"{folder}/{stride:05d}", outcomes.items())
-                if all(outcome.passed for outcome in outcomes.values()) and _digest(view) != entry.digest:
-                    self._damage(f"{folder}/{stride:05d}", "its rows are not those that the manifest's digest names")
-            self._inputs[dataset, partitioning.name, stride] = entry.digest
+        rows = self._rows.get((dataset, cut.snapshot))
+        if rows is None:
+            self._damage(path, f"the snapshot {cut.snapshot} that it was cut from is not in the lake")
+        for stride, entry in enumerate(cut.strides):
+            self._inputs[dataset, partitioning.name, stride, entry.digest] = entry.rows
+        self._slices.prove(path, cut)
+        if rows is not None and rows != RowsDigest.parse(cut.rows, cut.rows_digest):
+            self._damage(
+                path, f"holds {cut.rows} rows with digest {cut.rows_digest}, the snapshot {rows.rows} with {rows}"
+            )
 
     def _shard(self, place: ShardId) -> None:
         self._progress(place.folder)
@@ -173,14 +190,10 @@ class _Verifier:
             self._damage(path, f"belongs to {manifest.shard} of {manifest.shard.spec_id}, not here")
             return
         self._versions[place] = manifest.data_version
-        made_from = self._inputs.get((place.dataset, place.partitioning.name, place.stride))
-        if made_from is not None and made_from != manifest.input.digest:
-            self._damage(path, f"was made from input {manifest.input.digest}, its stride has {made_from}")
-        rows = self._rows.get((place.dataset, place.partitioning.snapshot))
-        if rows is None:
-            self._damage(path, f"neither the snapshot {place.partitioning.snapshot} nor its strides are in the lake")
-            return
-        view = ShardView(self._store, place, manifest, _span(place.partitioning, place.stride, rows))
+        rows = self._inputs.get((place.dataset, place.partitioning.name, place.stride, place.input_digest))
+        if rows is not None and rows != manifest.rows_in:
+            self._damage(path, f"says {manifest.rows_in} rows, its stride has {rows}")
+        view = ShardView(self._store, place, manifest, RowsDigest.parse(manifest.rows_in, place.input_digest))
         self._checks(place.folder, run_checks(SHARD_CHECKS, SHARD_CHECK_NAMES, view).items())
         self._same_space(place, manifest)
         self._report.shards += 1
@@ -247,20 +260,3 @@ class _Verifier:
         for name, outcome in outcomes:  # type: ignore[attr-defined]
             if not outcome.passed:
                 self._damage(where, f"{name}: {outcome.description}")
-
-
-def _span(partitioning: Partitioning, stride: int, rows: int) -> range:
-    span = partitioning.row_ids(stride, rows)
-    assert isinstance(span, range)
-    return span
-
-
-def _digest(view: RowsView) -> str:
-    """Of the rows' content, a few at a time."""
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for file in view.files:
-            with view.store.open(f"{view.folder}/{file.path}") as source:
-                yield from pq.ParquetFile(source).iter_batches(DIGEST_ROWS, columns=["row_id", "id", "text"])
-
-    return content_digest(batches())

@@ -1,20 +1,18 @@
 """A lake whose bytes are counted as they come from it."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import IO, Any, cast
 
 from embed_worker.lake.store import Store
 
 
 class Wire:
-    """Passes all on to the store. Only whole files are to be read: a library may read ahead of who reads a part."""
+    """Passes all on to the store. Only whole files and ranges are to be read: a library may read ahead of who reads a
+    part."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: dict[str, Path] | None = None
-        self._scratch: Path | None = None
         self._spaces: dict[str, bytes] = {}
         self.bytes = 0
 
@@ -36,44 +34,24 @@ class Wire:
     def read_json(self, path: str) -> Any:
         return Store.read_json(self.as_store(), path)
 
-    @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """In it, a file that is opened again is read from this machine."""
-        with self._store.scratch() as self._scratch:
-            self._kept = {}
-            try:
-                yield
-            finally:
-                self._kept = self._scratch = None
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        data = self._store.read_range(path, offset, length)
+        self.bytes += len(data)
+        return data
 
     @contextmanager
     def open(self, path: str, *, sparse: bool = False) -> Iterator[IO[bytes]]:
-        if self._kept is not None and path in self._kept:
-            with self._kept[path].open("rb") as file:
-                yield file
-            return
-        with self._store.open(path, sparse=sparse) as source, ExitStack() as stack:
-            copy: IO[bytes] | None = None
-            if self._kept is not None:
-                self._kept[path] = self._copy_of(path)
-                if not self._store.is_local:
-                    copy = stack.enter_context(self._kept[path].open("wb"))
-            yield cast(IO[bytes], _Counted(self, source, copy))
-
-    def _copy_of(self, path: str) -> Path:
-        assert self._kept is not None and self._scratch is not None
-        return Path(self._store.path(path)) if self._store.is_local else self._scratch / f"{len(self._kept)}"
+        with self._store.open(path, sparse=sparse) as source:
+            yield cast(IO[bytes], _Counted(self, source))
 
 
 class _Counted:
-    def __init__(self, wire: Wire, source: IO[bytes], copy: IO[bytes] | None) -> None:
-        self._wire, self._source, self._copy = wire, source, copy
+    def __init__(self, wire: Wire, source: IO[bytes]) -> None:
+        self._wire, self._source = wire, source
 
     def read(self, size: int = -1) -> bytes:
         data = self._source.read(size)
         self._wire.bytes += len(data)
-        if self._copy is not None:
-            self._copy.write(data)
         return data
 
     def __getattr__(self, name: str) -> Any:

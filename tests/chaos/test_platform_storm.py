@@ -36,8 +36,34 @@ IMPORTED = (
 KILLS_A_STORM = 10
 STORMS = max(3, KILLS // KILLS_A_STORM)
 CHAINS = [
-    (RAW_REVIEWS, ["raw.written", "store.temporary", "raw.committed", "store.replacing", "raw.latest"]),
-    (STRIDE_PARTITIONS, ["strides.cut", "strides.stride", "strides.ready", "store.temporary", "strides.committed"]),
+    (
+        RAW_REVIEWS,
+        [
+            "raw.parsed",
+            "raw.data",
+            "raw.part",
+            "raw.written",
+            "raw.keys",
+            "raw.ready",
+            "store.temporary",
+            "raw.committed",
+            "store.replacing",
+            "raw.pointed",
+        ],
+    ),
+    (
+        STRIDE_PARTITIONS,
+        [
+            "slice.written",
+            "slice.published",
+            "slice.committed",
+            "strides.cut",
+            "strides.ready",
+            "store.temporary",
+            "strides.committed",
+        ],
+    ),
+    (STRIDE_PARTITIONS, ["strides.slice"]),
     (EMBEDDING_SHARDS, ["store.replacing", "driver.job_file", "driver.submitted", "driver.polled"]),
     (EMBEDDING_SHARDS, ["driver.seen", "record.kept", "record.materialized", "record.checked", "record.set"]),
     (EMBEDDING_SHARDS, ["driver.adopted", "driver.retired"]),

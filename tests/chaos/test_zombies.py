@@ -5,12 +5,10 @@ import random
 import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from embed_worker.exits import ExitCode
-from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import prove, write_job
 from tests.kits.chaos.kill_points import COMMIT, END, START, STORES, SWEEP, WORK, applies
 from tests.kits.chaos.worker_storm import REJECTED, Partition, freeze, is_frozen, thaw
@@ -80,7 +78,7 @@ def test_frozen_at_random(request: pytest.FixtureRequest, tmp_path: Path, where:
         wake(partition, attempts, chance)
 
 
-# -- attempts of another cut, spec or input ------------------------------------------------------------------
+# -- attempts of another cut or spec -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", SOME_STORES)
@@ -116,35 +114,3 @@ def test_an_attempt_with_another_spec_has_a_folder_of_its_own(
         (tmp_path / "other").mkdir()
         prove(twin, one.texts, tmp_path / "other", REJECTED)
         prove(one.job, one.texts, tmp_path, REJECTED)
-
-
-@pytest.mark.parametrize("where", SOME_STORES)
-@pytest.mark.parametrize("name", ["attempt.registered", "attempt.fetched", "attempt.embedded"])
-def test_an_attempt_with_another_input_is_refused(
-    request: pytest.FixtureRequest, tmp_path: Path, where: str, name: str
-) -> None:
-    """In mid-run, where it was there first and slept over the commit, and after the commit."""
-    refused = (ExitCode.BAD_JOB,)
-    with Partition(request.getfixturevalue(where), tmp_path / "attempts") as partition:
-        source = partition.job.input.model_copy(update={"digest": "f" * 16})
-        url = write_job(partition.job.model_copy(update={"input": source}))
-        foreign = partition.start_and_freeze(name, url=url) if name != "attempt.embedded" else None
-        own = partition.start_and_freeze("checkpoint.record", 2)
-        assert is_frozen(own)
-        before = contents(partition)
-        partition.end_of(partition.start(url=url), refused)
-        assert before.items() <= contents(partition).items()
-        thaw(own)
-        partition.end_of(own, DONE)
-        manifest = partition.manifest()
-        if foreign is not None:
-            thaw(foreign)
-            partition.end_of(foreign, refused)
-        partition.end_of(partition.start(url=url), refused)
-        assert partition.manifest() == manifest
-        partition.prove()
-
-
-def contents(partition: Partition) -> dict[str, bytes]:
-    store: Any = Store(partition.job.lake)
-    return {path: store.read(path) for path, _ in store.walk(partition.job.shard.folder)}

@@ -34,7 +34,7 @@ def test_demo_runs_whole_and_the_second_time_adopts_everything(deploy: Callable[
     found = demo.run("search", "an awful film, a waste of time", "--dataset", "critic_reviews", "-n", "5")
     assert found.count("│ 0.") == 5
 
-    victim = next(demo.lake.glob("embedding_shards/critic_reviews/*/*/00001/part-00000.parquet"))
+    victim = next(demo.lake.glob("embedding_shards/critic_reviews/*/*/00001/*/part-00000.parquet"))
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
@@ -65,7 +65,7 @@ def test_killed_worker_and_killed_dagster_lose_and_double_nothing(deploy: Callab
     manifests = demo.manifests()
     assert {path: manifests[path] for path in kept} == kept
     report = verify_lake(Store(str(demo.lake)))
-    raw = [json.loads(path.read_bytes()) for path in demo.lake.glob("raw_reviews/*/*/_manifest.json")]
+    raw = [json.loads(path.read_bytes()) for path in demo.lake.glob("raw_reviews/*/*/snapshots/*.json")]
     assert sum(one["records"] for one in raw) == 2000
     assert report.damages == [] and report.shards == 6 and report.rows == sum(one["rows"] for one in raw)
     attempts = [len(json.loads(data)["attempts"]) for data in manifests.values()]

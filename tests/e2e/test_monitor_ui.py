@@ -41,7 +41,7 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
     monkeypatch.setattr(states, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}
     fleet.prepared.resource.write_job(fleet.prepared.job(0))
-    (fleet.lake / fleet.prepared.job(23).input.path / fleet.prepared.job(23).input.files[0].path).unlink()
+    (fleet.lake / fleet.prepared.job(23).spans[0].path).unlink()
     with monitor(fleet.lake) as url, watched_page(url) as page:
         assert counts(page) == {
             "committed": 0,
@@ -68,7 +68,9 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
         expect(page.locator("#workers tbody tr")).to_have_count(3)
         expect(page.locator("#workers")).to_contain_text("us-east4-a")
         fleet.set_pace(0.05)
-        wait_until(lambda: len(list(fleet.lake.glob("embedding_shards/*/*/*/*/_manifest.json"))) >= 2, "two manifests")
+        wait_until(
+            lambda: len(list(fleet.lake.glob("embedding_shards/*/*/*/*/*/_manifest.json"))) >= 2, "two manifests"
+        )
         fleet.set_pace(0.5)  # at once: the page is some seconds behind, and there must be work left to interrupt
         wait_until(lambda: counts(page)["committed"] >= 2, "the first commits on the page")
         expect(page.locator("#eta")).not_to_have_text("unknown")
@@ -99,7 +101,7 @@ def test_a_person_watches_partitions_start_stall_recover_and_commit(
         expect(page.locator("#workers")).to_contain_text("No worker is at work.")
         expect(page.locator("#spend-sub")).to_contain_text("unknown for")  # two of the partitions had a price
         shoot(page, "monitor_end")
-    assert len(kit.manifests(fleet.lake)) == STRIDES - 1 + 3  # and _latest, snapshot, strides: the page wrote nothing
+    assert len(kit.manifests(fleet.lake)) == STRIDES - 1 + 2  # and the two pointers: the page wrote nothing
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
         wait_until(job_is(deployment, PREEMPTED, status="RUNNING"), f"SkyPilot sees {PREEMPTED} run")
         before = watch.of(PREEMPTED)
         [job] = deployment.jobs(PREEMPTED)
-        assert not list(deployment.lake.glob("embedding_shards/reviews/*/*/*/_manifest.json")), "too fast to preempt"
+        assert not list(deployment.lake.glob("embedding_shards/reviews/*/*/*/*/_manifest.json")), "too fast to preempt"
         lab.preempt(int(job["job_id"]))
         ticks("preempted")
 

@@ -65,13 +65,11 @@ def see(page: Page, url: str, text: str) -> None:
 def test_a_person_materializes_backfills_and_reads_checks(deploy: Callable[[int], DemoCopy]) -> None:
     deployment = deploy(120)
     with dagster_dev(deployment) as url, chromium_page() as page:
-        for asset, files in (("raw_reviews", 2), ("stride_partitions", 2)):
+        for asset, commits in (("raw_reviews", "*/*/snapshots/*.json"), ("stride_partitions", "*/*/*/*.json")):
             page.goto(f"{url}/assets/demo/{asset}?view=partitions")
             launch(page, "All")
             wait_until(
-                lambda asset=asset, files=files: (
-                    len(list(deployment.lake.glob(f"{asset}/*/*/_manifest.json"))) == files
-                ),  # type: ignore[misc]
+                lambda asset=asset, commits=commits: len(list(deployment.lake.glob(f"{asset}/{commits}"))) == 2,  # type: ignore[misc]
                 f"manifests of {asset}",
             )
         page.goto(f"{url}{SHARDS}?view=partitions&partition=plot_summaries-00001")

@@ -18,7 +18,7 @@ import embed_assets.definitions as d
 keys = sorted(spec.key.to_user_string() for spec in d.defs.resolve_all_asset_specs())
 print(keys, [name for name in {names!r} if name in sys.modules])
 """
-OPTIONAL = ["vllm", "torch", "sky", "polars", "lancedb", "typer", "tokenizers", "fastapi", "s3fs", "aiohttp"]
+OPTIONAL = ["vllm", "torch", "sky", "lancedb", "typer", "tokenizers", "fastapi", "s3fs", "aiohttp"]
 
 
 def run(*command: str | Path, cwd: Path, code: int = 0, **env: str) -> str:

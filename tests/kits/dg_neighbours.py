@@ -64,7 +64,7 @@ def neighbourhood(folder: Path, webhook: str) -> DgProject:
 def damage(project: DgProject, partition: str) -> None:
     """Writes a part of a shard anew: every row is there, but it is another file than the manifest lists."""
     stride = partition.rpartition("-")[2]
-    (part,) = project.lake.glob(f"embedding_shards/tickets/*/*/*{stride}/**/part-00000.parquet")
+    (part,) = project.lake.glob(f"embedding_shards/tickets/*/*/{stride}/*/part-00000.parquet")
     table = pq.read_table(part)
     temporary = part.with_name("other")
     pq.write_table(table, temporary, compression="none")

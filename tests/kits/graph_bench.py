@@ -16,6 +16,8 @@ from dagster._core.storage.tags import (
 from embed_assets.deployment import deployed
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec
+from embed_worker.lake.manifests import SliceManifest, read_manifest
+from embed_worker.lake.store import Store
 from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.compute.in_process import InProcessCompute
@@ -43,11 +45,11 @@ class GraphBench:
         self.more: dict[str, Any] = {}
         """More keys of the pipeline."""
 
+    def dataset(self, name: str) -> DatasetSpec:
+        return kit.dataset(str(self.sources[name]), name=name, strides=self.strides[name], **self.ingest)
+
     def definitions(self) -> dg.Definitions:
-        datasets: list[DatasetSpec] = [
-            kit.dataset(str(path), name=name, strides=self.strides[name], **self.ingest)
-            for name, path in self.sources.items()
-        ]
+        datasets = [self.dataset(name) for name in self.sources]
         pipeline = kit.pipeline(datasets, embedding=kit.spec(**self.embedding), **self.more)
         compute: Any = InProcessCompute()
         if self.python is not None:
@@ -140,7 +142,7 @@ class GraphBench:
         return event.step_failure_data.user_failure_data
 
     def shard_files(self, pattern: str) -> list[Path]:
-        return sorted(self.lake.glob(f"embedding_shards/*/*/*/*/{pattern}"))
+        return sorted(self.lake.glob(f"embedding_shards/*/*/*/*/*/{pattern}"))
 
     def update(self, **config: Any) -> dg.ExecuteInProcessResult:
         """A run of the update job."""
@@ -156,11 +158,16 @@ class GraphBench:
         return self.instance.get_status_by_partition(key, partitions, definition)
 
     def break_input(self, partition: str) -> Callable[[], None]:
-        """Damages a stride's file under its manifest, so that its job is refused; the call back mends it."""
-        (file,) = self.lake.glob(f"stride_partitions/{partition[:-6]}/*/{partition[-5:]}/*.parquet")
+        """Damages a stride's rows in their slice, so that its job is refused; the call back mends them."""
+        store = Store(str(self.lake))
+        (commit,) = self.lake.glob(f"stride_partitions/{partition[:-6]}/*/*/slices/*.json")
+        made = read_manifest(store, str(commit.relative_to(self.lake)), SliceManifest)
+        assert made is not None
+        line, file = made.lines[int(partition[-5:])], commit.parents[1] / made.file.path
         whole = file.read_bytes()
+        at = int(line["offset"] + line["length"] // 2)
         file.unlink()
-        file.write_bytes(whole[:-1] + b"?")
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
 
         def mend() -> None:
             file.unlink()

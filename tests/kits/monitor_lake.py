@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from embed_worker.lake import layout
-from embed_worker.lake.layout import MANIFEST, Partitioning, ShardId
-from embed_worker.lake.manifests import InputRef, Latest, RawManifest, ShardManifest, StrideEntry, StridesManifest
+from embed_worker.lake.layout import Partitioning, ShardId
+from embed_worker.lake.manifests import InputRef, ShardManifest, StrideEntry, StridesManifest
 from embed_worker.lake.seal import sealed
+from embed_worker.lake.snapshots import Pointer, RawManifest
 from embed_worker.lake.spec import EmbeddingSpec
 
 SNAPSHOT = "0123456789ab"
+INGEST_ID = "0123456789abcdef"
 MODEL = EmbeddingSpec(model="Alibaba-NLP/gte-Qwen2-7B-instruct", pooling="last", attention="bidirectional")
 SPEC = MODEL.spec_id
 
@@ -23,28 +25,34 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
+def digest(stride: int) -> str:
+    """Of a stride's rows."""
+    return f"{stride + 1:032x}"
+
+
 class FakeLake:
     """One dataset cut in `count`."""
 
     def __init__(self, root: Path, count: int, rows: int = 1000, dataset: str = "books") -> None:
         self.root, self.count, self.rows, self.dataset = root, count, rows, dataset
-        self.partitioning = Partitioning(SNAPSHOT, "stride", count)
-        self.cut = self.partitioning.name
-        self.latest = layout.raw_latest(dataset)
-        self.raw = f"{layout.raw_folder(dataset, SNAPSHOT)}/{MANIFEST}"
-        self.strides = f"{layout.strides_folder(dataset, self.partitioning)}/{MANIFEST}"
+        self.partitioning = Partitioning("stride", count)
+        self.cut = f"{INGEST_ID}-{self.partitioning.name}"
+        self.base = layout.raw_base(dataset, INGEST_ID)
+        self.raw = layout.snapshot_file(dataset, INGEST_ID, SNAPSHOT)
+        self.strides = layout.cut_file(layout.strides_folder(dataset, INGEST_ID, self.partitioning), SNAPSHOT)
         made = "2026-01-01T00:00:00+00:00"
-        entries = [StrideEntry(rows=rows, bytes=0, digest="d", files=[]) for _ in range(count)]
-        self.manifest(self.latest, Latest(snapshot=SNAPSHOT))
+        entries = [StrideEntry(rows=rows, bytes=0, digest=digest(stride)) for stride in range(count)]
+        self.manifest(self.base, Pointer(snapshot=SNAPSHOT))
         self.manifest(
             self.raw,
-            RawManifest(created_at=made, dataset=dataset, snapshot=SNAPSHOT, source=[], ingest={}, files=[],
-                        records=rows * count, rows=rows * count),
+            RawManifest(created_at=made, dataset=dataset, ingest_id=INGEST_ID, snapshot=SNAPSHOT, source=[], ingest={},
+                        parts=[], records=0, rows=0, rows_digest="0"),
         )  # fmt: skip
         self.manifest(
             self.strides,
-            StridesManifest(created_at=made, dataset=dataset, snapshot=SNAPSHOT, method="stride", count=count,
-                            rows=rows * count, input_digest="d", strides=entries),
+            StridesManifest(created_at=made, dataset=dataset, ingest_id=INGEST_ID, snapshot=SNAPSHOT, method="stride",
+                            count=count, rows=rows * count, rows_digest=f"{sum(range(1, count + 1)):032x}", slices=[],
+                            strides=entries),
         )  # fmt: skip
 
     def manifest(self, path: str, manifest: BaseModel) -> None:
@@ -63,7 +71,7 @@ class FakeLake:
         return f"{self.dataset}-{stride:05d}"
 
     def id(self, stride: int, spec_id: str = SPEC) -> ShardId:
-        return ShardId.of(self.dataset, spec_id, self.partitioning, stride)
+        return ShardId.of(self.dataset, spec_id, self.partitioning, stride, digest(stride))
 
     def shard_path(self, stride: int) -> str:
         return self.id(stride).manifest_path
@@ -71,8 +79,8 @@ class FakeLake:
     def shard(self, stride: int, now: float, *attempts: str, took: float = 600.0, **more: Any) -> None:
         values = {
             "pipeline": "p", "shard": self.id(stride), "spec": MODEL, "created_at": iso(now), "rows_in": self.rows,
-            "rows_embedded": self.rows - 1, "rows_rejected": 1, "rejects_by_reason": {"null text": 1}, "files": [],
-            "input": InputRef(path="stride_partitions", digest="d", rows=self.rows, files=[]),
+            "rows_embedded": self.rows - 1, "rows_rejected": 1, "rejects_by_reason": {"blank text": 1}, "files": [],
+            "input": InputRef(path="stride_partitions", digest=digest(stride), rows=self.rows),
             "windows": self.rows - 1, "tokens": self.rows * 90, "duplicate_windows": 0, "dimension": 8,
             "dtype": "float32", "canaries": None, "checkpoint_rows": 1024, "checkpoints": 1, "engine": {},
             "attempts": [{"attempt": name} for name in attempts or (f"a{stride}",)], "seconds": {"total": took},
@@ -84,7 +92,7 @@ class FakeLake:
         """`age`: seconds since it was written, by the lake's clock; the worker's own is told in `at`."""
         attempt = attempt or f"a{stride}"
         value = {
-            "format": 1, "pipeline": "p", "shard": self.id(stride).model_dump(), "attempt": attempt,
+            "format": 2, "pipeline": "p", "shard": self.id(stride).model_dump(), "attempt": attempt,
             "rows": self.rows, "rows_done": 300, "tokens_done": 27000, "rows_own": 300, "tokens_own": 27000, "phase": "embedding", "at": iso(now - age), "seconds": 320.0,
             "phase_seconds": 300.0, "every_seconds": 5.0, "host": f"node-{stride}",
             "hardware": {"gpus": ["NVIDIA L4"], "cores": 8},

@@ -1,6 +1,5 @@
 """Small pipelines: specs, sources, and lakes with a dataset that is ingested, cut and embedded on demand."""
 
-import base64
 import csv
 import json
 import threading
@@ -9,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embed_assets.index.table import ShardInput, build_table
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.loading import load_model
-from embed_worker.lake import layout
+from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
+from embed_worker.lake.layout import ShardId
+from embed_worker.lake.manifests import InputRef, ShardManifest, StridesManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
+from embed_worker.lake.strides import bring
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps.raw import ingest
-from embed_worker.steps.types import conform
+from embed_worker.steps.rows import all_rejects, schema_of, whole_rows
+from embed_worker.steps.spans import spans_of
 from resources.lake import Lake
 
 HASH: dict[str, Any] = {"model": "embed-worker/hash", "pooling": "mean", "attention": "bidirectional", "max_tokens": 64}
@@ -34,7 +35,17 @@ def spec(**changes: Any) -> EmbeddingSpec:
 
 
 def dataset(source: Any, **changes: Any) -> DatasetSpec:
-    return DatasetSpec(**{"name": "d", "source": source, "text": "{text}", "strides": 3, "max_rejects": 1, **changes})
+    return DatasetSpec(
+        **{
+            "name": "d",
+            "source": source,
+            "text": "{text}",
+            "strides": 3,
+            "partitioning": "stride",
+            "max_rejects": 1,
+            **changes,
+        }
+    )
 
 
 def pipeline(datasets: list[DatasetSpec], **changes: Any) -> EmbeddingPipeline:
@@ -63,20 +74,19 @@ def write_csv(path: Path, records: list[dict[str, Any]], delimiter: str = ",") -
 
 
 def raw_rows(store: Store, raw: RawManifest, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    folder = layout.raw_folder(raw.dataset, raw.snapshot)
+    """The rows of a snapshot, of all its columns but `text_key`, or of some."""
     found: list[dict[str, Any]] = []
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(raw.arrow_schema)))
-    for file in raw.files:
-        table = pq.read_table(store.path(f"{folder}/{file.path}"), columns=columns)
-        found += (table if columns else conform(table, schema)).to_pylist()
+    names = columns or [name for name in schema_of(raw).names if name != "text_key"]
+    with store.scratch() as scratch:
+        for part in raw.parts:
+            for batch in whole_rows(store, raw, part, scratch):
+                found += pa.Table.from_batches([batch]).select(names).to_pylist()
     return found
 
 
 def rejects(store: Store, raw: RawManifest) -> list[dict[str, Any]]:
-    assert raw.rejects is not None
-    found: list[dict[str, Any]] = pq.read_table(
-        store.path(f"{layout.raw_folder(raw.dataset, raw.snapshot)}/{raw.rejects.path}")
-    ).to_pylist()
+    """In the order of the source."""
+    found: list[dict[str, Any]] = pa.concat_tables(all_rejects(store, raw)).sort_by("record").to_pylist()
     return found
 
 
@@ -94,22 +104,19 @@ class Prepared:
         self.dataset = dataset(source, **changes)
         self.pipeline = pipeline([self.dataset], embedding=embedding or spec())
         self.raw = ingest(self.store, self.dataset).manifest
-        self.partitioning = Partitioning(self.raw.snapshot, self.dataset.partitioning, self.dataset.strides)
+        self.partitioning = self.dataset.cut
         self.strides: StridesManifest = write_strides(self.store, self.raw, self.partitioning).manifest
+        self.spans = spans_of(self.store, self.strides)
 
     def job(self, stride: int, **changes: Any) -> EmbedJob:
         entry = self.strides.strides[stride]
         spec = changes.get("spec", self.pipeline.embedding)
         fields = {
             "pipeline": self.pipeline.name,
-            "shard": ShardId.of(self.dataset.name, spec.spec_id, self.partitioning, stride),
+            "shard": ShardId.of(self.dataset.name, spec.spec_id, self.partitioning, stride, entry.digest),
             "lake": self.store.root,
-            "input": InputRef(
-                path=layout.strides_folder(self.dataset.name, self.partitioning),
-                digest=entry.digest,
-                rows=entry.rows,
-                files=entry.files,
-            ),
+            "input": InputRef(path=self.strides.folder, digest=entry.digest, rows=entry.rows),
+            "spans": self.spans[stride],
             "spec": self.pipeline.embedding,
             "checkpoint_rows": self.pipeline.checkpoint_rows,
         }
@@ -131,11 +138,15 @@ class Prepared:
             job = self.job(stride)
             manifest = self.resource.shard(job.shard)
             assert manifest is not None
-            folder = layout.strides_folder(self.dataset.name, self.partitioning)
-            shards.append(ShardInput(manifest, folder, manifest.input.files))
+            shards.append(ShardInput(manifest, job.spans))
         build_table(self.resource, self.pipeline.embedding.spec_id, "d", shards)
 
-    def expected(self, stride: int) -> range:
-        found = self.partitioning.row_ids(stride, self.raw.rows)
-        assert isinstance(found, range)
-        return found
+    def expected(self, stride: int) -> RowsDigest:
+        entry = self.strides.strides[stride]
+        return RowsDigest.parse(entry.rows, entry.digest)
+
+    def rows(self, stride: int) -> list[dict[str, Any]]:
+        """A stride's rows in order: id, text_key, text."""
+        with self.store.scratch() as scratch:
+            found = bring(self.store, self.spans[stride], scratch)
+            return [row for table in found.batches() for row in table.to_pylist()]

@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +10,16 @@ import pytest
 
 from embed_assets.checks.outcome import all_failed
 from embed_assets.checks.proof import prove
-from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.checks.strides import STRIDE_CHECKS, StrideView
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Committed
 from embed_assets.graph.assets import raw_reviews, shard_run
 from embed_assets.graph.assets.shard_jobs import ShardJobs
 from embed_assets.upkeep.gc import find_garbage
 from embed_assets.upkeep.verify import verify_lake
-from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, NotReady
-from embed_worker.lake.seal import sealed, unsealed
-from embed_worker.steps.cut import write_strides
+from embed_worker.steps.cut import retire_slices, write_strides
 from tests.kits import pipelines as kit
 from tests.kits.chaos.figures import record
 from tests.kits.compute.in_process import InProcess
@@ -110,17 +107,16 @@ def failed_checks(rest: Rest) -> list[str]:
     """What `files_intact` says of each partition of the three assets where it fails, as their checks-only runs do."""
     found, names = [], ["files_intact"]
     for made in rest.made:
-        lake, name = made.resource, made.dataset.name
+        lake = made.resource
         found.append(raw_reviews.check_snapshot(lake, made.dataset, names)["files_intact"])
         shard_jobs = ShardJobs(made.pipeline, lake, print)
         for stride in range(3):
             try:
                 job = shard_jobs.job(made.job(stride).shard.key)
-                strides = lake.strides(name, made.partitioning)
-                assert strides is not None
-                folder = layout.strides_folder(name, made.partitioning)
-                view = RowsView(lake.store, folder, strides.strides[stride].files, made.expected(stride))
-                found.append(ROW_CHECKS["files_intact"](view))
+                cut = lake.cut(made.raw, made.partitioning)
+                assert cut is not None
+                view = StrideView(lake.store, cut, stride, job.spans, None)
+                found.append(STRIDE_CHECKS["files_intact"](view))
                 found.append(shard_run.check_shard(lake, shard_jobs, job, names)[0]["files_intact"])
             except (NotReady, BadManifest) as error:
                 found.append(all_failed(names, str(error))["files_intact"])
@@ -132,7 +128,8 @@ def test_any_damage_of_any_file_is_found_and_named(rest: Rest, seed: int) -> Non
     damaged = hurt(rest.files(), random.Random(seed))
     told = "\n".join(f"{one.where}: {one.what}" for one in verify_lake(rest.store).damages)
     missed = [path for path in damaged if str(path.relative_to(rest.lake)) not in told]
-    unchecked = not any("jobs" in path.parts for path in damaged) and not failed_checks(rest)
+    beside = {"jobs", "slices"}  # of a slice's bytes beside its rows, which a stride's check does not read
+    unchecked = not any(beside & set(path.parts) for path in damaged) and not failed_checks(rest)
     record(damages=len(damaged), undetected=len(missed) + unchecked)
     assert not missed, told
     assert not unchecked, "no files_intact check failed"
@@ -168,47 +165,23 @@ def test_only_the_damaged_partition_is_made_anew(rest: Rest, kind: str) -> None:
     assert {path.parent for path in before if before[path] != after.get(path)} == {folder, launched}
 
 
-def test_damaged_strides_are_written_anew_and_the_others_stay(rest: Rest) -> None:
+def test_a_damaged_slice_is_made_anew_and_the_others_stay(rest: Rest) -> None:
     made = rest.made[0]
-    folder = rest.lake / f"stride_partitions/a/{made.partitioning.name}"
     before = {path: path.stat().st_mtime_ns for path in rest.files()}
-    victim = folder / "00001" / "part-00000.parquet"
-    victim.write_bytes(victim.read_bytes()[:-1])
+    span = made.spans[1][0]
+    victim = rest.lake / span.path
+    data = bytearray(victim.read_bytes())
+    data[span.offset + span.length // 2] ^= 1
+    victim.write_bytes(data)
     stamp = victim.stat().st_mtime_ns
-    (folder / "_manifest.json").unlink()  # as the asset does once it has found the fault
+    [fault] = retire_slices(made.store, made.strides, made.spans[1])  # as the asset does once it has found the fault
+    assert span.path in fault
     write_strides(made.store, made.raw, made.partitioning)
     assert verify_lake(rest.store).damages == []
     changed = {path for path in before if path.stat().st_mtime_ns != before[path]}
-    assert changed == {victim, folder / "_manifest.json"} and victim.stat().st_mtime_ns == stamp
-    garbage = [item.path for item in find_garbage(rest.store) if item.path.endswith(".parquet")]
-    assert garbage == [str(victim.relative_to(rest.lake))]
+    commits = {f"{victim.name.split('.')[0]}.json", f"{made.raw.snapshot}.json"}
+    assert {path.name for path in changed} == commits | {victim.name} and victim.stat().st_mtime_ns == stamp
+    garbage = [item.path for item in find_garbage(rest.store) if item.path.startswith("stride_partitions/")]
+    assert garbage == [span.path]
     rest.store.delete(garbage[0])
     assert verify_lake(rest.store).damages == []
-
-
-def test_a_seal_holds_bytes_and_place() -> None:
-    data = sealed("a/m.json", {"rows": 10, "empty": {}})
-    assert unsealed("a/m.json", data) == {"rows": 10, "empty": {}}
-    assert unsealed("a/m.json", b'{"rows": 10}') == {"rows": 10}, "files of before format 1 had digests"
-    for path, changed in [
-        ("b/m.json", data), ("a/m.json", data.replace(b"10", b"11")), ("a/m.json", data + b"\n"),
-        ("a/m.json", data.replace(b": 10", b":  10")), ("a/m.json", data[:-2]),
-    ]:  # fmt: skip
-        with pytest.raises(ValueError):
-            unsealed(path, changed)
-
-
-def test_a_damaged_job_file_is_put_right_when_it_is_written_again(rest: Rest) -> None:
-    job = rest.made[0].job(0)
-    path = rest.lake / job.path
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    rest.made[0].resource.write_job(job)
-    assert path.read_bytes() == whole
-
-
-def test_a_shard_copied_to_another_partition_is_refused(rest: Rest) -> None:
-    a, b = (rest.lake / made.job(0).shard.folder for made in rest.made)
-    shutil.rmtree(b)
-    shutil.copytree(a, b)
-    assert any("not here" in one.what for one in verify_lake(rest.store).damages)

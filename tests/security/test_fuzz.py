@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from embed_assets.spec import SpecError, load_pipeline
 from embed_worker.lake.errors import BadJobFile, BadManifest
 from embed_worker.lake.job import load_job
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, Space, StridesManifest, read_manifest
+from embed_worker.lake.manifests import ShardManifest, Space, StridesManifest, read_manifest
 from embed_worker.lake.seal import sealed
+from embed_worker.lake.snapshots import Pointer, RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import ingest
@@ -65,7 +66,7 @@ def read_lake_json(folder: Path, data: bytes) -> None:
     path = folder / "m.json"
     path.write_bytes(data)
     store = Store(str(folder))
-    for model in (Latest, RawManifest, StridesManifest, ShardManifest, Space):
+    for model in (Pointer, RawManifest, StridesManifest, ShardManifest, Space):
         with contextlib.suppress(BadManifest):
             found = read_manifest(store, "m.json", model)
             if isinstance(found, ShardManifest):

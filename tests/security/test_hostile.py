@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from embed_assets.settings import Settings
 from embed_assets.spec import SpecError, load_pipeline
 from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake import layout
 from embed_worker.lake.errors import BadJobFile, BadManifest, StoreUnavailable
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob, load_job
-from embed_worker.lake.manifests import Latest, read_manifest
+from embed_worker.lake.manifests import read_manifest
+from embed_worker.lake.snapshots import Pointer
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
 from resources.compute import ComputeUnavailable
@@ -145,10 +147,11 @@ def test_files_of_anothers_making_are_refused_by_their_digest(tmp_path: Path, la
     part.unlink()
     pq.write_table(table.slice(0, len(table)), part)  # the same rows, another file
     assert "part-00000.parquet" in verify_lake(made.store).damages[0].what
-    latest = Path(made.store.path("raw_reviews/d/_latest.json"))
-    latest.write_text(latest.read_text().replace(made.raw.snapshot, "0" * 12))
+    name = layout.raw_base("d", made.raw.ingest_id)
+    base = Path(made.store.path(name))
+    base.write_text(base.read_text().replace(made.raw.snapshot, "0" * 12))
     with pytest.raises(BadManifest, match="digest"):
-        read_manifest(made.store, "raw_reviews/d/_latest.json", Latest)
+        read_manifest(made.store, name, Pointer)
 
 
 def test_a_planted_job_file_is_replaced_by_ours(tmp_path: Path, lake_source: Path) -> None:

@@ -99,7 +99,9 @@ class SetWatch:
 def _metadata(lake: Lake, found: SetManifest, created: bool) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": found.rows,
-        "dagster/uri": lake.url(f"{layout.set_folder(found.dataset, found.spec_id)}/{found.digest}.json"),
+        "dagster/uri": lake.url(
+            f"{layout.set_folder(found.dataset, found.spec_id, found.ingest_id)}/{found.digest}.json"
+        ),
         "dagster/column_schema": set_schema(found),
         "shards": found.count,
         "windows": found.windows,

@@ -10,8 +10,9 @@ from embed_assets.graph.ready import current_snapshot, current_strides
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.checks import KeptCheck, KeptChecks, keep_checks, read_checks
 from embed_worker.lake.errors import NotReady
+from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.layout import ShardId
-from embed_worker.lake.manifests import RawManifest, ShardManifest
+from embed_worker.lake.manifests import ShardManifest, StridesManifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import SetManifest, SetShard
 from resources.lake import Lake
@@ -34,15 +35,15 @@ def complete_set(lake: Lake, pipeline: EmbeddingPipeline, name: str, *, check: b
     green. `check`: those that were never checked are checked now; without it, they are not green."""
     dataset, spec_id = pipeline.dataset(name), pipeline.embedding.spec_id
     raw = current_snapshot(lake, dataset)
-    current_strides(lake, dataset, raw)
-    partitioning = dataset.partitioning_of(raw.snapshot)
-    shards = [ShardId.of(name, spec_id, partitioning, stride) for stride in range(dataset.strides)]
+    cut = current_strides(lake, dataset, raw)
+    entries = enumerate(cut.strides)
+    shards = [ShardId.of(name, spec_id, cut.partitioning, stride, entry.digest) for stride, entry in entries]
     manifests = in_parallel(lake.shard, shards)
     if missing := [shard.key for shard, found in zip(shards, manifests, strict=True) if found is None]:
         count = f"{len(missing)} of {len(shards)} embedding_shards of {name} are not committed"
         raise NotReady(f"{count}: {_listed(missing)}. Materialize them first")
     there = [manifest for manifest in manifests if manifest is not None]
-    found = in_parallel(lambda manifest: _verdict(lake, raw, manifest, check=check), there)
+    found = in_parallel(lambda manifest: _verdict(lake, cut, manifest, check=check), there)
     if red := list(_red(there, found)):
         raise NotReady(
             f"{len(red)} of {len(shards)} embedding_shards of {name} are not to be published: {_listed(red, '; ')}. "
@@ -50,21 +51,21 @@ def complete_set(lake: Lake, pipeline: EmbeddingPipeline, name: str, *, check: b
         )
     first = next((manifest for manifest in there if manifest.dimension), there[0])
     return SetManifest(
-        dataset=name, spec_id=spec_id, snapshot=raw.snapshot, method=partitioning.method, count=partitioning.count,
-        dimension=first.dimension, dtype=first.dtype,
+        dataset=name, spec_id=spec_id, ingest_id=cut.ingest_id, snapshot=raw.snapshot, method=cut.method,
+        count=cut.count, dimension=first.dimension, dtype=first.dtype,
         shards=[SetShard.of(m, list(f.checks)) for m, f in zip(there, found, strict=True) if f is not None],
     )  # fmt: skip
 
 
-def _verdict(lake: Lake, raw: RawManifest, manifest: ShardManifest, *, check: bool) -> KeptChecks | None:
+def _verdict(lake: Lake, cut: StridesManifest, manifest: ShardManifest, *, check: bool) -> KeptChecks | None:
     """What is known of these very data; None where nothing is, or not of all checks."""
     kept = read_checks(lake.store, manifest.shard)
     if kept is not None and kept.data_version == manifest.data_version and SHARD_CHECKS.keys() <= kept.checks.keys():
         return kept
     if not check:
         return None
-    expected = manifest.shard.partitioning.row_ids(manifest.shard.stride, raw.rows)
-    assert isinstance(expected, range)
+    entry = cut.strides[manifest.shard.stride]
+    expected = RowsDigest.parse(entry.rows, entry.digest)
     outcomes = prove(ShardView(lake.store, manifest.shard, manifest, expected), SHARD_CHECKS).checks
     keep_outcomes(lake, manifest, outcomes)
     return read_checks(lake.store, manifest.shard)

@@ -1,7 +1,6 @@
-"""raw_reviews: one snapshot a dataset, as Parquet with dense row ids."""
+"""raw_reviews: one snapshot a dataset, of parts that are read once."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -16,10 +15,11 @@ from embed_assets.graph.launch_config import LaunchConfig
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline, RowRange
+from embed_assets.tell.pace import Pace
 from embed_assets.tell.snapshots import snapshot_metadata
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest, LakeError
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.raw import DamagedSnapshot, Ingested, ingest
 from embed_worker.steps.spec import INGEST_VERSION
@@ -27,9 +27,9 @@ from resources.lake import Lake
 
 DESCRIPTION = """The texts as they came, one snapshot a dataset.
 
-Streams the source once into Parquet with dense `row_id`, `id`, `text` and the source's other columns. Records that
-cannot be used are set aside in `rejects.parquet` with their reason. An unchanged source is the same snapshot:
-materializing it again adopts what is there."""
+Reads the source in parts, each once, into Parquet with `id`, `text`, `text_key` and the source's other columns. Records
+that cannot be used are set aside with their reason. A file that has not changed is not opened again; an unchanged
+source is the same snapshot, and materializing it again adopts what is there."""
 
 
 class SnapshotConfig(LaunchConfig):
@@ -95,7 +95,7 @@ def make_snapshots(
             made.append(name)
             if not ingested.created and known.get(name) == snapshot:
                 continue
-            metadata = snapshot_metadata(lake, ingested.manifest, _folder(ingested.manifest), not ingested.created)
+            metadata = snapshot_metadata(lake, ingested.manifest, not ingested.created)
         except (SourceError, LakeError) as error:
             run.failed(name, str(error))
             continue
@@ -126,9 +126,9 @@ def _asked(dataset: DatasetSpec, sample_rows: int | None) -> DatasetSpec:
 
 
 def check_snapshot(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[str, CheckOutcome]:
-    """Of a dataset's latest snapshot."""
+    """Of a dataset's base."""
     try:
-        raw = lake.latest_snapshot(dataset.name)
+        raw = lake.base(dataset.name, dataset.ingest_id)
     except BadManifest as error:
         return all_failed(checks, str(error))
     if raw is None:
@@ -137,16 +137,12 @@ def check_snapshot(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[
 
 
 def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -> tuple[Ingested, RawView]:
-    reported = time.monotonic()
+    progress = Pace(lambda said: run.tell(f"{dataset.name}: {said}"))
 
-    def progress(records: int) -> None:
-        nonlocal reported
-        if time.monotonic() - reported > 30:
-            run.tell(f"{dataset.name}: {records:,} records read")
-            reported = time.monotonic()
-
-    def anew(manifest: RawManifest) -> tuple[Ingested, RawView]:
-        lake.store.delete(f"{_folder(manifest)}/{layout.MANIFEST}")
+    def anew(manifest: RawManifest, parts: Collection[str]) -> tuple[Ingested, RawView]:
+        lake.store.delete(manifest.path)  # first: it lists what is about to go
+        for part_id in parts:
+            lake.store.delete(f"{manifest.folder}/{layout.part_record(part_id)}")
         made = ingest(lake.store, dataset, progress)
         return made, _view(lake, made.manifest, dataset)
 
@@ -160,19 +156,13 @@ def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -
     if made.created:
         return made, view
     if force:
-        return anew(made.manifest)
+        return anew(made.manifest, {part.part_id for part in made.manifest.parts})
     if view.faults:
         run.tell(f"{dataset.name}: {view.faults[0]}; its manifest is retired and the source read anew", warning=True)
-        return anew(made.manifest)
+        return anew(made.manifest, view.broken)
     run.tell(f"{dataset.name}: the source is unchanged, snapshot {made.manifest.snapshot} is adopted")
     return made, view
 
 
-def _folder(raw: RawManifest) -> str:
-    return layout.raw_folder(raw.dataset, raw.snapshot)
-
-
 def _view(lake: Lake, raw: RawManifest, dataset: DatasetSpec) -> RawView:
-    return RawView(
-        lake.store, _folder(raw), raw.files, range(raw.rows), raw.rejects, raw=raw, max_rejects=dataset.max_rejects
-    )
+    return RawView(lake.store, raw, max_rejects=dataset.max_rejects)

@@ -10,16 +10,17 @@ from embed_assets.checks.shard import ShardView
 from embed_assets.graph.ready import current_snapshot, current_strides
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
-from embed_worker.lake.errors import NotReady, StoreAway
+from embed_worker.lake.errors import BadManifest, DamagedData, NotReady, StoreAway
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import InputRef, RawManifest, ShardManifest, StridesManifest
+from embed_worker.lake.layout import ShardId
+from embed_worker.lake.manifests import InputRef, ShardManifest, StridesManifest
+from embed_worker.steps.spans import Spans, spans_of
 from resources.lake import Lake
 
 PATIENCE = 300.0
 """Seconds that a run waits for a lake that is away when the run begins. Once its jobs are known it waits for ever."""
 
-_Inputs = tuple[DatasetSpec, RawManifest, StridesManifest, Partitioning]
+_Inputs = tuple[StridesManifest, Spans]
 
 
 class ShardJobs:
@@ -40,27 +41,23 @@ class ShardJobs:
     def job(self, partition: str) -> EmbedJob:
         """Raises NotReady where an input is missing."""
         name, stride = layout.split_partition_key(partition)
-        _, _, strides, partitioning = self._inputs(name)
-        entry = strides.strides[stride]
+        cut, spans = self._inputs(name)
+        entry = cut.strides[stride]
         spec = self._pipeline.embedding
         if spec.location is not None and "://" not in spec.location:
             spec = spec.model_copy(update={"location": str(Path(spec.location).expanduser().absolute())})
-        folder = layout.strides_folder(name, partitioning)
         return EmbedJob(
             pipeline=self._pipeline.name,
-            shard=ShardId.of(name, spec.spec_id, partitioning, stride),
+            shard=ShardId.of(name, spec.spec_id, cut.partitioning, stride, entry.digest),
             lake=self._lake.store.root,
-            input=InputRef(path=folder, digest=entry.digest, rows=entry.rows, files=entry.files),
+            input=InputRef(path=cut.folder, digest=entry.digest, rows=entry.rows),
+            spans=spans[stride],
             spec=spec,
             checkpoint_rows=self._pipeline.checkpoint_rows,
         )
 
     def view(self, job: EmbedJob, manifest: ShardManifest) -> ShardView:
-        shard = job.shard
-        _, raw, *_ = self._inputs(shard.dataset)
-        expected = shard.partitioning.row_ids(shard.stride, raw.rows)
-        assert isinstance(expected, range)
-        return ShardView(self._lake.store, shard, manifest, expected)
+        return ShardView(self._lake.store, job.shard, manifest, job.input.rows_digest)
 
     def _inputs(self, name: str) -> _Inputs:
         if name not in self._known:
@@ -74,9 +71,11 @@ class ShardJobs:
         return known
 
     def _read(self, dataset: DatasetSpec) -> _Inputs:
-        raw = current_snapshot(self._lake, dataset)
-        strides = current_strides(self._lake, dataset, raw)
-        return dataset, raw, strides, dataset.partitioning_of(raw.snapshot)
+        cut = current_strides(self._lake, dataset, current_snapshot(self._lake, dataset))
+        try:
+            return cut, spans_of(self._lake.store, cut)
+        except (DamagedData, BadManifest) as error:
+            raise NotReady(f"{error}; materialize stride_partitions of {dataset.name} again") from error
 
     def _tell(self, state: RetryCallState) -> None:
         assert state.outcome is not None

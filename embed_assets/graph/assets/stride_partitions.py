@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from embed_assets.checks.outcome import all_failed, run_checks
-from embed_assets.checks.rows import ROW_CHECKS, RowsView
+from embed_assets.checks.strides import STRIDE_CHECKS, StrideView
 from embed_assets.estimate.build import accelerators_of, make_plan, quotes_for
 from embed_assets.estimate.show import as_metadata
 from embed_assets.estimate.speed import CPU
@@ -20,23 +20,26 @@ from embed_assets.settings import Settings
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_assets.tell.snapshots import stride_metadata
 from embed_worker.lake import layout
-from embed_worker.lake.errors import BadManifest, LakeError
-from embed_worker.lake.integrity import file_faults
-from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest
-from embed_worker.steps.cut import write_strides
+from embed_worker.lake.errors import BadManifest, DamagedData, LakeError
+from embed_worker.lake.identity import RowsDigest
+from embed_worker.lake.manifests import StrideEntry, StridesManifest
+from embed_worker.lake.snapshots import RawManifest
+from embed_worker.steps.cut import retire_slices, write_strides
+from embed_worker.steps.spans import spans_of
 from resources.lake import Lake
 from resources.skypilot.settings import SkyPilotSettings
 
 PLAN_SAMPLE = 2048
 """Rows that are tokenised for the plan beside the strides."""
-CUT_VERSION = "1"
+CUT_VERSION = "2"
 """Counts up when the same snapshot would be cut otherwise than before."""
 
 DESCRIPTION = """The rows of a snapshot, cut into the inputs of the embedding jobs.
 
-Row r belongs to stride r mod N (or to the r-th of N equal runs with `partitioning: contiguous`). Materializing any
-writes all strides of its dataset, in one pass over the snapshot; where they are there, it proves and adopts them all.
-The exact-cover check of each proves that together they hold every row once."""
+A row belongs to the stride that a hash of its text says, so that equal texts meet and a text keeps its stride from
+snapshot to snapshot; with `partitioning: stride` row r belongs to stride r mod N, with `contiguous` to the r-th of N
+equal runs. Materializing any cuts the parts of its dataset that are not cut yet; of what is there, it proves and adopts
+the strides that were asked for. The exact-cover check of each proves that together they hold every row once."""
 
 
 def build_stride_partitions(
@@ -49,9 +52,9 @@ def build_stride_partitions(
         description=DESCRIPTION,
         code_version=CUT_VERSION,
         deps=[dg.AssetDep(asset_key(pipeline, RAW_REVIEWS), partition_mapping=partitions.dataset_to_strides)],
-        kinds=["parquet"],
+        kinds=["arrow"],
         about={"strides": {d.name: f"{d.strides} by {d.partitioning}" for d in pipeline.datasets}},
-        checks=ROW_CHECKS,
+        checks=STRIDE_CHECKS,
         per_run=max(settings.partitions_per_run, 1000),
     )  # fmt: skip
     def stride_partitions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
@@ -82,23 +85,25 @@ def make_strides(
     plans: dict[str, dict[str, Any]] = {}
     for partition in keys:
         made = cuts.of(partition)
+        if isinstance(made, _Made) and known.get(partition) == made.data_version(partition):
+            there.append(partition)
+            continue
+        if isinstance(made, _Made) and not made.created and made.view(lake, partition).fault is not None:
+            made = cuts.repaired(partition, made)
         if isinstance(made, str):
             run.failed(partition, made)
             continue
         there.append(partition)
-        version = made.data_version(partition)
-        if known.get(partition) == version:
-            continue
         name = made.dataset.name
         first = name not in plans
         if first:
             plans[name] = _plan(run, lake, pipeline, made.dataset, settings)
         run.committed(
             partition,
-            data_version=version,
+            data_version=made.data_version(partition),
             metadata={**made.metadata(lake, partition, asset_key(pipeline, RAW_REVIEWS)), **_shown(plans[name], first)},
             inputs=inputs[partition],
-            checks=run_checks(ROW_CHECKS, run.selected_checks, made.view(lake, partition)),
+            checks=run_checks(STRIDE_CHECKS, run.selected_checks, made.view(lake, partition)),
         )
     return there
 
@@ -111,7 +116,7 @@ def check_strides(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, ke
         if isinstance(made, str):
             run.checked(partition, all_failed(run.selected_checks, made))
         else:
-            run.checked(partition, run_checks(ROW_CHECKS, run.selected_checks, made.view(lake, partition)))
+            run.checked(partition, run_checks(STRIDE_CHECKS, run.selected_checks, made.view(lake, partition)))
 
 
 def _plan(
@@ -138,28 +143,24 @@ def _shown(plan: dict[str, Any], first: bool) -> dict[str, Any]:
 class _Made:
     """The strides of one dataset."""
 
-    def __init__(self, dataset: DatasetSpec, raw: RawManifest, strides: StridesManifest, created: bool) -> None:
-        self.dataset, self.raw, self.strides, self.created = dataset, raw, strides, created
-        self.partitioning = dataset.partitioning_of(raw.snapshot)
-        self.folder = layout.strides_folder(dataset.name, self.partitioning)
+    def __init__(self, lake: Lake, dataset: DatasetSpec, raw: RawManifest, cut: StridesManifest, created: bool) -> None:
+        self.dataset, self.raw, self.cut, self.created = dataset, raw, cut, created
+        self.spans = spans_of(lake.store, cut)
 
     def data_version(self, partition: str) -> str:
-        """With the snapshot: its shards lie in a folder of their own, so they are due even where no row changed."""
-        return f"{self.partitioning.name}-{self._entry(partition).digest}"
+        """Of the stride's rows: a snapshot that changes others leaves it as it was."""
+        return f"{self.cut.partitioning.name}-{self._entry(partition).digest}"
 
-    def view(self, lake: Lake, partition: str) -> RowsView:
+    def view(self, lake: Lake, partition: str) -> StrideView:
         _, stride = layout.split_partition_key(partition)
-        expected = self.partitioning.row_ids(stride, self.raw.rows)
-        assert isinstance(expected, range)
-        return RowsView(lake.store, self.folder, self._entry(partition).files, expected)
+        whole = RowsDigest.parse(self.raw.rows, self.raw.rows_digest)
+        return StrideView(lake.store, self.cut, stride, self.spans[stride], whole)
 
     def metadata(self, lake: Lake, partition: str, raw_key: dg.AssetKey) -> dict[str, Any]:
-        _, stride = layout.split_partition_key(partition)
-        folder = f"{self.folder}/{stride:05d}"
-        return stride_metadata(lake, self.strides, self._entry(partition), folder, raw_key, not self.created)
+        return stride_metadata(lake, self.cut, self._entry(partition), raw_key, not self.created)
 
     def _entry(self, partition: str) -> StrideEntry:
-        return self.strides.strides[layout.split_partition_key(partition)[1]]
+        return self.cut.strides[layout.split_partition_key(partition)[1]]
 
 
 class _Cuts:
@@ -173,38 +174,47 @@ class _Cuts:
         """The cut that has a partition, or why there is none."""
         name, _ = layout.split_partition_key(partition)
         if name not in self._known:
-            try:
-                self._known[name] = self._make(self._pipeline.dataset(name))
-            except LakeError as error:
-                self._known[name] = str(error)
+            self._known[name] = self._try(self._pipeline.dataset(name))
         return self._known[name]
+
+    def repaired(self, partition: str, made: _Made) -> "_Made | str":
+        """Cuts those parts anew whose slices do not hold a stride's rows."""
+        stride = layout.split_partition_key(partition)[1]
+        for fault in retire_slices(self._lake.store, made.cut, made.spans[stride]):
+            self._run.tell(f"{made.dataset.name}: {fault}; the slice is made anew", warning=True)
+        self._known[made.dataset.name] = found = self._try(made.dataset)
+        return found
+
+    def _try(self, dataset: DatasetSpec) -> "_Made | str":
+        try:
+            return self._make(dataset)
+        except LakeError as error:
+            return str(error)
 
     def _make(self, dataset: DatasetSpec) -> "_Made":
         run, lake, reported = self._run, self._lake, time.monotonic()
 
-        def progress(strides: int) -> None:
+        def progress(done: int, slices: int) -> None:
             nonlocal reported
             if time.monotonic() - reported > 30:
-                run.tell(f"{dataset.name}: {strides:,} of {dataset.strides:,} strides written")
+                run.tell(f"{dataset.name}: {done:,} of {slices:,} parts are cut ({done / slices:.0%})")
                 reported = time.monotonic()
 
         raw = current_snapshot(lake, dataset)
         if run.checks_only:
-            return _Made(dataset, raw, current_strides(lake, dataset, raw), created=False)
-        partitioning = dataset.partitioning_of(raw.snapshot)
-        folder = layout.strides_folder(dataset.name, partitioning)
+            return _Made(lake, dataset, raw, current_strides(lake, dataset, raw), created=False)
         try:
-            cut = write_strides(lake.store, raw, partitioning, progress)
-        except BadManifest as error:
-            fault = str(error)
-        else:
-            if cut.created:
-                return _Made(dataset, raw, cut.manifest, created=True)
-            faults = file_faults(lake.store, folder, cut.manifest.listed)
-            if not faults:
-                run.tell(f"{dataset.name}: the strides of snapshot {raw.snapshot} are there and are adopted")
-                return _Made(dataset, raw, cut.manifest, created=False)
-            fault = faults[0]
-        run.tell(f"{dataset.name}: {fault}; the strides are written anew", warning=True)
-        lake.store.delete(f"{folder}/{layout.MANIFEST}")
-        return _Made(dataset, raw, write_strides(lake.store, raw, partitioning, progress).manifest, created=True)
+            cut = write_strides(lake.store, raw, dataset.cut, progress)
+            made = _Made(lake, dataset, raw, cut.manifest, cut.created)
+        except (BadManifest, DamagedData) as error:  # of the cut or of one of its slices
+            run.tell(f"{dataset.name}: {error}; what is wrong is made anew", warning=True)
+            lake.store.delete(
+                layout.cut_file(layout.strides_folder(dataset.name, raw.ingest_id, dataset.cut), raw.snapshot)
+            )
+            cut = write_strides(lake.store, raw, dataset.cut, progress)
+            made = _Made(lake, dataset, raw, cut.manifest, cut.created)
+        for warning in cut.manifest.warnings if cut.created else []:
+            run.tell(f"{dataset.name}: {warning}", warning=True)
+        if not cut.created:
+            run.tell(f"{dataset.name}: the strides of snapshot {raw.snapshot} are there and are adopted")
+        return made

@@ -18,8 +18,10 @@ from embed_assets.tell.lineage import index_lineage, index_schema
 from embed_worker.extras import MissingExtra
 from embed_worker.lake import layout
 from embed_worker.lake.errors import DamagedData, LakeError, NotReady
+from embed_worker.lake.manifests import StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import SetManifest, current_set
+from embed_worker.steps.spans import spans_of
 from resources.lake import Lake
 
 DESCRIPTION = """The vectors of a dataset in a LanceDB table, ready to search.
@@ -112,7 +114,7 @@ def _check(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, name: str
 
 
 def _set(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> SetManifest:
-    found = current_set(lake.store, name, pipeline.embedding.spec_id)
+    found = current_set(lake.store, name, pipeline.embedding.spec_id, pipeline.dataset(name).ingest_id)
     if found is None:
         raise NotReady(f"embedding_set of {name} is not in {lake.root}; materialize it first")
     return found
@@ -120,15 +122,28 @@ def _set(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> SetManifest:
 
 def _shards(lake: Lake, found: SetManifest) -> list[ShardInput]:
     """Every shard of the set, in order. Raises NotReady where one has changed or gone since."""
+    cut = _cut(lake, found)
+    spans = spans_of(lake.store, cut)
     shards = [found.shard_id(one.stride) for one in found.shards]
     inputs = []
     for shard, known, manifest in zip(shards, found.shards, in_parallel(lake.shard, shards), strict=True):
         if manifest is None or manifest.data_version != known.data_version:
             what = "is not committed any more" if manifest is None else "was made anew"
             raise NotReady(f"{shard.key} {what} since embedding_set was made; materialize embedding_set again")
-        folder = layout.strides_folder(found.dataset, found.partitioning)
-        inputs.append(ShardInput(manifest, folder, manifest.input.files))
+        inputs.append(ShardInput(manifest, spans[shard.stride]))
     return inputs
+
+
+def _cut(lake: Lake, found: SetManifest) -> StridesManifest:
+    """The cut that a set was made of: the passages come from it."""
+    folder = layout.strides_folder(found.dataset, found.ingest_id, found.partitioning)
+    cut = read_manifest(lake.store, layout.cut_file(folder, found.snapshot), StridesManifest)
+    if cut is None:
+        raise NotReady(
+            f"stride_partitions of {found.dataset} are gone for snapshot {found.snapshot}; materialize them, then "
+            "embedding_set"
+        )
+    return cut
 
 
 def _metadata(pipeline: EmbeddingPipeline, found: SetManifest, made: BuiltTable, rows: int) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.checks.source import RAW_CHECKS
+from embed_assets.checks.strides import STRIDE_CHECKS
 from embed_assets.graph.assets.vector_index import INDEX_CHECKS
 from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
 from embed_assets.spec import EmbeddingPipeline
 
 CHECKS: dict[str, Sequence[str]] = {
     RAW_REVIEWS: list(RAW_CHECKS),
-    STRIDE_PARTITIONS: list(ROW_CHECKS),
+    STRIDE_PARTITIONS: list(STRIDE_CHECKS),
     EMBEDDING_SHARDS: list(SHARD_CHECKS),
     EMBEDDING_SET: [],
     VECTOR_INDEX: list(INDEX_CHECKS),

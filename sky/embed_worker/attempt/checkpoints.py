@@ -27,8 +27,9 @@ class Reject(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    row_id: int
     id: str
+    text_key: str
+    """In hex."""
     reason: str
 
 
@@ -64,7 +65,7 @@ class Checkpoints:
         self.count = -(-job.input.rows // job.checkpoint_rows)
 
     def span(self, index: int) -> range:
-        """Positions in the stride file, not row ids."""
+        """Places of the stride's rows in their order."""
         size = self._job.checkpoint_rows
         return range(index * size, min((index + 1) * size, self._job.input.rows))
 

@@ -36,7 +36,8 @@ def commit_shard(
     rejected = [reject for record in records for reject in record.rejects]
     rejects_file = None
     if rejected:
-        table = pa.Table.from_pylist([r.model_dump() for r in rejected], schema=REJECTS_SCHEMA)
+        listed = [{**reject.model_dump(), "text_key": bytes.fromhex(reject.text_key)} for reject in rejected]
+        table = pa.Table.from_pylist(listed, schema=REJECTS_SCHEMA)
         local = scratch / layout.REJECTS
         pq.write_table(table, local)
         rejects_file = files.publish(store, job.shard.folder, local, layout.REJECTS, len(rejected))

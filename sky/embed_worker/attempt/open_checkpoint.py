@@ -1,20 +1,15 @@
 """From the rows of a checkpoint to what the engine is given, and from its vectors to a table."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embed_worker.attempt.checkpoints import Reject
 from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.errors import BadJob
+from embed_worker.lake.identity import KEY_TYPE
 from embed_worker.lake.table import embedding_column
-
-COLUMNS = ["row_id", "id", "text"]
 
 
 @dataclass
@@ -23,8 +18,11 @@ class OpenCheckpoint:
 
     index: int
     rows: int
-    row_ids: np.ndarray
+    row_of: np.ndarray
+    """Of each window, its row in the checkpoint."""
     ids: list[str]
+    """Of each row, as `keys`."""
+    keys: list[bytes]
     numbers: np.ndarray
     """Of each window in its row's text, from 0."""
     n_tokens: np.ndarray
@@ -33,7 +31,8 @@ class OpenCheckpoint:
     sequence_of: np.ndarray
     sequences: list[tuple[int, ...]]
     """Distinct token sequences; identical ones are embedded once."""
-    rejects: list[Reject]
+    rejects: dict[int, str]
+    """Rows that give no window, and why."""
     todo: list[int] = field(default_factory=list)
     """Sequences that the engine is asked for."""
     recalled: int = 0
@@ -72,32 +71,32 @@ class OpenCheckpoint:
         return self.open == 0
 
     def all_rejects(self) -> list[Reject]:
-        """Rejects of reading and of the engine, by row id. A row with one window without a vector is rejected whole."""
-        rejected = {}
+        """Rejects of reading and of the engine, in the rows' order. A row with one window without a vector is rejected
+        whole."""
+        reasons = dict(self.rejects)
         for window, sequence in enumerate(self.sequence_of):
             if (reason := self.without_vector.get(int(sequence))) is not None:
-                row = int(self.row_ids[window])
-                rejected[row] = Reject(row_id=row, id=self.ids[window], reason=reason)
-        return sorted([*self.rejects, *rejected.values()], key=lambda r: r.row_id)
+                reasons[int(self.row_of[window])] = reason
+        return [Reject(id=self.ids[row], text_key=self.keys[row].hex(), reason=reasons[row]) for row in sorted(reasons)]
 
     def kept(self) -> np.ndarray:
         """Positions of the windows whose rows are not rejected."""
         if not self.without_vector:
-            return np.arange(len(self.row_ids))
-        bad = self.row_ids[np.isin(self.sequence_of, list(self.without_vector))]
-        return np.flatnonzero(~np.isin(self.row_ids, bad))
+            return np.arange(len(self.row_of))
+        bad = self.row_of[np.isin(self.sequence_of, list(self.without_vector))]
+        return np.flatnonzero(~np.isin(self.row_of, bad))
 
     def table(self, schema: pa.Schema) -> pa.Table | None:
-        """The checkpoint's rows in the shard's schema, ordered by row_id and window; None without rows."""
+        """The checkpoint's rows in the shard's schema, in their order and that of their windows; None without rows."""
         keep = self.kept()
         if not len(keep):
             return None
         assert self.vectors is not None
-        ids = np.asarray(self.ids, dtype=object)[keep]
+        rows = pa.array(self.row_of[keep])
         return pa.Table.from_arrays(
             [
-                pa.array(self.row_ids[keep], pa.int64()),
-                pa.array(ids, pa.string()),
+                pa.array(self.ids, pa.string()).take(rows),
+                pa.array(self.keys, KEY_TYPE).take(rows),
                 pa.array(self.numbers[keep], pa.int32()),
                 pa.array(self.n_tokens[keep], pa.int32()),
                 pa.array(self.starts[keep], pa.int32()),
@@ -110,22 +109,16 @@ class OpenCheckpoint:
 
 def open_checkpoint(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt: str) -> OpenCheckpoint:
     """Tokenises one checkpoint. Rows without text or tokens become rejects with a reason."""
-    row_ids, ids, texts = (rows.column(name).to_pylist() for name in COLUMNS)
-    rejects, good = [], []
-    for row_id, id_, text in zip(row_ids, ids, texts, strict=True):
-        if text is None or not text.strip():
-            rejects.append(Reject(row_id=row_id, id=id_, reason="null text" if text is None else "blank text"))
-        else:
-            good.append((row_id, id_, text))
+    ids, keys, texts = (rows.column(name).to_pylist() for name in ("id", "text_key", "text"))
+    rejects = {row: "blank text" for row, text in enumerate(texts) if not text.strip()}
+    good = [row for row in range(len(texts)) if row not in rejects]
     columns: dict[str, list[int]] = {name: [] for name in ("row", "number", "tokens", "start", "end", "sequence")}
-    window_ids: list[str] = []
     distinct: dict[tuple[int, ...], int] = {}
-    for (row_id, id_, _), windows in zip(good, tokenizer.windows([t for *_, t in good], prompt), strict=True):
+    for row, windows in zip(good, tokenizer.windows([texts[row] for row in good], prompt), strict=True):
         if not windows:
-            rejects.append(Reject(row_id=row_id, id=id_, reason="no tokens"))
+            rejects[row] = "no tokens"
         for number, window in enumerate(windows):
-            window_ids.append(id_)
-            columns["row"].append(row_id)
+            columns["row"].append(row)
             columns["number"].append(number)
             columns["tokens"].append(len(window.ids))
             columns["start"].append(window.start)
@@ -135,8 +128,9 @@ def open_checkpoint(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt
     return OpenCheckpoint(
         index=index,
         rows=rows.num_rows,
-        row_ids=arrays["row"],
-        ids=window_ids,
+        row_of=arrays["row"],
+        ids=ids,
+        keys=keys,
         numbers=arrays["number"],
         n_tokens=arrays["tokens"],
         starts=arrays["start"],
@@ -146,36 +140,3 @@ def open_checkpoint(index: int, rows: pa.Table, tokenizer: TextTokenizer, prompt
         rejects=rejects,
         todo=list(range(len(distinct))),
     )
-
-
-def check_input(paths: list[Path], expected_rows: int) -> None:
-    """Proves from the Parquet footers that the input is what the job says, before any compute is spent."""
-    total = 0
-    for path in paths:
-        try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowException as error:
-            raise BadJob(f"{path} is not a Parquet file: {error}; re-materialize stride_partitions") from error
-        with file:
-            if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
-                raise BadJob(f"{path} has no column {', '.join(missing)}; re-materialize stride_partitions")
-            total += file.metadata.num_rows
-    if total != expected_rows:
-        raise BadJob(f"the input has {total} rows, the job says {expected_rows}; re-materialize stride_partitions")
-
-
-def checkpoint_tables(paths: list[Path], size: int) -> Iterator[pa.Table]:
-    """The rows of a stride in slices of exactly `size` (the last may be shorter), in file order."""
-    pending: list[pa.RecordBatch] = []
-    held = 0
-    for path in paths:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=size, columns=COLUMNS):
-            pending.append(batch)
-            held += batch.num_rows
-            while held >= size:
-                table = pa.Table.from_batches(pending)
-                yield table.slice(0, size)
-                rest = table.slice(size)
-                pending, held = rest.to_batches(), rest.num_rows
-    if held:
-        yield pa.Table.from_batches(pending)

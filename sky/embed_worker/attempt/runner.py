@@ -19,20 +19,21 @@ from embed_worker.attempt.hardware import hardware, this_attempt
 from embed_worker.attempt.health import Health
 from embed_worker.attempt.heartbeat import Pulse
 from embed_worker.attempt.lanes import SINGLE, Lane
-from embed_worker.attempt.open_checkpoint import OpenCheckpoint, check_input, checkpoint_tables, open_checkpoint
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.attempt.parts import Parts
 from embed_worker.attempt.starts import beginning, check_starts
 from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.errors import BadJob, Preempted, SickEngine
-from embed_worker.lake import failpoints, files
+from embed_worker.lake import failpoints
 from embed_worker.lake.damage import cure_of
 from embed_worker.lake.errors import BadManifest, DamagedData, StoreUnavailable
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
+from embed_worker.lake.strides import Stride, bring
 from embed_worker.lake.table import shard_schema
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,6 @@ def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
         manifest = read_manifest(store, job.shard.manifest_path, ShardManifest)
     except BadManifest as error:
         raise BadJob(f"{error}; {cure_of(job.shard.manifest_path)}") from error
-    if manifest is not None and manifest.input.digest != job.input.digest:
-        raise BadJob(
-            f"{store.url(job.shard.manifest_path)} was made from input {manifest.input.digest}, this job has "
-            f"{job.input.digest}: the same snapshot cannot have two contents; {cure_of(job.shard.manifest_path)}"
-        )
     return manifest
 
 
@@ -118,13 +114,13 @@ class _Attempt:
                 check_starts(self.checkpoints, attempt.skypilot_job_id)
         log.info("%s: attempt %s, %d rows", self.job.shard.key, self.name, self.job.input.rows)
         with self.store.scratch() as scratch, Pulse(self.store, self.job, attempt) as self.heartbeat:
-            inputs = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
+            stride = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
             failpoints.reach("attempt.fetched")
             self.parts = Parts(self.store, self.job, self.checkpoints, scratch)
             self.heartbeat.update(phase="loading model")
             tokenizer = self.load_tokenizer(self.job.spec)
-            feeder = self._feeder(tokenizer, inputs)  # decodes and tokenises while the model is loaded
+            feeder = self._feeder(tokenizer, stride)  # decodes and tokenises while the model is loaded
             try:
                 model = self._timed("load_model", self.load)
                 failpoints.reach("attempt.loaded")
@@ -164,13 +160,13 @@ class _Attempt:
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - begin
 
-    def _fetch_input(self, scratch: Path) -> list[Path]:
+    def _fetch_input(self, scratch: Path) -> Stride:
         try:
-            paths = [files.fetch(self.store, self.job.input.path, f, scratch) for f in self.job.input.files]
+            stride = bring(self.store, self.job.spans, scratch)
+            stride.prove(self.job.input.rows_digest)
         except DamagedData as error:
             raise BadJob(f"{error}. Re-materialize stride_partitions, then this partition") from error
-        check_input(paths, self.job.input.rows)
-        return paths
+        return stride
 
     def _known(self) -> set[int]:
         """The checkpoints that are committed already, of this input and spec."""
@@ -185,7 +181,7 @@ class _Attempt:
             self.heartbeat.add(rows=record.rows, tokens=record.tokens)
         return known
 
-    def _feeder(self, tokenizer: TextTokenizer, inputs: list[Path]) -> Feeder:
+    def _feeder(self, tokenizer: TextTokenizer, stride: Stride) -> Feeder:
         prompt = self.job.spec.prompts.document
 
         def make(index: int, table: pa.Table) -> OpenCheckpoint | None:
@@ -200,12 +196,12 @@ class _Attempt:
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
             return self._timed("tokenise", lambda: open_checkpoint(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
 
-        return Feeder(self._tables(inputs), make)
+        return Feeder(self._tables(stride), make)
 
-    def _tables(self, inputs: list[Path]) -> Iterator[tuple[int, pa.Table]]:
+    def _tables(self, stride: Stride) -> Iterator[tuple[int, pa.Table]]:
         """This lane's checkpoints, then what the other lanes have left undone."""
         for turn in self.lane.turns(lambda: self.stop.is_set() or self.over.is_set(), self.checkpoints.committed):
-            for index, table in enumerate(checkpoint_tables(inputs, self.job.checkpoint_rows)):
+            for index, table in enumerate(stride.tables(self.job.checkpoint_rows)):
                 if turn(index):
                     yield index, table
 
@@ -286,7 +282,7 @@ class _Attempt:
             dimension=schema.field("embedding").type.list_size if table is not None else None,
             windows=len(kept),
             tokens=int(checkpoint.n_tokens[kept].sum()),
-            duplicate_windows=len(checkpoint.row_ids) - len(checkpoint.sequences) + checkpoint.recalled,
+            duplicate_windows=len(checkpoint.row_of) - len(checkpoint.sequences) + checkpoint.recalled,
             rejects=checkpoint.all_rejects(),
             engine_seconds=round(engine_seconds, 4),
         )

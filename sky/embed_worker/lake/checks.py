@@ -26,7 +26,7 @@ class KeptChecks(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     data_version: str
     """Of the shard as it was checked; results of another one say nothing."""
     at: Moment | None = None

@@ -34,11 +34,19 @@ WORKER = (
     "store.put",  # remote: the server has it, its answer is not used yet
 )
 PLATFORM = (
-    "raw.written",
-    "raw.committed",  # `_latest.json` does not name it yet
-    "raw.latest",
-    "strides.cut",  # sorted runs on the scratch disk
-    "strides.stride",
+    "raw.parsed",  # a part is on the scratch disk only
+    "raw.data",  # its files are in the lake, without its record
+    "raw.part",
+    "raw.written",  # all parts are there
+    "raw.keys",  # rows whose id was there before are found
+    "raw.ready",
+    "raw.committed",  # no pointer names it yet
+    "raw.pointed",  # `_base.json`, and at the second time `_latest.json`
+    "slice.written",
+    "slice.published",
+    "slice.committed",
+    "strides.slice",
+    "strides.cut",  # all slices are there
     "strides.ready",
     "strides.committed",
     "driver.retired",

@@ -14,6 +14,7 @@ from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
 from embed_worker.lake.store_errors import translated
+from embed_worker.lake.strides import Span
 
 
 class EmbedJob(BaseModel):
@@ -21,11 +22,13 @@ class EmbedJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = layout.FORMAT
+    format: Literal[2] = layout.FORMAT
     pipeline: str
     shard: ShardId
     lake: str
     input: InputRef
+    spans: list[Span]
+    """Where the input's rows lie in the lake."""
     spec: EmbeddingSpec
     checkpoint_rows: int = Field(default=1024, ge=1)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
@@ -34,6 +37,8 @@ class EmbedJob(BaseModel):
     def _fits(self) -> "EmbedJob":
         if self.shard.spec_id != self.spec.spec_id:
             raise ValueError(f"the shard is one of {self.shard.spec_id}, the spec is {self.spec.spec_id}")
+        if self.shard.input_digest != self.input.digest:
+            raise ValueError(f"the shard is one of input {self.shard.input_digest}, the input is {self.input.digest}")
         return self
 
     @property
@@ -44,7 +49,7 @@ class EmbedJob(BaseModel):
         executed again would launch every job a second time beside the live one.
         """
         readable = re.sub(r"[^a-z0-9]+", "-", f"{self.pipeline}-{self.shard.key}".lower())
-        return f"{readable}-{digest_of([self.lake, self.shard.folder, self.input.digest], length=10)}"
+        return f"{readable}-{digest_of([self.lake, self.shard.folder], length=10)}"
 
     @property
     def fingerprint(self) -> str:

@@ -1,17 +1,22 @@
-"""Where everything lies in the lake (format 1). Pure path arithmetic, relative to the lake's root."""
+"""Where everything lies in the lake (format 2). Pure path arithmetic, relative to the lake's root."""
 
 import re
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT: Final = 1
+from embed_worker.lake.identity import key_words
+
+FORMAT: Final = 2
 MANIFEST = "_manifest.json"
+BASE = "_base.json"
 LATEST = "_latest.json"
+PARTS = "parts"
+SNAPSHOTS = "snapshots"
 CURRENT = "_current.json"
 REJECTS = "rejects.parquet"
 RETIRED = "_retired-"
@@ -19,7 +24,7 @@ RETIRED = "_retired-"
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 DATASET_NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 
-Method = Literal["stride", "contiguous"]
+Method = Literal["content", "stride", "contiguous"]
 
 
 def part_name(index: int) -> str:
@@ -54,67 +59,99 @@ def split_partition_key(key: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Partitioning:
-    """How the rows 0..rows-1 of a snapshot fall into `count` partitions."""
+    """How the rows of a snapshot fall into `count` partitions."""
 
-    snapshot: str
     method: Method
     count: int
 
     @property
     def name(self) -> str:
-        """Folder name, such as `0a1b2c3d4e5f-stride-00500`."""
-        return f"{self.snapshot}-{self.method}-{self.count:05d}"
+        """Folder name, such as `content-00500`."""
+        return f"{self.method}-{self.count:05d}"
 
     @classmethod
     def parse(cls, name: str) -> "Partitioning":
-        match = re.fullmatch(rf"([0-9a-f]+)-({'|'.join(get_args(Method))})-(\d{{5}})", name)
+        match = re.fullmatch(rf"({'|'.join(get_args(Method))})-(\d{{5}})", name)
         if not match:
-            raise ValueError(f"{name!r} does not name a partitioning, such as 0a1b2c3d4e5f-stride-00500")
-        return cls(match[1], match[2], int(match[3]))  # type: ignore[arg-type]
+            raise ValueError(f"{name!r} does not name a partitioning, such as content-00500")
+        return cls(match[1], int(match[2]))  # type: ignore[arg-type]
 
-    def row_ids(self, stride: int, rows: int) -> Sequence[int]:
-        """The row ids of one partition of a snapshot with `rows` rows, ascending."""
-        if self.method == "stride":
-            return range(stride, rows, self.count)
-        return range(stride * rows // self.count, (stride + 1) * rows // self.count)
-
-    def stride_of(self, row_ids: np.ndarray, rows: int) -> np.ndarray:
-        """The partition of each row id; the inverse of `row_ids`."""
+    def stride_of(self, row_ids: np.ndarray, keys: pa.Array, rows: int) -> np.ndarray:
+        """The partition of each row of a snapshot of `rows` rows. `content`: the place of its text's key in `count`
+        equal ranges, so that a text keeps its partition from snapshot to snapshot."""
+        if self.method == "content":
+            return (key_words(keys)[:, 0].astype(np.uint64) * np.uint64(self.count) >> np.uint64(32)).astype(np.int64)
         if self.method == "stride":
             return row_ids % self.count
         bounds = np.array([(s + 1) * rows // self.count for s in range(self.count)])
         return np.searchsorted(bounds, row_ids, side="right")
 
 
-def raw_folder(dataset: str, snapshot: str) -> str:
-    return f"raw_reviews/{dataset}/{snapshot}"
+def raw_folder(dataset: str, ingest_id: str) -> str:
+    """All that one way of reading has made of a dataset: its parts, their snapshots, the pointers."""
+    return f"raw_reviews/{dataset}/{ingest_id}"
 
 
-def raw_latest(dataset: str) -> str:
-    return f"raw_reviews/{dataset}/{LATEST}"
+def part_record(part_id: str) -> str:
+    """The commit of a part, relative to `raw_folder` as the names beside it are."""
+    return f"{PARTS}/{part_id}.json"
 
 
-def strides_folder(dataset: str, partitioning: Partitioning) -> str:
-    return f"stride_partitions/{dataset}/{partitioning.name}"
+def part_file(part_id: str) -> str:
+    return f"{PARTS}/{part_id}.parquet"
+
+
+def part_rejects(part_id: str) -> str:
+    return f"{PARTS}/{part_id}.{REJECTS}"
+
+
+def snapshot_file(dataset: str, ingest_id: str, snapshot: str) -> str:
+    return f"{raw_folder(dataset, ingest_id)}/{SNAPSHOTS}/{snapshot}.json"
+
+
+def raw_base(dataset: str, ingest_id: str) -> str:
+    return f"{raw_folder(dataset, ingest_id)}/{BASE}"
+
+
+def raw_latest(dataset: str, ingest_id: str) -> str:
+    return f"{raw_folder(dataset, ingest_id)}/{LATEST}"
+
+
+def strides_folder(dataset: str, ingest_id: str, partitioning: Partitioning) -> str:
+    return f"stride_partitions/{dataset}/{ingest_id}/{partitioning.name}"
+
+
+def cut_file(folder: str, snapshot: str) -> str:
+    """The commit of a snapshot's cut, in the cut's folder."""
+    return f"{folder}/{snapshot}.json"
+
+
+def slice_file(folder: str, slice_id: str) -> str:
+    """The commit of a slice, in the cut's folder."""
+    return f"{folder}/slices/{slice_id}.json"
 
 
 class ShardId(BaseModel):
-    """Which shard: one stride of a dataset's snapshot, embedded by one spec. Gives its key, its folder, its commit."""
+    """Which shard: the rows of one stride, embedded by one spec. Gives its key, its folder, its commit.
+
+    Snapshots that hold the same rows in a stride share its shard.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: Annotated[str, Field(pattern=rf"^{DATASET_NAME}$", max_length=63)]
     spec_id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     method: Method
     count: Annotated[int, Field(ge=1)]
     stride: Annotated[int, Field(ge=0)]
+    input_digest: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+    """Of the stride's rows."""
 
     @classmethod
-    def of(cls, dataset: str, spec_id: str, partitioning: Partitioning, stride: int) -> "ShardId":
+    def of(cls, dataset: str, spec_id: str, partitioning: Partitioning, stride: int, input_digest: str) -> "ShardId":
         return cls(
-            dataset=dataset, spec_id=spec_id, snapshot=partitioning.snapshot, method=partitioning.method,
-            count=partitioning.count, stride=stride,
+            dataset=dataset, spec_id=spec_id, method=partitioning.method, count=partitioning.count, stride=stride,
+            input_digest=input_digest,
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -122,7 +159,7 @@ class ShardId(BaseModel):
 
     @property
     def partitioning(self) -> Partitioning:
-        return Partitioning(self.snapshot, self.method, self.count)
+        return Partitioning(self.method, self.count)
 
     @property
     def key(self) -> str:
@@ -132,7 +169,7 @@ class ShardId(BaseModel):
     @property
     def folder(self) -> str:
         """Relative to the lake, as all paths here."""
-        return f"{shards_folder(self.dataset, self.spec_id, self.partitioning)}/{self.stride:05d}"
+        return f"{shards_folder(self.dataset, self.spec_id, self.partitioning)}/{self.stride:05d}/{self.input_digest}"
 
     @property
     def manifest_path(self) -> str:
@@ -144,9 +181,9 @@ def shards_folder(dataset: str, spec_id: str, partitioning: Partitioning) -> str
     return f"embedding_shards/{dataset}/{spec_id}/{partitioning.name}"
 
 
-def set_folder(dataset: str, spec_id: str) -> str:
+def set_folder(dataset: str, spec_id: str, ingest_id: str) -> str:
     """Complete sets of shards, and the pointer to the current one."""
-    return f"embedding_sets/{dataset}/{spec_id}"
+    return f"embedding_sets/{dataset}/{spec_id}/{ingest_id}"
 
 
 def canaries_file(spec_id: str) -> str:

@@ -2,7 +2,8 @@
 
 import base64
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from functools import cached_property
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,7 +12,8 @@ from embed_worker.lake import layout
 from embed_worker.lake.attempts import Attempts, Hardware
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, LakePath, digest_of_files
-from embed_worker.lake.layout import FORMAT, Method, ShardId
+from embed_worker.lake.identity import RowsDigest
+from embed_worker.lake.layout import FORMAT, Method, Partitioning, ShardId
 from embed_worker.lake.reading import Readable
 from embed_worker.lake.seal import Damaged, sealed, unsealed
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
@@ -19,8 +21,11 @@ from embed_worker.lake.store import Store
 
 MIN_COSINE = 0.999
 """Between the canary vectors of one embedding space: room for another GPU, batch or kernel, for no other model."""
-TEXT_REASONS = frozenset({"null text", "blank text", "no tokens"})
+TEXT_REASONS = frozenset({"blank text", "no tokens"})
 """Why a row is rejected for its text alone; for any other reason the engine gave it no vector."""
+
+SLICE_LINE = np.dtype([("rows", "<i8"), ("offset", "<i8"), ("length", "<i8"), ("digest", "<u4", 4)])
+"""A stride in a slice: its rows, its range of the file, and the sum of its rows' digests modulo 2^128."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,124 +40,80 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     created_at: str = Field(default_factory=now)
 
 
-class Latest(BaseModel):
-    """`_latest.json`: the snapshot of a dataset that counts."""
+class SliceManifest(Manifest):
+    """Commit of one slice: a part of a snapshot, cut. One batch or more a stride, in order."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    slice_id: str
+    file: FileRef
+    """Relative to the cut's folder."""
+    table: str
+    """Base64 of a little-endian table of one line a stride: see SLICE_LINE."""
 
-    snapshot: str = Field(pattern=r"^[0-9a-f]+$")
+    @classmethod
+    def of(cls, slice_id: str, file: FileRef, lines: np.ndarray) -> "SliceManifest":
+        return cls(slice_id=slice_id, file=file, table=base64.b64encode(lines.astype(SLICE_LINE).tobytes()).decode())
 
-
-class SourceAccount(BaseModel):
-    """What a file of a source holds, counted beside the reader, and what the reader made of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str
-    unit: str
-    """`lines`, `rows`, or `bytes` where JSON is no lines."""
-    total: int
-    """Counted without parsing."""
-    accounted: int
-    """Of these, those that are in a record, in the header, or between records."""
-    records: int
-    whole: bool
-    """False where `rows` ended the reading before the file's end."""
-    notes: dict[str, int] = Field(default_factory=dict)
-
-
-class ColumnFigures(BaseModel):
-    """A column of a snapshot beside row_id, id and text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: str
-    """One that holds the values of all parts; a part's own may be narrower."""
-    values: int
-    """Values that the rows had in the source."""
-    nulled: int = 0
-    """Of these, those that no reader has a form for: stored as null."""
-
-
-class RawManifest(Manifest):
-    """Commit of one snapshot of a dataset."""
-
-    dataset: str
-    snapshot: str
-    source: list[dict[str, Any]]
-    """The source's files: URL and what identifies its content (etag, or size and sha256)."""
-    ingest: dict[str, Any]
-    """The part of the dataset's spec that decides the rows."""
-    files: list[FileRef]
-    rejects: FileRef | None = None
-    records: int
-    """Records read from the source, after the row filter and the row range."""
-    rows: int
-    rejects_by_reason: dict[str, int] = Field(default_factory=dict)
-    filtered: int = 0
-    """Records that `where` left out."""
-    outside: int = 0
-    """Records before the row range's start."""
-    accounts: list[SourceAccount] = Field(default_factory=list)
-    columns: dict[str, ColumnFigures] = Field(default_factory=dict)
-    """The other columns of all parts."""
-    arrow_schema: str = ""
-    """Base64 of the Arrow schema that all parts can be read with: a part has the columns and types its rows need."""
-    matched: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """Records that each value of `where` matched, by column."""
-    warnings: list[str] = Field(default_factory=list)
-    """For people: what was left out, or looks wrong."""
-    text_bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def nulled(self) -> dict[str, int]:
-        """Values that were stored as null, by column."""
-        return {name: column.nulled for name, column in self.columns.items() if column.nulled}
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """Shape [strides], of SLICE_LINE."""
+        return np.frombuffer(base64.b64decode(self.table, validate=True), SLICE_LINE)
 
     @property
     def listed(self) -> list[FileRef]:
         """Every file that the manifest commits."""
-        return [*self.files, *([self.rejects] if self.rejects else [])]
-
-    @model_validator(mode="after")
-    def _adds_up(self) -> "RawManifest":
-        if self.records != self.rows + sum(self.rejects_by_reason.values()):
-            raise ValueError("records is not rows + rejects")
-        return self
+        return [self.file]
 
 
 class StrideEntry(BaseModel):
-    """One stride of a partitioning: its files and their digest."""
+    """One stride of a cut."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     bytes: int
+    """In the slices."""
     digest: str
-    files: list[FileRef]
+    """Of its rows."""
 
 
 class StridesManifest(Manifest):
-    """Commit of all strides of one snapshot; they are written together in one pass."""
+    """Commit of a cut: all strides of one snapshot, and the slices that hold them."""
 
     dataset: str
+    ingest_id: str
     snapshot: str
     method: Method
     count: int
     rows: int
-    input_digest: str
+    rows_digest: str
+    """Of the snapshot's rows."""
+    slices: list[str]
     strides: list[StrideEntry]
+    warnings: list[str] = Field(default_factory=list)
+    """For people: what looks wrong."""
     seconds: float = 0.0
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> "StridesManifest":
+        if len(self.strides) != self.count:
+            raise ValueError("there are not as many strides as count says")
+        whole = sum((RowsDigest.parse(s.rows, s.digest) for s in self.strides), RowsDigest())
+        if whole != RowsDigest.parse(self.rows, self.rows_digest):
+            raise ValueError("the strides together are not the snapshot's rows")
+        return self
+
     @property
-    def listed(self) -> list[FileRef]:
-        """Every file that the manifest commits."""
-        return [file for entry in self.strides for file in entry.files]
+    def partitioning(self) -> Partitioning:
+        return Partitioning(self.method, self.count)
+
+    @property
+    def folder(self) -> str:
+        """Of the cut, relative to the lake."""
+        return layout.strides_folder(self.dataset, self.ingest_id, self.partitioning)
 
 
 class InputRef(BaseModel):
@@ -161,10 +122,14 @@ class InputRef(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: LakePath
-    """Folder of the stride, relative to the lake."""
+    """Folder of the cut that the rows were read from, relative to the lake."""
     digest: str
+    """Of the rows: what counts."""
     rows: int
-    files: list[FileRef]
+
+    @property
+    def rows_digest(self) -> RowsDigest:
+        return RowsDigest.parse(self.rows, self.digest)
 
 
 class Canaries(BaseModel):
@@ -233,6 +198,8 @@ class ShardManifest(Manifest):
 
     @model_validator(mode="after")
     def _adds_up(self) -> "ShardManifest":
+        if self.shard.input_digest != self.input.digest or self.rows_in != self.input.rows:
+            raise ValueError("the input is not the shard's")
         if self.rows_in != self.rows_embedded + self.rows_rejected:
             raise ValueError("rows_in is not rows_embedded + rows_rejected")
         if self.rows_rejected != sum(self.rejects_by_reason.values()):

@@ -20,6 +20,7 @@ class SetShard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stride: int
+    input_digest: str
     data_version: str
     rows: int
     rows_rejected: int
@@ -33,17 +34,18 @@ class SetShard(BaseModel):
     @classmethod
     def of(cls, manifest: ShardManifest, checks: list[str]) -> "SetShard":
         return cls(
-            stride=manifest.shard.stride, data_version=manifest.data_version, rows=manifest.rows_embedded,
-            rows_rejected=manifest.rows_rejected, windows=manifest.windows, tokens=manifest.tokens,
-            files=manifest.files, checks=sorted(checks),
+            stride=manifest.shard.stride, input_digest=manifest.input.digest, data_version=manifest.data_version,
+            rows=manifest.rows_embedded, rows_rejected=manifest.rows_rejected, windows=manifest.windows,
+            tokens=manifest.tokens, files=manifest.files, checks=sorted(checks),
         )  # fmt: skip
 
 
 class SetManifest(Manifest):
-    """All shards of one partitioning of a snapshot, each committed, each with green checks."""
+    """All shards of one cut of a snapshot, each committed, each with green checks."""
 
     dataset: str
     spec_id: str
+    ingest_id: str
     snapshot: str
     method: Method
     count: int
@@ -61,11 +63,12 @@ class SetManifest(Manifest):
     @property
     def digest(self) -> str:
         """Of what the set holds; the name of its file and its data version."""
-        return digest_of([self.spec_id, self.partitioning.name, [s.data_version for s in self.shards]], length=16)
+        about = [self.spec_id, self.snapshot, self.partitioning.name]
+        return digest_of([*about, [s.data_version for s in self.shards]], length=16)
 
     @property
     def partitioning(self) -> Partitioning:
-        return Partitioning(self.snapshot, self.method, self.count)
+        return Partitioning(self.method, self.count)
 
     @property
     def rows(self) -> int:
@@ -76,7 +79,7 @@ class SetManifest(Manifest):
         return sum(shard.windows for shard in self.shards)
 
     def shard_id(self, stride: int) -> ShardId:
-        return ShardId.of(self.dataset, self.spec_id, self.partitioning, stride)
+        return ShardId.of(self.dataset, self.spec_id, self.partitioning, stride, self.shards[stride].input_digest)
 
 
 class CurrentSet(BaseModel):
@@ -89,7 +92,7 @@ class CurrentSet(BaseModel):
 
 def publish_set(store: Store, made: SetManifest) -> bool:
     """Commits a set and makes it the current one. False where it was current already."""
-    folder = layout.set_folder(made.dataset, made.spec_id)
+    folder = layout.set_folder(made.dataset, made.spec_id, made.ingest_id)
     write_manifest(store, f"{folder}/{made.digest}.json", made)
     path, current = f"{folder}/{layout.CURRENT}", CurrentSet(set_digest=made.digest)
     if read_manifest(store, path, CurrentSet) == current:
@@ -98,8 +101,8 @@ def publish_set(store: Store, made: SetManifest) -> bool:
     return True
 
 
-def current_set(store: Readable, dataset: str, spec_id: str) -> SetManifest | None:
+def current_set(store: Readable, dataset: str, spec_id: str, ingest_id: str) -> SetManifest | None:
     """None before the first. Raises BadManifest."""
-    folder = layout.set_folder(dataset, spec_id)
+    folder = layout.set_folder(dataset, spec_id, ingest_id)
     current = read_manifest(store, f"{folder}/{layout.CURRENT}", CurrentSet)
     return read_manifest(store, f"{folder}/{current.set_digest}.json", SetManifest) if current else None

@@ -19,7 +19,7 @@ from embed_worker.lake import clock, failpoints, local_disk, store_errors
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.reading import Reading
 from embed_worker.lake.secrets import check_address
-from embed_worker.lake.store_errors import FULL, LOST, NO_BUCKET, NO_UPLOAD, server_code, until_decided
+from embed_worker.lake.store_errors import FULL, LOST, NO_BUCKET, NO_RANGE, NO_UPLOAD, server_code, until_decided
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
@@ -98,6 +98,17 @@ class Store:
         """Raises FileNotFoundError where there is no such file."""
         with self._errors(path):
             data: bytes = self.fs.cat_file(self.path(path), **(WHOLE if self._is_s3 else {}))
+            return data
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """Fewer bytes where the file ends before. Raises FileNotFoundError where there is no such file."""
+        with self._errors(path):
+            try:
+                data: bytes = self.fs.cat_file(self.path(path), start=offset, end=offset + length)
+            except OSError as error:
+                if server_code(error) in NO_RANGE:
+                    return b""
+                raise
             return data
 
     def read_json(self, path: str) -> Any:

@@ -14,6 +14,8 @@ CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 """What S3 answers while another put of the same name is under way: ask again, it decides then."""
 NO_UPLOAD = {"NoSuchUpload"}
 """What S3 answers to the end of a multipart upload that it has ended already: the first answer got lost."""
+NO_RANGE = {"InvalidRange", "416"}
+"""What S3 answers where an object ends before the range begins."""
 NO_BUCKET = {"NoSuchBucket"}
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"}

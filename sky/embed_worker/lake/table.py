@@ -7,12 +7,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embed_worker.lake.identity import KEY_TYPE
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import FORMAT
 
 METADATA_KEY = b"embed_assets"
 DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
-REJECTS_SCHEMA = pa.schema([("row_id", pa.int64()), ("id", pa.string()), ("reason", pa.string())])
+REJECTS_SCHEMA = pa.schema([("id", pa.string()), ("text_key", KEY_TYPE), ("reason", pa.string())])
 
 
 def shard_schema(job: EmbedJob, dimension: int) -> pa.Schema:
@@ -28,8 +29,8 @@ def shard_schema(job: EmbedJob, dimension: int) -> pa.Schema:
     }
     return pa.schema(
         [
-            pa.field("row_id", pa.int64(), nullable=False),
             pa.field("id", pa.string(), nullable=False),
+            pa.field("text_key", KEY_TYPE, nullable=False),
             pa.field("chunk", pa.int32(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
             pa.field("char_start", pa.int32(), nullable=False),
@@ -55,7 +56,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Plain columns: dictionaries and compression only slow random floats down."""
     compression = {field.name: "zstd" for field in schema if field.name != "embedding"}
     compression["embedding.list.element"] = "none"
-    return pq.ParquetWriter(path, schema, use_dictionary=False, compression=compression, write_statistics=["row_id"])
+    return pq.ParquetWriter(path, schema, use_dictionary=False, compression=compression, write_statistics=["text_key"])
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -12,9 +12,11 @@ from embed_worker.steps.normal import normalised
 from embed_worker.steps.types import cast
 from embed_worker.steps.values import NUMBER, Written, json_text, number_text, storable, text_of
 
-OWN = ("row_id", "id", "text")
+OWN = ("row_id", "id", "text", "text_key")
+RECORD, LINE = "_record", "_line"
+"""A row's record by its place in the part, and the first line of it in the range."""
 OTHER = "_other"
-"""JSON text with the keys of a record beyond the first MAX_NAMED of the source."""
+"""JSON text with the keys of a record beyond the first MAX_NAMED of the part."""
 MAX_NAMED = 1000
 INT64 = range(-(2**63), 2**63)
 
@@ -45,29 +47,29 @@ class ExtraColumns:
                 keys = record.keys()
                 seen |= dict.fromkeys(keys)
         columns: dict[str, pa.Array] = {}
-        beyond = [name for name in seen if self._name(name) == OTHER]
+        beyond = [name for name in seen if self.name_of(name) == OTHER]
         for name in seen:
-            lake_name = self._name(name)
+            lake_name = self.name_of(name)
             if lake_name is None or lake_name == OTHER:
                 continue
             values = [record.get(name) for record in records]
-            self._count(lake_name, len(values) - values.count(None))
-            columns[lake_name] = self._column(lake_name, values, self._dialect.kept(name) or "any")
+            self.count(lake_name, len(values) - values.count(None))
+            columns[lake_name] = self.column(lake_name, values, self._dialect.kept(name) or "any")
         if beyond:
             rests = [{name: record[name] for name in beyond if name in record} for record in records]
-            self._count(OTHER, sum(bool(rest) for rest in rests))
-            columns[OTHER] = self._column(OTHER, [rest or None for rest in rests], "string")
+            self.count(OTHER, sum(bool(rest) for rest in rests))
+            columns[OTHER] = self.column(OTHER, [rest or None for rest in rests], "string")
         return columns
 
     def of_table(self, table: pa.Table) -> dict[str, pa.Array]:
         """The columns of rows that are Arrow's."""
         columns = {}
         for name in table.column_names:
-            lake_name = self._name(name)
+            lake_name = self.name_of(name)
             if lake_name is None:
                 continue
             column = table.column(name).combine_chunks()
-            self._count(lake_name, len(column) - column.null_count)
+            self.count(lake_name, len(column) - column.null_count)
             kept = normalised(column)
             wanted = self._dialect.kept(name) or "any"
             if wanted != "any":
@@ -76,7 +78,8 @@ class ExtraColumns:
             columns[lake_name] = kept
         return columns
 
-    def _name(self, column: str) -> str | None:
+    def name_of(self, column: str) -> str | None:
+        """Its name in raw_reviews; None for a column that is not kept."""
         if column not in self._names:
             name: str | None = lake_name(column)
             if column in self._as_is or self._dialect.kept(column) is None:
@@ -88,14 +91,29 @@ class ExtraColumns:
             self._names[column] = name
         return self._names[column]
 
-    def _count(self, name: str, values: int) -> None:
+    def has_room(self, columns: Iterable[str]) -> bool:
+        """None of these is beyond the columns that have names."""
+        return len(self._names.keys() | set(columns)) <= MAX_NAMED
+
+    def add(self, columns: Iterable[str], values: dict[str, int], nulled: dict[str, int]) -> None:
+        """Takes in the source's columns and the figures of rows that another has typed."""
+        for column in columns:
+            self.name_of(column)
+        for name, count in values.items():
+            self.count(name, count)
+        for name, count in nulled.items():
+            self._null(name, count)
+
+    def count(self, name: str, values: int) -> None:
+        """Values of a kept column that are not null in the source."""
         self.values[name] = self.values.get(name, 0) + values
 
     def _null(self, name: str, values: int = 1) -> None:
         if values:
             self.nulled[name] = self.nulled.get(name, 0) + values
 
-    def _column(self, name: str, values: list[Any], wanted: Wanted) -> pa.Array:
+    def column(self, name: str, values: list[Any], wanted: Wanted) -> pa.Array:
+        """Python's values of a kept column in the narrowest type that holds them, or the wanted one."""
         before = values.count(None)
         column = self._of_type(values, wanted) if wanted != "any" else self._any(values)
         self._null(name, column.null_count - before)
@@ -130,7 +148,7 @@ def lake_name(column: str) -> str:
     bare = column
     while bare.startswith("source_"):
         bare = bare.removeprefix("source_")
-    return f"source_{column}" if bare in (*OWN, OTHER, "") else column
+    return f"source_{column}" if bare in (*OWN, OTHER, RECORD, LINE, "") else column
 
 
 def _texts(values: list[Any]) -> pa.Array:

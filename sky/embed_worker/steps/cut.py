@@ -1,167 +1,217 @@
-"""One snapshot → its strides, in one pass over the raw Parquet and in bounded memory."""
+"""A snapshot → its strides: each part is cut into one slice, ordered by stride; nothing is spilled, nothing merged."""
 
-import hashlib
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embed_worker.lake import failpoints, files, layout
-from embed_worker.lake.files import FileRef
+from embed_worker.lake.errors import BadManifest, DamagedData
+from embed_worker.lake.identity import RowsDigest, row_words, sums_of
 from embed_worker.lake.layout import Partitioning
-from embed_worker.lake.manifests import RawManifest, StrideEntry, StridesManifest, read_manifest, write_manifest
+from embed_worker.lake.manifests import (
+    SLICE_LINE,
+    SliceManifest,
+    StrideEntry,
+    StridesManifest,
+    read_manifest,
+    write_manifest,
+)
+from embed_worker.lake.snapshots import RawManifest, RawPart
+from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
+from embed_worker.lake.strides import BATCH_BYTES, BATCH_ROWS, SCHEMA, Span, bring, order
+from embed_worker.steps.claims import Claims
+from embed_worker.steps.rows import part_rows
 
-COLUMNS = ["row_id", "id", "text"]
-RUN_BYTES = 256 << 20
-"""Rows held in memory at a time; more spill to the scratch disk as sorted runs."""
-PUTS = 8
-DIGEST_ROWS = 4096
-"""Part of the digest's definition: never change it."""
-BATCH_ROWS, BATCH_BYTES = 16_384, 32 << 20
+AT_ONCE = min(4, os.cpu_count() or 1)
+"""Parts that are cut side by side; each is in memory as a whole."""
+UNEVEN = 4
+"""The largest stride may have this many times the rows of the mean before that is told."""
 
-Progress = Callable[[int], None]
-"""Called with the number of strides written so far."""
+Progress = Callable[[int, int], None]
+"""Called with the slices that are there, and all of them."""
 
 
 @dataclass(frozen=True)
 class Strided:
-    """The partitioning, and whether this call made it."""
+    """The cut, and whether this call made it."""
 
     manifest: StridesManifest
     created: bool
 
 
 def write_strides(
-    store: Store, raw: RawManifest, partitioning: Partitioning, progress: Progress = lambda _: None
+    store: Store, raw: RawManifest, partitioning: Partitioning, progress: Progress = lambda done, all_: None
 ) -> Strided:
-    """Writes every stride of a snapshot, or finds them written.
+    """Cuts a snapshot, or finds it cut. Only the slices that are missing are made; who else cuts at the same time makes
+    others of them.
 
-    The raw files are read once: sorted runs of the rows are spilled with one record batch a stride, then
-    each stride is put together from its batches.
+    Raises DamagedData where a part is not what the snapshot says.
     """
-    folder = layout.strides_folder(raw.dataset, partitioning)
-    manifest_path = f"{folder}/{layout.MANIFEST}"
-    known = read_manifest(store, manifest_path, StridesManifest)
-    if known is not None:
+    folder = layout.strides_folder(raw.dataset, raw.ingest_id, partitioning)
+    path = layout.cut_file(folder, raw.snapshot)
+    if (known := read_manifest(store, path, StridesManifest)) is not None:
         return Strided(known, created=False)
     begun = time.monotonic()
+    slices = _Cut(store, raw, partitioning, folder).slices(progress)
+    failpoints.reach("strides.cut")
+    manifest = _manifest(raw, partitioning, slices, round(time.monotonic() - begun, 3))
+    failpoints.reach("strides.ready")
+    write_manifest(store, path, manifest)
+    failpoints.reach("strides.committed")
+    return Strided(read_manifest(store, path, StridesManifest) or manifest, created=True)
+
+
+def retire_slices(store: Store, cut: StridesManifest, spans: Sequence[Span]) -> list[str]:
+    """Takes the commits of slices back whose rows are not what these spans say, and the cut's with them; what is wrong
+    with each."""
+    found = []
     with store.scratch() as scratch:
-        runs = list(_sorted_runs(store, raw, partitioning, scratch))
-        failpoints.reach("strides.cut")
+        for span in spans:
+            try:
+                bring(store, [span], scratch).prove(RowsDigest.parse(span.rows, span.digest))
+            except DamagedData as error:
+                found.append(str(error))
+                name = span.path.rsplit("/", 1)[-1].split(".", 1)[0]
+                store.delete(layout.slice_file(cut.folder, name))
+    if found:
+        store.delete(layout.cut_file(cut.folder, cut.snapshot))
+    return found
 
-        def write(stride: int) -> StrideEntry:
-            return _write_stride(store, folder, runs, stride, scratch)
 
-        entries = []
-        with ThreadPoolExecutor(PUTS) as pool:
-            for entry in pool.map(write, range(partitioning.count)):
-                entries.append(entry)
-                failpoints.reach("strides.stride")
-                progress(len(entries))
-        for run in runs:
-            run.close()
-    manifest = StridesManifest(
+def slice_id(raw: RawManifest, part: RawPart, partitioning: Partitioning) -> str:
+    """Digest of what decides a slice: the part's rows, and their place where the method goes by it."""
+    place: list[int] = []
+    if partitioning.method == "stride":
+        place = [part.first_row % partitioning.count]
+    elif partitioning.method == "contiguous":
+        place = [part.first_row, raw.rows]
+    return digest_of([part.identity, partitioning.name, *place], length=16)
+
+
+class _Cut:
+    def __init__(self, store: Store, raw: RawManifest, partitioning: Partitioning, folder: str) -> None:
+        self._store, self._raw, self._partitioning, self._folder = store, raw, partitioning, folder
+
+    def slices(self, progress: Progress) -> list[SliceManifest]:
+        """Of each part in order."""
+        parts = {slice_id(self._raw, part, self._partitioning): part for part in self._raw.parts}
+        found: dict[str, SliceManifest] = {}
+        for known in self._known(parts):
+            found[known.slice_id] = known
+        claims = Claims(self._store, f"{self._folder}/slices")
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            missing = [name for name in parts if name not in found]
+            for made in pool.map(lambda name: self._one(name, parts[name], claims), missing):
+                found[made.slice_id] = made
+                failpoints.reach("strides.slice")
+                progress(len(found), len(parts))
+        return [found[name] for name in parts]
+
+    def _known(self, wanted: dict[str, RawPart]) -> Iterator[SliceManifest]:
+        there = {name.removesuffix(".json") for name in self._store.list(f"{self._folder}/slices")}
+        with ThreadPoolExecutor(16) as pool:
+            yield from filter(None, pool.map(self._read, [name for name in wanted if name in there]))
+
+    def _read(self, name: str) -> SliceManifest | None:
+        path = layout.slice_file(self._folder, name)
+        try:
+            return read_manifest(self._store, path, SliceManifest)
+        except BadManifest:
+            self._store.delete(path)  # made anew from its part: it is no commit of anything else
+            return None
+
+    def _one(self, name: str, part: RawPart, claims: Claims) -> SliceManifest:
+        while not claims.take(name):
+            if (theirs := self._read(name)) is not None:
+                return theirs
+        try:
+            return self._read(name) or self._make(name, part)
+        finally:
+            claims.release(name)
+
+    def _make(self, name: str, part: RawPart) -> SliceManifest:
+        with self._store.scratch() as scratch:
+            table = pa.Table.from_batches(list(part_rows(self._store, self._raw, part, scratch)))
+            local = scratch / f"{name}.arrow"
+            lines = write_slice(local, table, self._partitioning, self._raw.rows)
+            failpoints.reach("slice.written")
+            own = f"slices/{name}.{uuid.uuid4().hex[:12]}.arrow"
+            file = files.describe(local, own, table.num_rows)
+            self._store.create_file(f"{self._folder}/{own}", local)
+        failpoints.reach("slice.published")
+        made = SliceManifest.of(name, file, lines)
+        path = layout.slice_file(self._folder, name)
+        write_manifest(self._store, path, made)
+        first = read_manifest(self._store, path, SliceManifest)
+        if first is None or first.file.path != own:
+            self._store.delete(f"{self._folder}/{own}")  # another's was first
+        failpoints.reach("slice.committed")
+        return first or made
+
+
+def write_slice(local: Path, table: pa.Table, partitioning: Partitioning, rows: int) -> np.ndarray:
+    """Rows of a part into an Arrow file ordered by stride, text_key and id; where each stride lies in it."""
+    strides = partitioning.stride_of(table.column("row_id").to_numpy(), table.column("text_key"), rows)
+    at = order(table.column("text_key"), table.column("id"), strides)
+    table = table.select(SCHEMA.names).take(at).cast(SCHEMA).combine_chunks()
+    bounds = np.searchsorted(strides[at], np.arange(partitioning.count + 1))
+    lines = np.zeros(partitioning.count, SLICE_LINE)
+    lines["rows"] = np.diff(bounds)
+    lines["digest"] = sums_of(row_words(table.column("id").to_pylist(), table.column("text_key").to_pylist()), bounds)
+    step = max(1, min(BATCH_ROWS, BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.OSFile(str(local), "wb") as sink, pa.ipc.new_file(sink, SCHEMA, options=options) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist([], SCHEMA))  # the head of the file comes with the first
+        for stride in np.flatnonzero(lines["rows"]):
+            lines["offset"][stride] = sink.tell()
+            for begin in range(bounds[stride], bounds[stride + 1], step):
+                for batch in table.slice(begin, min(step, bounds[stride + 1] - begin)).to_batches():
+                    writer.write_batch(batch)
+            lines["length"][stride] = sink.tell() - lines["offset"][stride]
+    return lines
+
+
+def _manifest(
+    raw: RawManifest, partitioning: Partitioning, slices: list[SliceManifest], seconds: float
+) -> StridesManifest:
+    count = partitioning.count
+    rows, size = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    digests = [RowsDigest()] * count
+    for one in slices:
+        lines = one.lines
+        rows += lines["rows"]
+        size += lines["length"]
+        for stride in np.flatnonzero(lines["rows"]):
+            digests[stride] += RowsDigest.of_sums(int(lines["rows"][stride]), lines["digest"][stride])
+    whole = sum(digests, RowsDigest())
+    if whole != RowsDigest.parse(raw.rows, raw.rows_digest):
+        raise DamagedData(f"the slices of snapshot {raw.snapshot} do not hold the rows that it counted")
+    warnings = []
+    if count > 1 and (largest := int(rows.max())) > UNEVEN * max(raw.rows / count, 1):
+        warnings.append(
+            f"stride {int(rows.argmax())} has {largest:,} of {raw.rows:,} rows, {largest * count / raw.rows:.1f} times "
+            "the mean: one text stands in very many rows. `partitioning: stride` cuts evenly"
+        )
+    return StridesManifest(
         dataset=raw.dataset,
+        ingest_id=raw.ingest_id,
         snapshot=raw.snapshot,
         method=partitioning.method,
-        count=partitioning.count,
+        count=count,
         rows=raw.rows,
-        input_digest=files.digest_of_files(raw.files),
-        strides=entries,
-        seconds=round(time.monotonic() - begun, 3),
+        rows_digest=str(whole),
+        slices=[one.slice_id for one in slices],
+        strides=[
+            StrideEntry(rows=int(r), bytes=int(b), digest=str(d)) for r, b, d in zip(rows, size, digests, strict=True)
+        ],
+        warnings=warnings,
+        seconds=seconds,
     )
-    failpoints.reach("strides.ready")
-    write_manifest(store, manifest_path, manifest)
-    failpoints.reach("strides.committed")
-    return Strided(read_manifest(store, manifest_path, StridesManifest) or manifest, created=True)
-
-
-class _Run:
-    """A sorted run on the scratch disk: an Arrow file whose batch s holds the run's rows of stride s."""
-
-    def __init__(self, path: Path, table: pa.Table, strides: np.ndarray, count: int) -> None:
-        order = np.argsort(strides, kind="stable")
-        bounds = np.searchsorted(strides[order], np.arange(count + 1))
-        batch = table.take(order).combine_chunks().to_batches()[0]
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-            for stride in range(count):
-                writer.write_batch(batch.slice(bounds[stride], bounds[stride + 1] - bounds[stride]))
-        self._path = path
-        self._map = pa.memory_map(str(path))
-
-    def batch(self, stride: int) -> pa.RecordBatch:
-        # A reader of its own: Arrow's readers are not for several threads.
-        return pa.ipc.open_file(self._map).get_batch(stride)
-
-    def close(self) -> None:
-        self._map.close()
-        self._path.unlink()
-
-
-def _sorted_runs(store: Store, raw: RawManifest, partitioning: Partitioning, scratch: Path) -> Iterator[_Run]:
-    folder = layout.raw_folder(raw.dataset, raw.snapshot)
-    pending: list[pa.RecordBatch] = []
-    made = held = 0
-
-    def spill() -> _Run:
-        table = pa.Table.from_batches(pending)
-        strides = partitioning.stride_of(table.column("row_id").to_numpy(), raw.rows)
-        return _Run(scratch / f"run-{made:05d}.arrow", table, strides, partitioning.count)
-
-    for file in raw.files:
-        local = files.fetch(store, folder, file, scratch)
-        parquet = pq.ParquetFile(local)
-        size = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.metadata.num_row_groups))
-        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * parquet.metadata.num_rows // max(size, 1)))
-        for batch in parquet.iter_batches(batch_size=rows, columns=COLUMNS):
-            pending.append(batch)
-            held += batch.nbytes
-            if held >= RUN_BYTES:
-                yield spill()
-                made, held, pending = made + 1, 0, []
-        if not store.is_local:
-            local.unlink()
-    if pending:
-        yield spill()
-
-
-def _write_stride(store: Store, folder: str, runs: list[_Run], stride: int, scratch: Path) -> StrideEntry:
-    table = pa.Table.from_batches([run.batch(stride) for run in runs])
-    local = scratch / f"{stride:05d}.parquet"
-    pq.write_table(table, local, compression="zstd", row_group_size=16_384)
-    file: FileRef = files.publish(store, folder, local, f"{stride:05d}/{layout.part_name(0)}", table.num_rows)
-    local.unlink(missing_ok=True)
-    return StrideEntry(rows=file.rows, bytes=file.bytes, digest=content_digest(table.to_batches()), files=[file])
-
-
-def content_digest(batches: Iterable[pa.RecordBatch]) -> str:
-    """Digest of the rows, whatever Parquet version wrote them: rewriting a stride re-embeds nothing."""
-    hasher = hashlib.sha256()
-    for rows in _blocks(batches, DIGEST_ROWS):
-        hasher.update(np.ascontiguousarray(rows.column("row_id").to_numpy(), dtype="<i8").tobytes())
-        for name in ("id", "text"):
-            values = rows.column(name).to_pylist()
-            encoded = [value.encode() for value in values]
-            hasher.update(np.array([len(value) for value in encoded], dtype="<i8").tobytes())
-            hasher.update(b"".join(encoded))
-    return hasher.hexdigest()[:16]
-
-
-def _blocks(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """The same rows, `size` at a time, however they come."""
-    held: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        while rows + batch.num_rows >= size:
-            yield pa.Table.from_batches([*held, batch.slice(0, size - rows)])
-            batch, held, rows = batch.slice(size - rows), [], 0
-        held.append(batch)
-        rows += batch.num_rows
-    if rows:
-        yield pa.Table.from_batches(held)

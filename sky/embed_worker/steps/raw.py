@@ -1,37 +1,28 @@
-"""One dataset's source → one snapshot of raw_reviews, streamed."""
+"""One dataset's source → one snapshot of raw_reviews: parts that are there are found, the others made."""
 
-import base64
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
 from embed_worker.lake import failpoints, layout
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.manifests import ColumnFigures, Latest, RawManifest, SourceAccount, read_manifest, write_manifest
+from embed_worker.lake.manifests import read_manifest, write_manifest
+from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.seal import sealed
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SourceEntry, pointed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
-from embed_worker.steps.columns import ExtraColumns
+from embed_worker.steps import parse
 from embed_worker.steps.errors import SourceError
-from embed_worker.steps.filter import RowFilter
-from embed_worker.steps.ids import SeenIds
-from embed_worker.steps.readers.parquet import UNREADABLE
-from embed_worker.steps.records import Account, Fault, Row, read_rows
-from embed_worker.steps.seen import SeenColumns
-from embed_worker.steps.source import Found, SourceFile, find
+from embed_worker.steps.parse import Window
+from embed_worker.steps.parts import Parts, Task
+from embed_worker.steps.pool import make_all
+from embed_worker.steps.ranges import cut
+from embed_worker.steps.snapshots import FileRead, Snapshot
+from embed_worker.steps.source import Found, SourceFile, find, proves
 from embed_worker.steps.spec import RowRange, SourceSpec
-from embed_worker.steps.template import Template
-from embed_worker.steps.values import excerpt, json_text, storable, why_not_storable
-from embed_worker.steps.writers import PartWriter, RejectWriter
-
-HOPELESS = 100_000
-"""Records after which the reading ends where not one could be used."""
-
-Progress = Callable[[int], None]
-"""Called with the number of records read so far."""
+from embed_worker.steps.twins import find_twins
 
 
 class DamagedSnapshot(BadManifest):
@@ -50,223 +41,194 @@ class Ingested:
     created: bool
 
 
-def ingest(store: Store, dataset: SourceSpec, progress: Progress = lambda _: None) -> Ingested:
-    """Makes the snapshot of the source as it is now, or finds it made. Moves `_latest.json` to it.
+@dataclass(frozen=True)
+class Progress:
+    """How far an ingest is."""
+
+    bytes: int
+    """Of the source's files, as they are stored; those of unchanged files count as read."""
+    total_bytes: int
+    rows: int
+    read: int
+    """Of the bytes, those that this ingest has read."""
+
+
+Tell = Callable[[Progress], None]
+
+
+def ingest(store: Store, dataset: SourceSpec, tell: Tell = lambda _: None) -> Ingested:
+    """Makes the snapshot of the source as it is now, or finds it made. Moves `_base.json` and `_latest.json` to it.
 
     Raises SourceError where the source cannot be read as the spec says, StoreUnavailable where the lake's disk
-    is full; nothing is committed then.
+    is full; nothing is committed then but parts, which the next call finds.
     """
+    begun = time.monotonic()
     found = find(dataset)
-    sources = found.files
-    stamps, identity = _identify(sources)
-    # A copy elsewhere with the same bytes is the same snapshot: only etags need their URL beside them.
-    snapshot = digest_of([identity, dataset.ingest_identity()])
-    folder = layout.raw_folder(dataset.name, snapshot)
+    stamps = _stamps(found.files)
+    reading = _Reading(store, dataset, found, stamps, tell)
+    read = list(reading.limited() if dataset.rows != RowRange() else reading.all())
+    making = Snapshot(store, dataset, read)
+    making.judge()
+    if _stamps(found.files) != stamps:
+        raise SourceError(f"dataset {dataset.name}: the source changed while it was read; materialize it again")
+    failpoints.reach("raw.written")
+    parts = [record.part_id for record in making.records]
+    snapshot = digest_of([dataset.ingest_id, dataset.rows.model_dump(mode="json"), parts])
+    path = layout.snapshot_file(dataset.name, dataset.ingest_id, snapshot)
     try:
-        manifest = read_manifest(store, f"{folder}/{layout.MANIFEST}", RawManifest)
+        manifest = read_manifest(store, path, RawManifest)
     except BadManifest as error:
-        raise DamagedSnapshot(str(error), f"{folder}/{layout.MANIFEST}") from error
+        raise DamagedSnapshot(str(error), path) from error
     created = manifest is None
     if manifest is None:
-        begun = time.monotonic()
         with store.scratch() as scratch:
-            manifest = _Ingest(store, dataset, found, scratch, progress).run(snapshot, identity)
-        if _identify(sources, again=True)[0] != stamps:
-            raise SourceError(f"dataset {dataset.name}: the source changed while it was read; materialize it again")
-        failpoints.reach("raw.written")
+            folder = layout.raw_folder(dataset.name, dataset.ingest_id)
+            twins = find_twins(store, folder, making.records, scratch) if dataset.id is not None else {}
+            failpoints.reach("raw.keys")
+            manifest = making.made(snapshot, twins, reading.digests, found.warnings, scratch)
         manifest.seconds = round(time.monotonic() - begun, 3)
-        write_manifest(store, f"{folder}/{layout.MANIFEST}", manifest)
-        manifest = read_manifest(store, f"{folder}/{layout.MANIFEST}", RawManifest) or manifest
+        failpoints.reach("raw.ready")
+        write_manifest(store, path, manifest)
+        manifest = read_manifest(store, path, RawManifest) or manifest
     failpoints.reach("raw.committed")
-    path = layout.raw_latest(dataset.name)
-    latest = sealed(path, Latest(snapshot=snapshot).model_dump())
-    if not store.exists(path) or store.read(path) != latest:
-        store.replace(path, latest)
-    failpoints.reach("raw.latest")
+    for pointer in (layout.raw_base, layout.raw_latest):
+        _point(store, pointer(dataset.name, dataset.ingest_id), snapshot)
+        failpoints.reach("raw.pointed")
     return Ingested(manifest, created)
 
 
-def _identify(sources: list[SourceFile], again: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What shows that the files change, and what their content is; the latter not `again`."""
-    stamps, identity = [], []
-    for source in sources:
+def _point(store: Store, path: str, snapshot: str) -> None:
+    word = sealed(path, Pointer(snapshot=snapshot).model_dump())
+    if not store.exists(path) or store.read(path) != word:
+        store.replace(path, word)
+
+
+def _stamps(files: list[SourceFile]) -> list[dict[str, Any]]:
+    """What shows that the files change."""
+    stamps = []
+    for file in files:
         try:
-            stamps.append(source.stamp())
-            how = {"format": source.format, "compression": source.compression}
-            identity.append(how if again else {**source.identity(), **how})
+            stamps.append(file.stamp())
         except Exception as error:  # as many kinds as there are stores
-            raise SourceError(f"{source.url} cannot be read: {type(error).__name__}: {error}") from error
-    return stamps, identity
+            raise SourceError(f"{file.url} cannot be read: {type(error).__name__}: {error}") from error
+    return stamps
 
 
-class _Ingest:
-    def __init__(self, store: Store, dataset: SourceSpec, found: Found, scratch: Path, progress: Progress) -> None:
-        self.store, self.dataset, self.sources, self.scratch, self.progress = (
-            store, dataset, found.files, scratch, progress,
-        )  # fmt: skip
-        self.warnings = list(found.warnings)
-        self.text = Template(dataset.text)
-        self.id = Template(dataset.id) if dataset.id else None
-        self.where = RowFilter(dataset.where)
-        self.rejects = RejectWriter(scratch / layout.REJECTS)
-        used = {t.columns[0] for t in (self.text, self.id) if t and t.is_one_column}
-        self.extra = ExtraColumns(dataset, used & {"text", "id"})  # those are stored under their own names
-        self.accounts: list[Account] = []
-        self.filtered = self.outside = 0
-        self.seen = SeenColumns(self.text.columns, self.id.columns if self.id else [])
+class _Reading:
+    """The files of a source, each read as far as that is not done."""
 
-    def run(self, snapshot: str, identity: list[dict[str, Any]]) -> RawManifest:
-        folder = layout.raw_folder(self.dataset.name, snapshot)
-        writer = PartWriter(self.store, folder, self.scratch, self.extra)
-        count = 0
-        with closing(SeenIds(self.scratch)) if self.id else nullcontext() as seen:
-            for count, taken in enumerate(self._selected(), start=1):
-                if (reason := self._take(taken, writer, seen)) is not None:
-                    self._set_aside(taken, *reason)
-                if count % 5_000 == 0:
-                    self.progress(count)
-                if count == HOPELESS and not writer.rows:
+    def __init__(
+        self, store: Store, dataset: SourceSpec, found: Found, stamps: list[dict[str, str]], tell: Tell
+    ) -> None:
+        self._store, self._dataset, self._files, self._tell = store, dataset, found.files, tell
+        self._parts = Parts(store, dataset)
+        now = time.time()
+        self._stamps = [stamp if proves(stamp, now) else None for stamp in stamps]
+        self._total = sum(int(stamp.get("size") or 0) for stamp in stamps)
+        self._bytes = self._rows = self._read = 0
+        self._parts.told = self._midway
+        self.digests: dict[str, str] = {}
+        """Of parts by their identity, as earlier snapshots have them."""
+        self._known: dict[str, FileRead] = {}
+        self._remember()
+
+    def _remember(self) -> None:
+        """Files that are as an earlier snapshot found them."""
+        entries: dict[str, SourceEntry] = {}
+        for pointer in (layout.raw_base, layout.raw_latest):
+            try:
+                at = pointer(self._dataset.name, self._dataset.ingest_id)
+                earlier = pointed(self._store, at, self._dataset.name, self._dataset.ingest_id)
+            except BadManifest:
+                continue
+            if earlier is not None:
+                self.digests |= {part.identity: part.digest for part in earlier.parts}
+                entries |= {entry.url: entry for entry in earlier.source if entry.whole}
+        for file, stamp in zip(self._files, self._stamps, strict=True):
+            entry = entries.get(file.url)
+            if entry is None or stamp is None or entry.stamp != stamp:
+                continue
+            if (entry.format, entry.compression) == (file.format, file.compression):
+                records = in_parallel(self._parts.record, entry.parts)
+                there = [record for record in records if record is not None]
+                if len(there) == len(records):
+                    self._known[file.url] = FileRead(file, stamp, entry.content, entry.bytes, there, True)
+
+    def all(self) -> Iterator[FileRead]:
+        """Each file to its end."""
+        read: list[FileRead] = []
+        tasks: list[tuple[FileRead, int, Task]] = []
+        found: dict[tuple[int, int], list[PartRecord]] = {}
+        for at, (file, stamp) in enumerate(zip(self._files, self._stamps, strict=True)):
+            if (known := self._known.get(file.url)) is not None:
+                read.append(known)
+                self._told(known.records, known.bytes, known=True)
+                continue
+            how = cut(file)
+            read.append(FileRead(file, stamp, how.content, how.bytes, [], True))
+            for number, span in enumerate(how.ranges):
+                task = Task(file, span, how.content, how.bytes // len(how.ranges), give_up=at == number == 0)
+                tasks.append((read[-1], number, task))
+                if task.give_up:  # alone: a mistake in the spec shows before much is read
+                    made = self._parts.make(task)
+                    self._told(made.records, task.bytes)
+                    found[id(read[-1]), number] = made.records
+                    tasks.pop()
+                    self._judge(file, made.records)
+        for place, made in make_all(self._store, self._dataset, [task for _, _, task in tasks]):
+            of, number, task = tasks[place]
+            found[id(of), number] = made.records
+            self._told(made.records, task.bytes)
+        for one in read:
+            ranges = sorted(number for of, number in found if of == id(one))
+            one.records = one.records or [record for number in ranges for record in found[id(one), number]]
+            yield one
+
+    def limited(self) -> Iterator[FileRead]:
+        """As many files, ranges and records, one after another, as `rows` asks for."""
+        rows, passed = self._dataset.rows, 0
+        for at, (file, stamp) in enumerate(zip(self._files, self._stamps, strict=True)):
+            if rows.end is not None and passed >= rows.end:
+                return
+            known = self._known.get(file.url)
+            if known is not None and passed >= rows.start:
+                kept = sum(record.kept for record in known.records)
+                if rows.end is None or passed + kept <= rows.end:
+                    passed += kept
+                    self._told(known.records, known.bytes, known=True)
+                    yield known
+                    continue
+            how = cut(file)
+            one = FileRead(file, stamp, how.content, how.bytes, [], passed >= rows.start)
+            for number, span in enumerate(how.ranges):
+                if rows.end is not None and passed >= rows.end:
+                    one.whole = False
                     break
-        self.progress(count)
-        if count == 0:
-            self._nothing()
-        if self.sources[0].format == "jsonl":
-            self.seen.judge(f"dataset {self.dataset.name}: {self.sources[0].url}", count)
-        self._rejects_are_few(count, writer.rows, folder)
-        parts = writer.close()
-        self._same_bytes(identity)
-        return RawManifest(
-            dataset=self.dataset.name,
-            snapshot=snapshot,
-            source=[{**known, "url": s.url} for known, s in zip(identity, self.sources, strict=True)],
-            ingest=self.dataset.ingest_identity(),
-            files=parts,
-            rejects=self.rejects.publish(self.store, folder),
-            records=count,
-            rows=writer.rows,
-            rejects_by_reason=self.rejects.by_reason,
-            filtered=self.filtered,
-            outside=self.outside,
-            accounts=[
-                SourceAccount(url=source.url, **asdict(account))
-                for source, account in zip(self.sources, self.accounts, strict=False)
-            ],
-            columns={
-                name: ColumnFigures(
-                    type=str(kind.type), values=self.extra.values.get(name, 0), nulled=self.extra.nulled.get(name, 0)
-                )
-                for name, kind in writer.types.items()
-            },
-            arrow_schema=base64.b64encode(writer.schema.serialize()).decode(),
-            matched=self.where.matched,
-            warnings=[
-                *self.warnings,
-                *self.where.warnings(),
-                *(f"`columns` names {name!r}, and no file has it" for name in self.extra.never_seen()),
-            ],
-            text_bytes=writer.text_bytes,
-        )
+                skip = max(0, rows.start - passed)
+                take = None if rows.end is None else rows.end - max(passed, rows.start)
+                task = Task(file, span, how.content, how.bytes, Window(skip, take), give_up=at == number == 0)
+                made = self._parts.make(task)
+                if task.give_up:
+                    self._judge(file, made.records)
+                one.records += made.records
+                one.whole &= made.records[-1].account.whole
+                passed += sum(record.kept + record.outside for record in made.records)
+                self._told(made.records, how.bytes // len(how.ranges))
+            yield one
 
-    def _take(self, taken: "_Taken", writer: PartWriter, seen: SeenIds | None) -> tuple[str | None, str] | None:
-        """Writes a row, or says as (id, reason) why the record gives none."""
-        record = taken.row.record
-        if isinstance(record, Fault):
-            return None, record.reason
-        id_ = str(taken.position) if self.id is None else self.id.render(record)
-        text = self.text.render(record)
-        if id_ is None or not id_.strip():
-            return None, "no id"
-        if not storable(id_):
-            return id_.encode("ascii", "backslashreplace").decode(), why_not_storable(id_)
-        if text is None:
-            return id_, "null text"
-        if not text.strip():
-            return id_, "blank text" if text else "empty text"
-        if not storable(text):
-            return id_, why_not_storable(text)
-        size = len(text) if text.isascii() else len(text.encode())
-        if size > self.dataset.max_text_bytes:
-            return id_, "text too long"
-        if seen is not None and not seen.add(id_):
-            return id_, "duplicate id"
-        writer.add(id_, text, size, taken.row)
-        return None
+    def _judge(self, file: SourceFile, records: list[PartRecord]) -> None:
+        """Of the first range: raises SourceError where its reading was given up."""
+        kept = sum(record.kept for record in records)
+        if not records[-1].account.whole and kept >= parse.HOPELESS and not any(record.rows for record in records):
+            Snapshot(self._store, self._dataset, [FileRead(file, None, "", 0, records, False)]).judge()
 
-    def _set_aside(self, taken: "_Taken", id_: str | None, reason: str) -> None:
-        record = taken.row.record
-        if isinstance(record, Fault):
-            detail, shown = record.detail, record.excerpt
-        else:
-            detail, shown = "", excerpt(json_text({n: v for n, v in record.items() if v is not UNREADABLE}) or "")
-            if reason == "invalid UTF-8":
-                encoding = self.dataset.encoding
-                detail = f"not {encoding}" if encoding else "set `encoding:`, such as cp1252"
-        self.rejects.add(taken.position, id_, reason, taken.file, taken.row.line, detail, shown)
+    def _told(self, records: list[PartRecord], size: int, *, known: bool = False) -> None:
+        self._bytes += size
+        self._read += 0 if known else size
+        self._rows += sum(record.rows for record in records)
+        self._midway(0, 0)
 
-    def _selected(self) -> Iterator["_Taken"]:
-        """The records after the row filter and the row range."""
-        rows, kept = self.dataset.rows, 0
-        position = -1
-        needed = [*self.text.columns, *(self.id.columns if self.id else []), *self.dataset.where]
-        for source in self.sources:
-            account = Account()
-            self.accounts.append(account)
-            for row in read_rows(source, needed, account):
-                position += 1
-                if isinstance(row.record, dict):
-                    self.seen.look(row.record)
-                    if not self.where(row.record):
-                        self.filtered += 1
-                        continue
-                if kept >= rows.start:
-                    yield _Taken(position, source.url, row)
-                else:
-                    self.outside += 1
-                kept += 1
-                if rows.end is not None and kept >= rows.end:
-                    return
-
-    def _rejects_are_few(self, count: int, rows: int, folder: str) -> None:
-        """More rejects than the spec allows: nothing is committed, and the rejects are there to look at."""
-        share, name = self.rejects.rows / count, self.dataset.name
-        if rows and share <= self.dataset.max_rejects:
-            return
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.rejects.by_reason.items()))
-        file = self.rejects.publish(self.store, folder)
-        kept = f"; all are in {self.store.url(f'{folder}/{file.path}')}" if file else ""
-        shown = "; ".join(self.rejects.first)
-        if not rows:
-            which = f"all {count:,} records" if count < HOPELESS else f"the first {count:,} records"
-            raise SourceError(f"dataset {name}: {which} are unusable ({reasons}): {shown}{kept}")
-        raise SourceError(
-            f"dataset {name}: {self.rejects.rows:,} of {count:,} records are set aside, more than max_rejects "
-            f"{self.dataset.max_rejects:.2%} ({reasons}): {shown}{kept}"
-        )
-
-    def _same_bytes(self, identity: list[dict[str, Any]]) -> None:
-        """Copies that a pattern found: their rows are there twice."""
-        known: dict[str, str] = {}
-        for one, source in zip(identity, self.sources, strict=True):
-            digest = one.get("sha256") if one.get("size") else None
-            if digest and (twin := known.setdefault(digest, source.url)) != source.url:
-                self.warnings.append(f"{source.url} has the same bytes as {twin}: its rows are there twice")
-
-    def _nothing(self) -> NoReturn:
-        """No record at all: why."""
-        name = self.dataset.name
-        if self.dataset.where and self.where.unseen and self.filtered:
-            column = sorted(self.where.unseen)[0]
-            raise SourceError(f"dataset {name}: no record has the column {column!r} that `where` names")
-        limited = self.dataset.where or self.dataset.rows != RowRange()
-        through = " that `where` and `rows` let through" if limited else ""
-        why = "; ".join(self.where.warnings())
-        raise SourceError(f"dataset {name}: the source has no record{through}{f'. {why}' if why else ''}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A record and where it comes from."""
-
-    position: int
-    file: str
-    row: Row
+    def _midway(self, size: int, rows: int) -> None:
+        """Within a range: so much of it is read."""
+        done = min(self._bytes + size, self._total)
+        self._tell(Progress(done, self._total, self._rows + rows, self._read + size))

@@ -22,9 +22,9 @@ def read_records(file: SourceFile, needed: Collection[str] = ()) -> Iterator[Rec
 
 def read_rows(file: SourceFile, needed: Collection[str], account: Account) -> Iterator[Row]:
     """All records of a file. Raises SourceError where the file itself is damaged or lacks a needed column."""
-    with _damage(file):
+    with damage_told(file):
         if file.format == "parquet":
-            with _parquet(file) as opened:
+            with parquet_of(file) as opened:
                 yield from parquet.read(opened, file.url, needed, account)
             return
         with file.open() as stream:
@@ -42,12 +42,13 @@ def columns_of(file: SourceFile) -> pa.Schema | None:
     """The file's own schema, where its format has one."""
     if file.format != "parquet":
         return None
-    with _damage(file), _parquet(file) as opened:
+    with damage_told(file), parquet_of(file) as opened:
         return opened.schema_arrow
 
 
 @contextmanager
-def _parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
+def parquet_of(file: SourceFile) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file. Raises SourceError where it is none."""
     with file.open() as stream:
         head = stream.read(64)
         if not head.startswith(b"PAR1"):
@@ -63,12 +64,12 @@ def packing_of_stored(file: SourceFile) -> str | None:
     """How a file is packed, by its first bytes."""
     if file.compression == "none":
         return None
-    with file.fs.open(file.path, "rb") as stored:
+    with file.open_stored() as stored:
         return packing_of(stored.read(64))
 
 
 @contextmanager
-def _damage(file: SourceFile) -> Iterator[None]:
+def damage_told(file: SourceFile) -> Iterator[None]:
     """Whatever goes wrong while a source is read is the source's fault, said in one sentence."""
     try:
         yield

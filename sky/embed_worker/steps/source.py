@@ -3,9 +3,9 @@
 import fnmatch
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec.core import get_fs_token_paths
@@ -14,6 +14,7 @@ from embed_worker.extras import told
 from embed_worker.steps.dialect import Dialect
 from embed_worker.steps.errors import SourceError
 from embed_worker.steps.opening import unpacked
+from embed_worker.steps.resumed import Watched, opened
 from embed_worker.steps.spec import Format, SourceSpec
 
 ETAG_KEYS = ("ETag", "etag", "md5Hash", "crc32c", "blob_id")
@@ -31,7 +32,9 @@ TARS = {
     ".tar.bz2": "bz2",
     ".tar.xz": "xz",
 }
-STAMP_KEYS = (*ETAG_KEYS, "size", "mtime", "ino", "LastModified", "last_modified", "updated")
+STAMP_KEYS = (*ETAG_KEYS, "size", "mtime", "created", "ino", "LastModified", "last_modified", "updated")
+SETTLED_SECONDS = 2.0
+"""A file changed again within one tick of its disk's clock shows the same time: so old is what a time proves."""
 CHUNK = 1 << 20
 MAGIC = set("*?[")
 HIDDEN = (
@@ -60,30 +63,49 @@ class SourceFile:
     compression: str
     """As the spec says it: `infer` is decided by the first bytes."""
     dialect: Dialect = field(default_factory=Dialect, repr=False, compare=False)
+    on_read: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
+    """Called with the stored bytes of each read."""
 
     def open(self) -> IO[bytes]:
         """The decompressed bytes."""
         named = next((kind for suffix, kind in COMPRESSIONS.items() if _name(self.path).endswith(suffix)), None)
         window = self.dialect.decompression_window
-        return unpacked(lambda: self.fs.open(self.path, "rb"), self.url, self.compression, named, window)
+        return unpacked(self.open_stored, self.url, self.compression, named, window)
+
+    def open_stored(self) -> IO[bytes]:
+        """The bytes as they are stored; a connection that breaks is taken up again where it broke."""
+        file = opened(self.fs, self.path)
+        return cast(IO[bytes], Watched(file, self.on_read)) if self.on_read else file
 
     def stamp(self) -> dict[str, Any]:
         """What changes when the file does, as far as the store tells without reading it."""
         info = self.fs.info(self.path)
         return {key: str(info[key]) for key in STAMP_KEYS if info.get(key) is not None}
 
-    def identity(self) -> dict[str, Any]:
-        """The store's own tag where it has one, else size and sha256 of the stored bytes."""
+    def content(self) -> str:
+        """What tells the stored bytes from all others: the store's own tag where it has one, else their sha256."""
         info = self.fs.info(self.path)
         for key in ETAG_KEYS:
             if info.get(key):
-                return {"url": self.url, "size": info.get("size"), "etag": str(info[key]).strip('"')}
-        hasher, size = hashlib.sha256(), 0
-        with self.fs.open(self.path, "rb") as file:
+                tag = str(info[key]).strip('"')
+                return f"{self.url} {info.get('size')} {tag}"  # of two stores, equal tags may mean different bytes
+        hasher = hashlib.sha256()
+        with self.open_stored() as file:
             while block := file.read(CHUNK):
                 hasher.update(block)
-                size += len(block)
-        return {"size": size, "sha256": hasher.hexdigest()}
+        return hasher.hexdigest()
+
+
+def proves(stamp: Mapping[str, str], now: float) -> bool:
+    """Whether a file with this stamp is sure to be the one that had it before."""
+    if any(stamp.get(key) for key in ETAG_KEYS):
+        return True
+    if not {"size", "mtime", "ino"} <= stamp.keys():
+        return False
+    try:
+        return now - float(stamp["mtime"]) > SETTLED_SECONDS
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from embed_worker.lake.layout import DATASET_NAME
 from embed_worker.lake.secrets import check_address, secret_names
+from embed_worker.lake.spec import digest_of
 from embed_worker.steps.dialect import ROWS_KEYS, Count, Dialect, StrictModel
 from embed_worker.steps.template import Template
 
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 """Counts up when the same source and spec would give other rows than before."""
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
@@ -92,5 +93,13 @@ class SourceSpec(Dialect, _Source):
 
     def ingest_identity(self) -> dict[str, Any]:
         """The part of the spec that decides the rows of a snapshot; not where the source lies, not how it is cut."""
-        keys = {"format", "compression", "where", "text", "id", "rows", "max_text_bytes", *ROWS_KEYS}
+        return {**self._reading(), "rows": self.rows.model_dump(mode="json")}
+
+    @property
+    def ingest_id(self) -> str:
+        """Of the way records become rows; `rows` only chooses among them, so that a sample is the beginning of all."""
+        return digest_of(self._reading(), length=16)
+
+    def _reading(self) -> dict[str, Any]:
+        keys = {"format", "compression", "where", "text", "id", "max_text_bytes", *ROWS_KEYS}
         return {"version": INGEST_VERSION, **self.model_dump(mode="json", include=keys)}

@@ -20,12 +20,13 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parts: list[tuple[str, str | None]] = []
+        self.parts: list[tuple[str, str | None]] = []
+        """Literals, each with the column behind it; None behind the last."""
         try:
             self._parse(text)
         except ValueError as error:
             raise ValueError(f"template {text!r}: {error}") from None
-        self.columns = list(dict.fromkeys(name for _, name in self._parts if name is not None))
+        self.columns = list(dict.fromkeys(name for _, name in self.parts if name is not None))
         if not self.columns:
             raise ValueError(f"template {text!r} names no column, such as {{text}}")
 
@@ -41,19 +42,19 @@ class Template:
                 literal, at = literal + text[at + 1 : at + 3], at + 3
             elif text[at] == "{":
                 name, at = _column(text, at + 1)
-                self._parts.append((literal, name))
+                self.parts.append((literal, name))
                 literal = ""
             elif text[at] == "}":
                 raise ValueError("a } without its {; write }} for the character")
             else:
                 literal, at = literal + text[at], at + 1
         if literal:
-            self._parts.append((literal, None))
+            self.parts.append((literal, None))
 
     @property
     def is_one_column(self) -> bool:
         """The template is a column and nothing else."""
-        return len(self._parts) == 1 and not self._parts[0][0]
+        return len(self.parts) == 1 and not self.parts[0][0]
 
     def render(self, row: Mapping[str, Any]) -> str | None:
         """The text of a row; None where every column of the template is null, not a number, or absent."""
@@ -62,7 +63,7 @@ class Template:
         if all(value is None for value in values.values()):
             return None
         out = []
-        for literal, name in self._parts:
+        for literal, name in self.parts:
             out.append(literal)
             if name is not None and (value := values[name]) is not None:
                 out.append(value if isinstance(value, str) else text_of(value))

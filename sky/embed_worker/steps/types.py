@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embed_worker.steps.readers.parquet import UNREADABLE, values_of
-from embed_worker.steps.values import number_text, text_of
+from embed_worker.steps.values import number_text, storable, text_of
 
 EXACT = 2**53
 """Integers up to here are exact as floats."""
@@ -99,9 +99,8 @@ def cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
 def _text(value: object) -> str | None:
     if value is None or value is UNREADABLE:
         return None
-    if isinstance(value, float):
-        return number_text(value)
-    return text_of(value)
+    text = number_text(value) if isinstance(value, float) else text_of(value)
+    return text if storable(text) else None  # bytes may be no text
 
 
 def merged(types: dict[str, ColumnType], more: dict[str, ColumnType]) -> None:

@@ -10,7 +10,6 @@ from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.proof import prove
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
-from embed_worker.lake import layout
 from embed_worker.lake.store import Store
 from tests.kits import pipelines as kit
 
@@ -55,7 +54,6 @@ def test_all_checks_of_a_shard_read_each_byte_once(tmp_path: Path, s3_root: str)
 def test_all_checks_of_a_snapshot_read_each_byte_once(tmp_path: Path, s3_root: str) -> None:
     ready = kit.Prepared(s3_root, str(kit.write_jsonl(tmp_path / "s.jsonl", kit.texts(40))), strides=2)
     store, raw = CountingStore(s3_root), ready.raw
-    folder = layout.raw_folder(raw.dataset, raw.snapshot)
-    view = RowsView(store, folder, raw.files, range(raw.rows), raw.rejects)
+    view = RowsView(store, raw)
     assert all(outcome.passed for outcome in run_checks(ROW_CHECKS, ROW_CHECKS, view).values())
-    assert store.bytes_of == {f"{folder}/{file.path}": file.bytes for file in raw.listed}
+    assert store.bytes_of == {f"{raw.folder}/{file.path}": file.bytes for file in raw.listed}

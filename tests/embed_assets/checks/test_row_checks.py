@@ -1,7 +1,6 @@
-"""The checks of raw rows and strides: each finds its damage and says so."""
+"""The checks of raw rows: each finds its damage and says so."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,34 +9,24 @@ import pytest
 
 from embed_assets.checks.outcome import CheckOutcome, run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
-from embed_worker.lake import layout
+from embed_worker.lake.snapshots import RawManifest
 from tests.kits import pipelines as kit
 from tests.kits.checked import ROWS, column
 
 
-def rows_view(ready: kit.Prepared, which: str) -> RowsView:
-    if which == "raw":
-        folder = layout.raw_folder("d", ready.raw.snapshot)
-        return RowsView(ready.store, folder, ready.raw.files, range(ready.raw.rows))
-    folder = layout.strides_folder("d", ready.partitioning)
-    return RowsView(ready.store, folder, ready.strides.strides[1].files, ready.expected(1))
-
-
-def rewrite(ready: kit.Prepared, view: RowsView, change: Callable[[pa.Table], pa.Table]) -> None:
-    path = Path(ready.store.path(f"{view.folder}/{view.files[0].path}"))
+def rewrite(ready: kit.Prepared, change: Callable[[pa.Table], pa.Table]) -> None:
+    path = Path(ready.store.path(f"{ready.raw.folder}/{ready.raw.parts[0].file.path}"))
     table = change(pq.read_table(path))
     path.unlink()  # a link to it may lie elsewhere
     pq.write_table(table, path)
 
 
-def run_rows(ready: kit.Prepared, view: RowsView) -> dict[str, CheckOutcome]:
-    fresh = RowsView(view.store, view.folder, view.files, view.expected)
-    return run_checks(ROW_CHECKS, ROW_CHECKS, fresh)
+def run_rows(ready: kit.Prepared, raw: RawManifest | None = None) -> dict[str, CheckOutcome]:
+    return run_checks(ROW_CHECKS, ROW_CHECKS, RowsView(ready.store, raw or ready.raw))
 
 
-@pytest.mark.parametrize("which", ["raw", "stride"])
-def test_row_checks_pass_on_what_was_written(ready: kit.Prepared, which: str) -> None:
-    outcomes = run_rows(ready, rows_view(ready, which))
+def test_row_checks_pass_on_what_was_written(ready: kit.Prepared) -> None:
+    outcomes = run_rows(ready)
     assert {name: outcome.passed for name, outcome in outcomes.items()} == dict.fromkeys(ROW_CHECKS, True)
     assert all(outcome.description for outcome in outcomes.values())
 
@@ -47,7 +36,7 @@ ROW_DAMAGE: dict[str, tuple[str, Callable[[pa.Table], pa.Table], str]] = {
     "a row is there twice": ("exact_cover", lambda t: pa.concat_tables([t.slice(0, 1), t]), "1 doubled"),
     "a row is another": (
         "exact_cover",
-        lambda t: column(t, "row_id", pa.array([9999, *t.column("row_id").to_pylist()[1:]])),
+        lambda t: column(t, "_record", pa.array([9999, *t.column("_record").to_pylist()[1:]])),
         "1 rows missing, 1 foreign",
     ),
     "rows changed places": ("exact_cover", lambda t: t.take(list(reversed(range(t.num_rows)))), "not in ascending"),
@@ -57,66 +46,67 @@ ROW_DAMAGE: dict[str, tuple[str, Callable[[pa.Table], pa.Table], str]] = {
         "1 rows missing, 0 foreign, 1 doubled",
     ),
     "no text column": ("schema", lambda t: t.drop_columns(["text"]), "no column text"),
-    "row_id is no integer": (
+    "keys are no keys": (
         "schema",
-        lambda t: column(t, "row_id", t.column("row_id").cast(pa.string())),
-        "not int64",
+        lambda t: column(t, "text_key", t.column("text_key").cast(pa.binary())),
+        "not fixed_size_binary[16]",
     ),
     "no rows at all": ("non_empty", lambda t: t.slice(0, 0), "0 rows"),
     "one text changed": (
         "files_intact",
         lambda t: column(t, "text", pa.array(["changed", *t.column("text").to_pylist()[1:]])),
-        "part-00000",
+        "parts/",
     ),
 }
 
 
-@pytest.mark.parametrize("which", ["raw", "stride"])
 @pytest.mark.parametrize("damage", ROW_DAMAGE)
-def test_row_checks_fail_on_damage(ready: kit.Prepared, which: str, damage: str) -> None:
+def test_row_checks_fail_on_damage(ready: kit.Prepared, damage: str) -> None:
     name, change, text = ROW_DAMAGE[damage]
-    view = rows_view(ready, which)
-    rewrite(ready, view, change)
-    outcomes = run_rows(ready, view)
+    rewrite(ready, change)
+    outcomes = run_rows(ready)
     assert not outcomes[name].passed
     assert text in outcomes[name].description
     assert not outcomes["files_intact"].passed, "whatever the change, the digest shows it"
+    assert RowsView(ready.store, ready.raw).broken == {ready.raw.parts[0].part_id}
 
 
 def test_parts_may_differ_in_the_other_columns_alone(
     tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
-    monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
+    ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", ROWS)), id="{key}")
+    assert len(ready.raw.parts) > 1
+    assert run_rows(ready)["schema"].passed
+    rewrite(ready, lambda t: column(t, "n", t.column("n").cast(pa.float64())))
+    assert run_rows(ready)["schema"].passed
+    rewrite(ready, lambda t: column(t, "id", t.column("id").cast(pa.large_string())))
+    assert "id is large_string, not string" in run_rows(ready)["schema"].description
+
+
+def test_parts_that_leave_a_gap_or_overlap_are_found(
+    tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
     ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", ROWS)))
-    view = rows_view(ready, "raw")
-    assert len(view.files) > 1
-    assert run_rows(ready, view)["schema"].passed
-    rewrite(ready, view, lambda t: column(t, "n", t.column("n").cast(pa.float64())))
-    assert run_rows(ready, view)["schema"].passed
-    rewrite(ready, view, lambda t: column(t, "id", t.column("id").cast(pa.large_string())))
-    assert "id is large_string, not string" in run_rows(ready, view)["schema"].description
+    first, second, *rest = ready.raw.parts
+    for shift, said in ((1, "1 rows missing"), (-1, "1 doubled")):
+        moved = [first, second.model_copy(update={"first_row": second.first_row + shift}), *rest]
+        changed = ready.raw.model_copy(update={"parts": moved})
+        assert said in run_rows(ready, changed)["exact_cover"].description
 
 
 @pytest.mark.parametrize("name", ROW_CHECKS)
 @pytest.mark.parametrize("content", [None, b"", b"no parquet"])
 def test_row_checks_fail_where_they_cannot_read(ready: kit.Prepared, name: str, content: bytes | None) -> None:
-    view = rows_view(ready, "stride")
-    path = Path(ready.store.path(f"{view.folder}/{view.files[0].path}"))
+    path = Path(ready.store.path(f"{ready.raw.folder}/{ready.raw.parts[0].file.path}"))
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    outcome = run_rows(ready, view)[name]
+    outcome = run_rows(ready)[name]
     assert not outcome.passed
     assert outcome.description
-
-
-def test_an_empty_stride_is_sound_only_where_there_are_fewer_rows_than_strides(tmp_path: Path, lake: Path) -> None:
-    ready = kit.Prepared(lake, str(kit.write_jsonl(tmp_path / "s.jsonl", kit.texts(2))), strides=3)
-    folder = layout.strides_folder("d", ready.partitioning)
-    view = RowsView(ready.store, folder, ready.strides.strides[2].files, ready.expected(2))
-    assert run_rows(ready, view)["non_empty"].passed
-    other = replace(view, files=ready.strides.strides[1].files)
-    assert not run_rows(ready, other)["exact_cover"].passed
-    missing = replace(view, expected=range(1, 2))
-    assert not run_rows(ready, missing)["non_empty"].passed

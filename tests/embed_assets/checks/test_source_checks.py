@@ -9,10 +9,10 @@ import pytest
 
 from embed_assets.checks.outcome import CheckOutcome, run_checks
 from embed_assets.checks.source import RAW_CHECKS, RawView
-from embed_worker.lake import layout
-from embed_worker.lake.manifests import ColumnFigures, RawManifest
+from embed_worker.lake.snapshots import ColumnFigures, RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
+from embed_worker.steps.rows import OWN
 from tests.kits import pipelines as kit
 
 NEW = ["all_records_accounted", "rejects_within_limit", "texts_plausible", "columns_complete"]
@@ -29,8 +29,7 @@ def ingested(
 
 
 def outcomes(store: Store, raw: RawManifest, max_rejects: float = 1.0) -> dict[str, CheckOutcome]:
-    folder = layout.raw_folder(raw.dataset, raw.snapshot)
-    view = RawView(store, folder, raw.files, range(raw.rows), raw.rejects, raw=raw, max_rejects=max_rejects)
+    view = RawView(store, raw, max_rejects=max_rejects)
     return run_checks(RAW_CHECKS, RAW_CHECKS, view)
 
 
@@ -94,9 +93,7 @@ def test_scripts_without_blanks_are_no_single_words(tmp_path: Path) -> None:
 
 def test_a_part_that_the_union_does_not_hold(tmp_path: Path) -> None:
     store, raw = ingested(tmp_path, kit.texts(30))
-    other = pa.schema(
-        [(name, pa.bool_() if name == "n" else pa.string()) for name in ("row_id", "id", "text", "n", "key")]
-    )
+    other = pa.schema([*((name, kind) for name, kind in OWN.items()), ("n", pa.bool_()), ("key", pa.string())])
     changed = raw.model_copy(update={"arrow_schema": base64.b64encode(other.serialize()).decode()})
     found = outcomes(store, changed)["columns_complete"]
     assert not found.passed and "n is int64, which is no part of bool" in str(found.metadata)

@@ -68,7 +68,7 @@ def test_whatever_happens_each_partition_ends_once_and_as_the_lake_says(
         elif before == "live" and outlives:
             compute.start(made.name, JobState.RUNNING)
         elif before == "damaged":
-            commit(bench.lake, made, digest="another input")
+            commit(bench.lake, made, digest="ff")
     outcomes = bench.run(max_attempts=attempts)
 
     ended = outcomes

@@ -140,7 +140,7 @@ class DriverMachine(RuleBasedStateMachine):
         if garbage:
             self.world.lake.store.create(job.shard.manifest_path, b"garbage")
         else:
-            commit(self.world.lake, job, digest="another input")
+            commit(self.world.lake, job, digest="ff")
 
     # -- what must hold --------------------------------------------------------------------------
 

@@ -77,8 +77,8 @@ class FleetBench:
         return [f"d-{stride:05d}" for stride in range(self.strides)]
 
     def rows_in_lake(self) -> list[int]:
-        paths = sorted(self.lake.glob("embedding_shards/d/*/*/*/part-*.parquet"))
-        return sorted(row for path in paths for row in pq.read_table(path, columns=["row_id"])["row_id"].to_pylist())
+        paths = sorted(self.lake.glob("embedding_shards/d/*/*/*/*/part-*.parquet"))
+        return sorted(int(id_) for path in paths for id_ in pq.read_table(path, columns=["id"])["id"].to_pylist())
 
 
 @pytest.fixture

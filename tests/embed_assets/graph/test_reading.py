@@ -9,7 +9,7 @@ import polars as pl
 from embed_assets import EmbeddingPipeline, EmbeddingsIOManager, asset_keys, partitions_of, specs
 from tests.kits import pipelines as kit
 
-COLUMNS = ["dataset", "row_id", "id", "chunk", "n_tokens", "char_start", "char_end", "embedding"]
+COLUMNS = ["dataset", "id", "text_key", "chunk", "n_tokens", "char_start", "char_end", "embedding"]
 SHARDS = dg.AssetKey(["p", "embedding_shards"])
 
 
@@ -60,7 +60,7 @@ class Readers:
         (frame,) = self.seen
         assert isinstance(frame, pl.LazyFrame)
         assert frame.collect_schema().names() == COLUMNS
-        return sorted(frame.select("dataset", "row_id").unique().collect().rows())
+        return sorted((name, int(id_)) for name, id_ in frame.select("dataset", "id").unique().collect().rows())
 
 
 def why(run: dg.ExecuteInProcessResult) -> str:

@@ -3,6 +3,8 @@
 import pytest
 
 from embed_assets.checks.shard import SHARD_CHECKS
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake.store import Store
 from tests.kits.graph_bench import INDEX, RAW, SHARDS, STRIDES, GraphBench
 
 pytestmark = pytest.mark.slow
@@ -33,7 +35,7 @@ def test_a_damaged_shard_is_repaired_and_no_other_touched(bench: GraphBench, dam
     bench.embed()
     whole = {path: path.read_bytes() for path in bench.shard_files("part-*.parquet")}
     version = bench.tags(SHARDS, "a-00001")["dagster/data_version"]
-    victim = next(path for path in whole if path.parent.name == "00001" and "/a/" in str(path))
+    victim = next(path for path in whole if path.parts[-3] == "00001" and "/a/" in str(path))
     if damage == "manifest":
         (victim.parent / "_manifest.json").write_text('{"format": 1}')
     else:
@@ -58,31 +60,29 @@ def test_damaged_rows_are_written_anew(bench: GraphBench, which: str, damage: st
     bench.prepare()
     key, partition = (RAW, "a") if which == "raw_reviews" else (STRIDES, "a-00001")
     version = bench.tags(key, partition)["dagster/data_version"]
-    path = sorted((bench.lake / which / "a").rglob("part-*.parquet" if damage == "part" else "_manifest.json"))[0]
-    whole = path.read_bytes()
-    path.unlink()
-    path.write_bytes(b"damage" if damage == "part" else b"{}")
+    if which == "stride_partitions" and damage == "part":
+        bench.break_input(partition)
+    else:
+        pattern = {"raw_reviews": "*/snapshots/*.json", "stride_partitions": "*/*/*.json"}[which]
+        (path,) = (bench.lake / which / "a").glob("*/parts/*.parquet" if damage == "part" else pattern)
+        path.unlink()
+        path.write_bytes(b"damage" if damage == "part" else b"{}")
     run = bench.run(key, partition)
     assert run.success, bench.log(run)
     assert bench.made(run)[partition]["adopted"] is False
     assert all(bench.checks(run)[partition].values())
     assert bench.tags(key, partition)["dagster/data_version"] == version
-    if damage == "part":  # nothing is deleted under its fixed name: gc does it
-        (anew,) = path.parent.glob("part-00000.*.parquet")
-        assert anew.read_bytes() == whole
+    assert verify_lake(Store(str(bench.lake))).damages == []
 
 
 def test_a_changed_stride_file_fails_before_any_embedding(bench: GraphBench) -> None:
     bench.prepare()
-    path = bench.lake.glob("stride_partitions/a/*/00001/part-00000.parquet").__next__()
-    data = path.read_bytes()
-    path.unlink()
-    path.write_bytes(data[:-1] + b"?")
+    bench.break_input("a-00001")
     run = bench.embed()
     failure = bench.failure(run)
     assert set(bench.made(run)) == set(bench.partitions()) - {"a-00001"}
     assert "Re-materialize stride_partitions" in failure.description
     assert "attempts: 1" in failure.description
-    assert not [p for p in bench.shard_files("checkpoints/*/*.parquet") if p.parts[-4] == "00001" and "/a/" in str(p)]
+    assert not [p for p in bench.shard_files("checkpoints/*/*.parquet") if p.parts[-5] == "00001" and "/a/" in str(p)]
     bench.prepare()
     assert bench.embed().success

@@ -16,12 +16,13 @@ pytestmark = pytest.mark.slow
 
 
 def current(bench: GraphBench, dataset: str = "a") -> Any:
-    return current_set(Lake(str(bench.lake)).store, dataset, kit.spec().spec_id)
+    ingest_id = bench.dataset(dataset).ingest_id
+    return current_set(Lake(str(bench.lake)).store, dataset, kit.spec().spec_id, ingest_id)
 
 
 def redden(bench: GraphBench, partition: str) -> None:
     """The canaries of the spec's space, changed: every shard's `same_embedding_space` is red from now on."""
-    (file,) = bench.lake.glob(f"embedding_shards/{partition[:-6]}/*/*/{partition[-5:]}/checks.json")
+    (file,) = bench.lake.glob(f"embedding_shards/{partition[:-6]}/*/*/{partition[-5:]}/*/checks.json")
     value = json.loads(file.read_text())
     del value["digest"]
     value["checks"]["dimension"] = {"passed": False, "description": "planted"}
@@ -77,7 +78,7 @@ def test_shards_that_nobody_has_checked_are_checked_by_the_sets_own_press(bench:
         for file in folder.rglob("*.json"):
             file.unlink()
     assert bench.run(SET, "a").success
-    assert len(list(bench.lake.glob("embedding_shards/a/*/*/*/checks.json"))) == 3
+    assert len(list(bench.lake.glob("embedding_shards/a/*/*/*/*/checks.json"))) == 3
     assert current(bench).rows == 20
 
 

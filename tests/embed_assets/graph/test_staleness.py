@@ -74,10 +74,10 @@ def test_a_changed_source_makes_only_its_own_dataset_stale(bench: GraphBench) ->
     assert bench.stale(SHARDS, bench.partitions()) == {}, "of partitions Dagster tells the next step only"
     assert bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1]).success
     assert bench.stale(STRIDES, bench.partitions()) == {}
-    assert set(bench.stale(SHARDS, bench.partitions())) == set(bench.partitions("a"))
+    assert set(bench.stale(SHARDS, bench.partitions())) == {"a-00002"}, "where the new row is"
     run = bench.embed()
     adopted = {key: data["adopted"] for key, data in bench.made(run).items()}
-    assert adopted == {**dict.fromkeys(bench.partitions("a"), False), **dict.fromkeys(bench.partitions("b"), True)}
+    assert adopted == {key: key != "a-00002" for key in bench.partitions()}
     assert bench.stale(SHARDS, bench.partitions()) == {}
     assert set(bench.stale(INDEX, ["a", "b"])) == {"a"}
     index = bench.run(INDEX, "a")
@@ -85,13 +85,25 @@ def test_a_changed_source_makes_only_its_own_dataset_stale(bench: GraphBench) ->
     assert bench.stale(INDEX, ["a", "b"]) == {}
 
 
-def test_a_new_snapshot_asks_for_all_shards_of_its_dataset(bench: GraphBench) -> None:
-    """Its shards are a set of their own: a stride whose rows did not change is due too, or the set stays incomplete."""
-    bench.all()
-    kit.write_jsonl(bench.sources["b"], kit.texts(21, 100))
-    bench.prepare()
-    assert set(bench.stale(SHARDS, bench.partitions())) == set(bench.partitions("b"))
-    assert "not committed: b-00000, b-00001" in bench.failure(bench.run(SET, "b")).description
+def test_a_new_base_leaves_the_strides_whose_rows_are_the_same(bench: GraphBench) -> None:
+    """3 of 200 changed: the other 197 keep their data versions and their shards, and the set is theirs too."""
+    bench.strides = {"a": 200, "b": 1}
+    texts = kit.texts(400)
+    kit.write_jsonl(bench.sources["a"], texts)
+    assert bench.update(datasets=["a"]).success
+    before = {key: bench.tags(SHARDS, key)["dagster/data_version"] for key in bench.partitions("a")}
+    for at in (7, 100, 399):
+        texts[at] = {**texts[at], "text": f"another text {at}"}
+    kit.write_jsonl(bench.sources["a"], texts)
+    bench.run(RAW, "a")
+    assert bench.run(STRIDES, bench.partitions("a")[0], bench.partitions("a")[-1]).success
+    due = {"a-00007", "a-00100", "a-00199"}
+    assert set(bench.stale(SHARDS, bench.partitions("a"))) == due
+    assert "3 of 200 embedding_shards of a are not committed" in bench.failure(bench.run(SET, "a")).description
+    run = bench.update(datasets=["a"])
+    assert run.success and bench.stale(SHARDS, bench.partitions("a")) == {}
+    after = {key: bench.tags(SHARDS, key)["dagster/data_version"] for key in bench.partitions("a")}
+    assert {key for key in before if before[key] != after[key]} == due
 
 
 def test_another_model_makes_every_shard_stale_by_its_code_version(bench: GraphBench) -> None:

@@ -67,7 +67,7 @@ def test_a_scatter_that_fails_leaves_every_other_partition_as_it_was(
     assert bench.update(datasets=["a"]).success
     gone = ["a-00003", "a-00077", "a-00199"]
     for key in gone:
-        for file in bench.lake.glob(f"embedding_shards/a/*/*/{key[-5:]}/*"):
+        for file in bench.lake.glob(f"embedding_shards/a/*/*/{key[-5:]}/*/*"):
             file.unlink()
     bench.break_input(gone[1])
     before = {key: bench.latest(SHARDS, key).storage_id for key in bench.partitions("a")}

@@ -8,9 +8,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.checks.source import RAW_CHECKS
+from embed_assets.checks.strides import STRIDE_CHECKS
 from embed_assets.index.table import open_table
 from embed_worker.lake.seal import sealed
 from resources.lake import Lake
@@ -28,7 +28,7 @@ def test_the_whole_path(bench: GraphBench) -> None:
     strides = bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1])
     rows = {key: data["dagster/partition_row_count"] for key, data in bench.made(strides).items()}
     assert rows == {"a-00000": 7, "a-00001": 7, "a-00002": 6, "b-00000": 10, "b-00001": 10}
-    assert bench.checks(strides) == {key: dict.fromkeys(ROW_CHECKS, True) for key in bench.partitions()}
+    assert bench.checks(strides) == {key: dict.fromkeys(STRIDE_CHECKS, True) for key in bench.partitions()}
     shards = bench.embed()
     made = bench.made(shards)
     assert {key: data["dagster/partition_row_count"] for key, data in made.items()} == rows

@@ -28,7 +28,7 @@ def test_an_index_holds_the_files_of_one_shard_at_a_time(prepared: Prepared, mon
 
     monkeypatch.setattr("embed_assets.index.table.files.fetch", fetch)
     prepared.index()
-    assert len(held) == 6 and max(held) == 2
+    assert len(held) == 3 and max(held) == 1
     table = open_table(prepared.resource, prepared.pipeline.embedding.spec_id, "d")
     assert table.count_rows() == prepared.raw.rows
     assert prepared.store.list(".tmp") == []
@@ -55,9 +55,9 @@ def test_search_finds_the_very_text(prepared: Prepared) -> None:
     model = load_model(found.spec)
     text = kit.texts(20)[7]["text"]
     hits = search_table(found, model.embed_texts([text], "")[0].tolist(), 3)
-    assert hits[0].row_id == 7 and hits[0].score == pytest.approx(1, abs=1e-5)
+    assert hits[0].id == "7" and hits[0].score == pytest.approx(1, abs=1e-5)
     assert hits[0].passage.startswith("text number 7")
-    assert len({hit.row_id for hit in hits}) == 3
+    assert len({hit.id for hit in hits}) == 3
 
 
 @pytest.mark.slow

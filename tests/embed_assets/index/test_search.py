@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed_assets.index import table as tables
-from embed_assets.index.search import SearchTable, cosines, search_table
+from embed_assets.index.search import Hit, SearchTable, cosines, search_table
 from tests.kits import pipelines as kit
 
 DIMENSION = 16
@@ -23,7 +23,6 @@ def made(folder: Path, counts: list[int], vectors: np.ndarray, kind: pa.DataType
     flat = pa.array(vectors.astype(np.float32).ravel()).cast(kind or pa.float32())
     data = pa.table(
         {
-            "row_id": pa.array(rows, pa.int64()),
             "id": [f"id{row}" for row in rows],
             "chunk": pa.array(chunks, pa.int32()),
             "char_start": pa.array(chunks, pa.int32()),
@@ -33,6 +32,10 @@ def made(folder: Path, counts: list[int], vectors: np.ndarray, kind: pa.DataType
         }
     )
     return SearchTable("d", kit.spec(), lancedb.connect(str(folder)).create_table("d", data, mode="overwrite"))
+
+
+def row_of(hit: Hit) -> int:
+    return int(hit.id.removeprefix("id"))
 
 
 def near(query: np.ndarray, noise: list[float], seed: int = 0) -> np.ndarray:
@@ -66,8 +69,8 @@ def test_a_long_text_does_not_hide_the_other_rows(tmp_path: Path, ann: bool, mon
         indexed(found, monkeypatch)
     for limit in (1, 5, 13, 50):
         hits = search_table(found, query.tolist(), limit)
-        assert len({hit.row_id for hit in hits}) == len(hits) == min(limit, 13)
-        assert hits[0].row_id == 0
+        assert len({hit.id for hit in hits}) == len(hits) == min(limit, 13)
+        assert hits[0].id == "id0"
     assert [hit.score for hit in hits] == pytest.approx(expected(counts, vectors, query, 50), abs=1e-6)
 
 
@@ -83,7 +86,7 @@ def test_the_score_is_the_cosine_whatever_the_index(
         indexed(found, monkeypatch)
     hits = search_table(found, query.tolist(), 5)
     true = cosines(vectors, query.tolist())
-    assert [hit.score for hit in hits] == pytest.approx([true[hit.row_id] for hit in hits], abs=2e-3)
+    assert [hit.score for hit in hits] == pytest.approx([true[row_of(hit)] for hit in hits], abs=2e-3)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert hits[0].score == pytest.approx(true.max(), abs=2e-3)
 
@@ -100,9 +103,9 @@ def test_hits_are_the_best_windows_of_the_nearest_rows(
     assert [hit.score for hit in hits] == pytest.approx(expected(counts, vectors, query, limit), abs=1e-6)
     starts = np.cumsum([0, *counts[:-1]])
     for hit in hits:
-        place = starts[hit.row_id] + hit.chunk
+        place = starts[row_of(hit)] + hit.chunk
         assert hit.score == pytest.approx(cosines(vectors[place : place + 1], query.tolist())[0], abs=1e-6)
-        assert (hit.id, hit.passage) == (f"id{hit.row_id}", chr(0x4E00 + hit.row_id))
+        assert hit.passage == chr(0x4E00 + row_of(hit))
 
 
 def test_a_vector_of_nothing_is_like_none() -> None:

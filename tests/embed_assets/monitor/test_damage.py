@@ -68,7 +68,7 @@ def test_damage_and_repair_of_a_known_shard_are_noticed(made: FakeLake, clock: C
     assert watch.all_partitions()[1].state is State.COMMITTED
 
 
-@pytest.mark.parametrize("asset", ["latest", "raw", "strides"])
+@pytest.mark.parametrize("asset", ["base", "raw", "strides"])
 def test_damage_upstream_is_told_with_its_cure(made: FakeLake, clock: Clock, asset: str) -> None:
     watch = Watch(ReadOnlyLake(str(made.root)), clock=clock)
     watch.look()

@@ -134,7 +134,7 @@ def test_it_reads_what_the_real_worker_writes_and_writes_nothing(lake: Path, sou
     watch = Watch(ReadOnlyLake(str(lake)), clock=clock)
     watch.look()
     progress = watch.progress
-    assert (progress.rows, progress.rows_done) == (20, len(made.expected(0)))
+    assert (progress.rows, progress.rows_done) == (20, made.expected(0).rows)
     assert progress.counts[State.COMMITTED] == 1 and progress.counts[State.WAITING] == 2
     assert progress.spend.usd is None and progress.spend.unknown_jobs == 1
     assert {path: path.stat().st_mtime_ns for path in lake.rglob("*")} == before

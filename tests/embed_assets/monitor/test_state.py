@@ -17,15 +17,15 @@ from embed_assets.monitor.totals import progress_of
 from embed_assets.monitor.view import cost_so_far, view_of
 from embed_worker.lake.heartbeats import GivenUp, Heartbeat, LastWord, Seen
 from embed_worker.lake.layout import Partitioning, ShardId
-from tests.kits.monitor_lake import SNAPSHOT, SPEC, iso
+from tests.kits.monitor_lake import INGEST_ID, SNAPSHOT, SPEC, digest, iso
 
 NOW = float(int(time.time()))
-CUT = Partitioning(SNAPSHOT, "stride", 8)
+CUT = Partitioning("stride", 8)
 
 
 def seen(age: float = 1.0, attempt: str = "a", stride: int = 0, **more: Any) -> Seen:
     value = {
-        "shard": ShardId.of("books", SPEC, CUT, stride), "attempt": attempt, "rows": 1000, "rows_done": 300, "tokens_done": 27000, "rows_own": 300,
+        "shard": ShardId.of("books", SPEC, CUT, stride, digest(stride)), "attempt": attempt, "rows": 1000, "rows_done": 300, "tokens_done": 27000, "rows_own": 300,
         "tokens_own": 27000, "phase": "embedding", "at": iso(NOW - age), "seconds": 40.0, "phase_seconds": 30.0,
         "hardware": {"gpus": ["NVIDIA L4"]},
     }  # fmt: skip
@@ -38,7 +38,7 @@ def shard(**changes: Any) -> Shard:
 
 
 def word(age: float) -> LastWord:
-    return LastWord(GivenUp(shard=ShardId.of("books", SPEC, CUT, 0), error="enough"), NOW - age)
+    return LastWord(GivenUp(shard=ShardId.of("books", SPEC, CUT, 0, digest(0)), error="enough"), NOW - age)
 
 
 SHARD = shard(accelerator="NVIDIA L4")
@@ -98,8 +98,10 @@ def test_what_a_driver_has_given_up_has_failed_until_it_begins_anew(
 def found(
     beats: dict[int, list[Seen]], shards: dict[int, Shard] | None = None, costs: list[JobCost] | None = None
 ) -> Found:
-    strides = Strides(dataset="books", partitioning=CUT.name, created_at="", rows=(1000,) * 8)
-    run = Run(RunKey("books", SPEC, CUT.name), strides, True, shards or {}, beats=beats)
+    name = f"{INGEST_ID}-{CUT.name}"
+    digests = tuple(map(digest, range(8)))
+    strides = Strides(dataset="books", cut=name, snapshot=SNAPSHOT, created_at="", rows=(1000,) * 8, digests=digests)
+    run = Run(RunKey("books", SPEC, name), strides, True, shards or {}, beats=beats)
     return Found(NOW, 0.0, [run], costs or [], {}, [])
 
 

@@ -96,7 +96,7 @@ def test_a_job_that_waits_for_a_machine_keeps_its_input_for_a_day(midway: Prepar
     grow_old(midway.store, midway.job(1).path, 25 * HOURS)
     assert not any(midway.raw.snapshot in path for path in paths(midway.store)), "the other one waits"
     grow_old(midway.store, midway.job(2).path, 25 * HOURS)
-    assert layout.raw_folder("d", midway.raw.snapshot) in paths(midway.store)
+    assert midway.raw.path in paths(midway.store)
 
 
 @pytest.mark.parametrize("end", ["given up", "bad job"])
@@ -111,7 +111,7 @@ def test_what_will_not_be_tried_again_keeps_nothing(midway: Prepared, source: Pa
     for path, _ in midway.store.walk("progress"):
         grow_old(midway.store, path, HOURS / 2)
     found = paths(midway.store)
-    assert layout.raw_folder("d", midway.raw.snapshot) in found
+    assert midway.raw.path in found
     assert {midway.job(stride).path for stride in range(3)} <= found
 
 
@@ -149,8 +149,8 @@ def test_each_reason_is_its_own(midway: Prepared, source: Path, lake: Path) -> N
     for stride in (1, 2):
         grow_old(midway.store, midway.job(stride).path, 25 * HOURS)
     whys = {item.path: item.why for item in find_garbage(midway.store)}
-    assert whys[midway.job(1).path] == "job file: its snapshot is old"
-    assert whys[beat] == "heartbeat: its snapshot is old"
+    assert whys[midway.job(1).path] == "job file: its rows are in no kept snapshot"
+    assert whys[beat] == "heartbeat: its rows are in no kept snapshot"
 
 
 def cost(store: Store, dataset: str, spec_id: str) -> str:

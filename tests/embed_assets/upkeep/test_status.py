@@ -150,7 +150,7 @@ def test_a_damaged_shard_hides_no_other(prepared: Prepared, cli: Callable[..., R
     spoil(prepared, prepared.job(1).shard.manifest_path)
     found = status(prepared)
     assert list(found.partitions.values()) == [State.COMMITTED, State.DAMAGED, State.WAITING]
-    assert found.rows_embedded == len(prepared.expected(0))
+    assert found.rows_embedded == prepared.expected(0).rows
     [damage] = found.damages
     assert damage.where == prepared.job(1).shard.manifest_path
     assert "was changed" in damage.what and "materialize embedding_shards of d-00001 again" in damage.what
@@ -163,14 +163,14 @@ def test_a_damaged_shard_hides_no_other(prepared: Prepared, cli: Callable[..., R
     assert dataset["partitions"]["d-00001"] == "damaged" and dataset["damages"][0]["where"] == damage.where
 
 
-@pytest.mark.parametrize("asset", ["latest", "raw", "strides"])
+@pytest.mark.parametrize("asset", ["base", "raw", "strides"])
 def test_damage_upstream_names_its_cure_and_the_rest_is_shown(
     prepared: Prepared, cli: Callable[..., Result], asset: str
 ) -> None:
     paths = {
-        "latest": layout.raw_latest("d"),
-        "raw": f"{layout.raw_folder('d', prepared.raw.snapshot)}/_manifest.json",
-        "strides": f"{layout.strides_folder('d', prepared.partitioning)}/_manifest.json",
+        "base": layout.raw_base("d", prepared.raw.ingest_id),
+        "raw": prepared.raw.path,
+        "strides": layout.cut_file(prepared.strides.folder, prepared.raw.snapshot),
     }
     spoil(prepared, paths[asset])
     cure = f"materialize {'stride_partitions' if asset == 'strides' else 'raw_reviews'} of d again"
@@ -178,10 +178,10 @@ def test_damage_upstream_names_its_cure_and_the_rest_is_shown(
     assert damage.where == paths[asset] and cure in damage.what
     shown = cli("status")
     assert shown.exit_code == 1 and cure in shown.output
-    assert ("2 committed, 1 waiting" in shown.output) == (asset != "latest"), "without the pointer nobody knows"
+    assert ("2 committed, 1 waiting" in shown.output) == (asset == "raw"), "without pointer and cut nobody knows"
     with pytest.raises(BadManifest, match=cure):
-        prepared.resource.latest_snapshot("d")
-        prepared.resource.strides("d", prepared.partitioning)
+        prepared.resource.base("d", prepared.raw.ingest_id)
+        prepared.resource.cut(prepared.raw, prepared.partitioning)
 
 
 # -- words ---------------------------------------------------------------------------------------------------

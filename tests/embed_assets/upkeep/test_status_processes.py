@@ -81,7 +81,7 @@ def test_a_run_that_is_over_leaves_nothing_running(lake: Path, source: Path, end
 def test_a_job_that_cannot_succeed_has_failed(lake: Path, source: Path) -> None:
     made = Prepared(lake, str(source))
     job = made.job(0)
-    made.store.delete(f"{job.input.path}/{job.input.files[0].path}")
+    made.store.delete(job.spans[0].path)
     with worker(made, 0) as process:
         wait_until(lambda: state(made, 0) is State.FAILED, "failed")
         assert process.stdin is not None

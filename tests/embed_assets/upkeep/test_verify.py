@@ -19,7 +19,7 @@ def test_a_sound_lake_is_sound_and_verify_writes_nothing(prepared: Prepared) -> 
     report = verify_lake(prepared.store)
     assert report.damages == []
     assert (report.snapshots, report.partitionings, report.shards, report.unfinished) == (1, 1, 2, 0)
-    assert report.rows == len(prepared.expected(0)) + len(prepared.expected(1))
+    assert report.rows == prepared.expected(0).rows + prepared.expected(1).rows
     assert sorted(prepared.store.walk("")) == before
 
 
@@ -49,9 +49,11 @@ def test_every_damage_of_a_committed_file_is_found_and_named(lake: Path, source:
 def test_damaged_manifests_and_pointers_are_found(prepared: Prepared, lake: Path) -> None:
     raw = prepared.raw
     cases = {
-        layout.raw_latest("d"): b'{"snapshot": "000000000000"}',
-        f"{layout.raw_folder('d', raw.snapshot)}/_manifest.json": b"{",
-        f"{prepared.job(0).shard.folder}/_manifest.json": b'{"format": 1}',
+        layout.raw_base("d", raw.ingest_id): b'{"snapshot": "000000000000"}',
+        layout.raw_latest("d", raw.ingest_id): b'{"snapshot": "000000000000"}',
+        raw.path: b"{",
+        f"{raw.folder}/{layout.part_record(raw.parts[0].part_id)}": b"{}",
+        f"{prepared.job(0).shard.folder}/_manifest.json": b'{"format": 2}',
     }
     for path, data in cases.items():
         target = lake / path

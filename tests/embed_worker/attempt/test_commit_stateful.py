@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import ClassVar
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -14,12 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from embed_assets.upkeep.gc import find_garbage
 from embed_worker.engine.loading import load_tokenizer
-from embed_worker.errors import BadJob
-from embed_worker.lake import files, layout
+from embed_worker.lake import layout
+from embed_worker.lake.identity import text_key
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
-from tests.kits.attempt.jobs import input_table, leftovers, make_job, make_spec, prove
+from tests.kits.attempt.jobs import leftovers, make_job, make_spec, prove
 from tests.kits.attempt.stepping import VERSIONS, SteppedAttempt, bucket, fast_folder, stepping
 from tests.kits.attempt.watched_shard import WatchedShard
 
@@ -27,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "0"))
 """So many sequences are tried in a long run; each kills an attempt or two."""
-TEXTS = ["a first text", "a second", "windows " * 9, None, "", None, "the last but two", "the last but one", "the last"]
-REJECTED = {33: "null text", 43: "blank text", 53: "null text"}
+TEXTS = ["a first text", "a second", "windows " * 9, "\t", "", "\n", "the last but two", "the last but one", "the last"]
+REJECTED = {33: "blank text", 43: "blank text", 53: "blank text"}
 CHECKPOINT_ROWS = 2
 EXAMPLES = 100
 ALIVE = 4
@@ -43,9 +42,8 @@ ONCE = (
 KINDS = {
     "race": ["text", "text", "text", "bytes", "metadata", "spec"],
     "damage": ["text", "bytes", "metadata"],
-    "foreign": ["text", "bytes", "input"],
 }
-"""What attempts there are in an example: of one job, over damaged files, or with another input at the same place."""
+"""What attempts there are in an example: of one job, some over damaged files."""
 Turn = tuple[bool, int, int, tuple[str, int]]
 stops = st.one_of(
     st.tuples(st.sampled_from(OFTEN), st.integers(1, 5)),
@@ -74,23 +72,17 @@ def profile(examples: int) -> settings:
     )
 
 
-def with_other_input(job: EmbedJob) -> EmbedJob:
-    """The same partition over other texts, as if a snapshot had two contents."""
-    store, name = Store(job.lake), "00003/other.parquet"
-    with store.scratch() as scratch:
-        local = scratch / "other.parquet"
-        pq.write_table(input_table([f"another {text}" for text in TEXTS]), local)
-        file = files.describe(local, name, len(TEXTS))
-        store.create_file(f"{job.input.path}/{name}", local)
-    other = {"digest": files.digest_of_files([file]), "files": [file]}
-    return job.model_copy(update={"input": job.input.model_copy(update=other)})
+def with_other_spec(job: EmbedJob) -> EmbedJob:
+    """The same rows for another space: another shard."""
+    spec = make_spec(pooling="cls")
+    return job.model_copy(update={"spec": spec, "shard": job.shard.model_copy(update={"spec_id": spec.spec_id})})
 
 
 @cache
 def sequences(spec: str) -> list[set[tuple[int, ...]]]:
     """Of each checkpoint, what the engine is given for it."""
     tokenizer = load_tokenizer(EmbeddingSpec.model_validate_json(spec))
-    windows = [tokenizer.windows([text or ""], "")[0] for text in TEXTS]
+    windows = [tokenizer.windows([text], "")[0] if text.strip() else [] for text in sorted(TEXTS, key=text_key)]
     return [
         {window.ids for found in windows[i : i + CHECKPOINT_ROWS] for window in found}
         for i in range(0, len(TEXTS), CHECKPOINT_ROWS)
@@ -104,7 +96,7 @@ class CommitMachine(RuleBasedStateMachine):
 
     @initialize(
         wake=wakings,
-        mode=st.sampled_from(["race", "race", "damage", "foreign"]),
+        mode=st.sampled_from(["race", "race", "damage"]),
         first=st.lists(turns, min_size=3, max_size=6),
     )
     def begin(self, wake: str, mode: str, first: list[Turn]) -> None:
@@ -113,15 +105,14 @@ class CommitMachine(RuleBasedStateMachine):
         job = make_job(lake, TEXTS, checkpoint_rows=CHECKPOINT_ROWS)
         self.jobs = {
             "text": job,
-            "input": with_other_input(job) if mode == "foreign" else job,
-            "spec": job.model_copy(update={"spec": make_spec(pooling="cls")}),
+            "spec": with_other_spec(job),
         }
         self.store = Store(lake)
         self.alive: list[SteppedAttempt] = []
         self.dead: list[SteppedAttempt] = []
         self.shards = {job.shard.folder: WatchedShard(self.store, job) for job in (job, self.jobs["spec"])}
         self.main = self.shards[job.shard.folder]
-        self.foreign = self.disturbed = False
+        self.disturbed = False
         self.wins: dict[str, int] = {}
         self.damages = 0
         for turn in first:
@@ -134,7 +125,6 @@ class CommitMachine(RuleBasedStateMachine):
         if not self.alive or (new and len(self.alive) < ALIVE):
             which = len(self.alive)
             kind = KINDS[self.mode][number % len(KINDS[self.mode])]
-            self.foreign |= kind == "input"
             version = kind if kind in VERSIONS else "same"
             self.alive.append(SteppedAttempt(self.jobs.get(kind, self.jobs["text"]), version))
         self.go(self.alive[which % len(self.alive)], place, times)
@@ -191,7 +181,7 @@ class CommitMachine(RuleBasedStateMachine):
         if attempt.won:
             self.wins[output] = self.wins.get(output, 0) + 1
             assert self.wins[output] <= self.shards[output].generation, "two attempts have won"
-        elif isinstance(attempt.end, AssertionError) or (attempt.end and not self.disturbed and not self.foreign):
+        elif isinstance(attempt.end, AssertionError) or (attempt.end and not self.disturbed):
             raise attempt.end
 
     def teardown(self) -> None:
@@ -246,17 +236,7 @@ class CommitMachine(RuleBasedStateMachine):
             assert not again, "what is committed was embedded again"
             if attempt.end is None:
                 return
-            if isinstance(attempt.end, BadJob) and self.foreign:
-                self.remove_foreign(shard)
         raise AssertionError("no attempt commits the partition") from attempt.end
-
-    def remove_foreign(self, shard: WatchedShard) -> None:
-        """What the error says: the other input's job is stopped, the checkpoints' folder removed."""
-        foreign = self.jobs["input"]
-        self.dead += [attempt for attempt in self.alive if attempt.job is foreign]
-        self.alive = [attempt for attempt in self.alive if attempt.job is not foreign]
-        shard.loosen()
-        self.store.delete(shard.checkpoints.root)
 
 
 @pytest.fixture(autouse=True)

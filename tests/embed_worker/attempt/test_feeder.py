@@ -48,7 +48,7 @@ def test_skipped_and_empty_units() -> None:
     def some(index: int, table: pa.Table) -> OpenCheckpoint | None:
         if index % 2:
             return None
-        return make(index, input_table([None]) if index == 2 else table)
+        return make(index, input_table([" "]) if index == 2 else table)
 
     feeder = Feeder(tables(6), some, lambda checkpoint: begun.append(checkpoint.index))
     keys = []

@@ -23,11 +23,10 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import (
     CountingEngine,
-    Text,
-    input_table,
     loaded,
     make_job,
     make_texts,
+    numbers,
     prove,
     run,
     run_lane,
@@ -108,11 +107,11 @@ class Refusing(CountingEngine):
 
 def test_texts_without_a_vector_are_rejects_where_the_canaries_are_right(lake: str, tmp_path: Path) -> None:
     """A whole checkpoint of them, the first and the last of the job too, and the same ones again."""
-    texts: list[Text] = [*[f"nan {i}" for i in range(9)], *TEXTS[:20], "no", *[f"nan {i}" for i in range(6)]]
+    texts: list[str] = [*[f"nan {i}" for i in range(9)], *TEXTS[:20], "no", *[f"nan {i}" for i in range(6)]]
     job = make_job(lake, texts)
     engine = Refusing(job.spec)
     assert run(job, engine)
-    rows = input_table(texts).column("row_id").to_pylist()
+    rows = numbers(texts)
     reasons = {
         row: "engine: no" if text == "no" else "non-finite vector"
         for row, text in zip(rows, texts, strict=True)
@@ -147,7 +146,7 @@ def test_a_part_with_a_checkpoint_that_was_taken_back_is_not_committed(lake: str
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
             if len(self.seen) == 1:
                 run_job(job, lambda: loaded(job.spec), threading.Event(), lane=Lane(1, 2))  # sound, as it seems
-            if text_of(ids).startswith("text 56"):
+            if text_of(ids) in TEXTS[56]:
                 checkpoints.retire(1)
                 os.close(write)
             return vector

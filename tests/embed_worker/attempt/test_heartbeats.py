@@ -18,7 +18,7 @@ from tests.kits.attempt.stopped import TEXTS, StopAfter
 
 
 def test_the_last_heartbeat_tells_the_end(lake: str) -> None:
-    job = make_job(lake, [*TEXTS, None])
+    job = make_job(lake, [*TEXTS, " "])
     run(job)
     [beat] = heartbeats(job)
     manifest = manifest_of(job)

@@ -30,7 +30,7 @@ from tests.kits.attempt.stopped import committed_rows
 
 pytestmark = pytest.mark.slow
 
-TEXTS = [*make_texts(13), None]
+TEXTS = [*make_texts(13), " "]
 WRITES = ("create", "create_file", "delete")
 
 
@@ -81,7 +81,7 @@ def test_killed_at_any_write_the_next_attempt_completes(lake: str, tmp_path: Pat
         assert run(job) is not finished or not finished
         folder = tmp_path / str(at)
         folder.mkdir()
-        prove(job, TEXTS, folder, {133: "null text"})
+        prove(job, TEXTS, folder, {133: "blank text"})
         assert leftovers(job) == []
         if finished:
             break

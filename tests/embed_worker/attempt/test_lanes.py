@@ -16,10 +16,11 @@ from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.lanes import Lane, engine_groups, lanes_of
 from embed_worker.attempt.runner import run_job
 from embed_worker.errors import BadJob
+from embed_worker.lake.identity import text_key
 from embed_worker.lake.store import Store
-from tests.kits.attempt.jobs import CountingEngine, Text, loaded, make_job, manifest_of, prove, run_lane, text_of
+from tests.kits.attempt.jobs import CountingEngine, loaded, make_job, manifest_of, prove, run_lane, text_of
 
-TEXTS: list[Text] = [f"text {i}" for i in range(40)]
+TEXTS = sorted((f"text {i}" for i in range(40)), key=text_key)
 
 
 def test_lanes_share_the_checkpoints(lake: str, tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_the_first_lane_does_what_a_dead_one_left(lake: str, tmp_path: Path) -> 
 
     class Dying(CountingEngine):
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
-            if text_of(ids).startswith("text 13"):
+            if text_of(ids) in TEXTS[13]:
                 raise RuntimeError("this GPU fell off the bus")
             return vector
 
@@ -88,7 +89,7 @@ def test_the_first_lane_does_what_a_hung_one_left(lake: str, tmp_path: Path, mon
 
     class Hanging(CountingEngine):
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
-            if text_of(ids).startswith("text 13"):
+            if text_of(ids) in TEXTS[13]:
                 hangs.set()
                 goes_on.wait(60)
             return vector

@@ -1,25 +1,20 @@
-"""Checkpoints on their way through the engine: rejects, duplicates, slices of exactly the right size."""
-
-from pathlib import Path
+"""Checkpoints on their way through the engine: rejects, duplicates."""
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from embed_worker.attempt.open_checkpoint import OpenCheckpoint, check_input, checkpoint_tables, open_checkpoint
+from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.engine.hash import DIMENSION, byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.errors import BadJob
+from embed_worker.lake.identity import text_key
 from embed_worker.lake.table import shard_schema
 from tests.kits.attempt.jobs import input_table, make_job, make_spec
 
 TOKENIZER = TextTokenizer(byte_tokenizer(), make_spec(max_tokens=12, overlap=2))
 
 
-def unit_of(texts: list[str | None], prompt: str = "") -> OpenCheckpoint:
+def unit_of(texts: list[str], prompt: str = "") -> OpenCheckpoint:
     return open_checkpoint(7, input_table(texts), TOKENIZER, prompt)
 
 
@@ -31,13 +26,9 @@ def fill(checkpoint: OpenCheckpoint, dtype: str = "float32") -> OpenCheckpoint:
 
 
 def test_rows_without_text_are_rejected_with_their_reason() -> None:
-    checkpoint = unit_of(["a", None, "", " \t\n\u00a0", "b"])
-    assert [(r.row_id, r.id, r.reason) for r in checkpoint.rejects] == [
-        (13, "id-13", "null text"),
-        (23, "id-23", "blank text"),
-        (33, "id-33", "blank text"),
-    ]
-    assert checkpoint.rows == 5 and list(checkpoint.row_ids) == [3, 43]
+    checkpoint = unit_of(["a", "", " \t\n\u00a0", "b"])
+    assert [(r.id, r.reason) for r in checkpoint.all_rejects()] == [("id-13", "blank text"), ("id-23", "blank text")]
+    assert checkpoint.rows == 4 and list(checkpoint.row_of) == [0, 3]
 
 
 def test_identical_sequences_are_given_to_the_engine_once() -> None:
@@ -48,7 +39,7 @@ def test_identical_sequences_are_given_to_the_engine_once() -> None:
 
 def test_windows_carry_chunk_numbers_and_passages() -> None:
     checkpoint = unit_of(["short", "abcdefghijklmnopqrst"])
-    assert list(checkpoint.row_ids) == [3, 13, 13, 13]
+    assert list(checkpoint.row_of) == [0, 1, 1, 1]
     assert list(checkpoint.numbers) == [0, 0, 1, 2]
     assert [(int(s), int(e)) for s, e in zip(checkpoint.starts, checkpoint.ends, strict=True)] == [
         (0, 5),
@@ -67,7 +58,7 @@ def test_put_says_when_the_last_one_is_in() -> None:
 
 @pytest.mark.parametrize("bad", ["engine: too long", np.nan, np.inf, -np.inf])
 def test_one_refused_window_refuses_its_row_whole_and_all_its_duplicates(lake: str, bad: object) -> None:
-    checkpoint = unit_of(["keep", "abcdefghijklmnopqrst", "abcdefghij", None])
+    checkpoint = unit_of(["keep", "abcdefghijklmnopqrst", "abcdefghij", " "])
     assert checkpoint.sequence_of[1] == checkpoint.sequence_of[4], "the row's first window is the other row's only one"
     checkpoint.begin(DIMENSION, "float32")
     for sequence in range(len(checkpoint.sequences)):
@@ -79,13 +70,14 @@ def test_one_refused_window_refuses_its_row_whole_and_all_its_duplicates(lake: s
             vector[5] = bad
         checkpoint.put(sequence, vector)
     reason = bad if isinstance(bad, str) else "non-finite vector"
-    assert [(r.row_id, r.id, r.reason) for r in checkpoint.all_rejects()] == [
-        (13, "id-13", reason),
-        (23, "id-23", reason),
-        (33, "id-33", "null text"),
+    assert [(r.id, r.reason) for r in checkpoint.all_rejects()] == [
+        ("id-13", reason),
+        ("id-23", reason),
+        ("id-33", "blank text"),
     ]
+    assert checkpoint.all_rejects()[0].text_key == text_key("abcdefghijklmnopqrst").hex()
     table = checkpoint.table(shard_schema(make_job(lake, ["x"]), DIMENSION))
-    assert table is not None and table.column("row_id").to_pylist() == [3]
+    assert table is not None and table.column("id").to_pylist() == ["id-3"]
 
 
 def test_a_vector_that_overflows_the_stored_type_is_refused() -> None:
@@ -93,7 +85,7 @@ def test_a_vector_that_overflows_the_stored_type_is_refused() -> None:
     checkpoint.begin(4, "float16")
     checkpoint.put(0, np.array([1, 2, 3, 70_000], dtype=np.float32))
     checkpoint.put(1, np.array([1, 2, 3, 65_000], dtype=np.float32))
-    assert [(r.row_id, r.reason) for r in checkpoint.all_rejects()] == [(3, "non-finite vector")]
+    assert [(r.id, r.reason) for r in checkpoint.all_rejects()] == [("id-3", "non-finite vector")]
 
 
 def test_the_table_is_in_the_shards_schema(lake: str) -> None:
@@ -108,37 +100,5 @@ def test_the_table_is_in_the_shards_schema(lake: str) -> None:
 
 
 def test_a_checkpoint_of_rejects_alone_has_no_table(lake: str) -> None:
-    checkpoint = fill(unit_of([None, ""]))
+    checkpoint = fill(unit_of(["\t", ""]))
     assert checkpoint.sequences == [] and checkpoint.table(shard_schema(make_job(lake, ["x"]), 4)) is None
-
-
-@settings(max_examples=25)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(1, 17), st.integers(1, 9))
-def test_slices_are_of_exactly_the_size_and_lose_no_row(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], size: int, group: int
-) -> None:
-    folder = tmp_path_factory.mktemp("strides")
-    paths, begin = [], 0
-    for number, rows in enumerate(sizes):
-        table = input_table([f"t{begin + i}" for i in range(rows)], first=begin, step=1)
-        paths.append(folder / f"{number}.parquet")
-        pq.write_table(table.append_column("extra", pa.nulls(rows, pa.int8())), paths[-1], row_group_size=group)
-        begin += rows
-    slices = list(checkpoint_tables(paths, size))
-    assert all(s.num_rows == size for s in slices[:-1])
-    assert not slices or 0 < slices[-1].num_rows <= size
-    assert [r for s in slices for r in s.column("row_id").to_pylist()] == list(range(begin))
-    assert all(s.column_names == ["row_id", "id", "text"] for s in slices)
-    check_input(paths, begin)
-    with pytest.raises(BadJob, match=f"has {begin} rows, the job says {begin + 1}"):
-        check_input(paths, begin + 1)
-
-
-def test_an_input_that_is_no_stride_is_a_bad_job(tmp_path: Path) -> None:
-    path = tmp_path / "x.parquet"
-    pq.write_table(pa.table({"row_id": [1], "id": ["a"]}), path)
-    with pytest.raises(BadJob, match=r"x\.parquet has no column text"):
-        check_input([path], 1)
-    path.write_bytes(b"no parquet")
-    with pytest.raises(BadJob, match=r"x\.parquet is not a Parquet file"):
-        check_input([path], 1)

@@ -16,7 +16,7 @@ from tests.kits.attempt.slow_worker import go, start
 
 pytestmark = pytest.mark.slow
 
-TEXTS = [*make_texts(13), None]
+TEXTS = [*make_texts(13), " "]
 
 
 class Ambling(CountingEngine):
@@ -31,14 +31,14 @@ class Ambling(CountingEngine):
 def test_twins_make_one_shard(request: pytest.FixtureRequest, tmp_path: Path, where: str, count: int) -> None:
     root = request.getfixturevalue(where)
     for round_ in range(2 if where == "lake" else 1):
-        texts = [*make_texts(41 if where == "lake" else 8), None]
+        texts = [*make_texts(41 if where == "lake" else 8), " "]
         job = make_job(f"{root}/{round_}", texts, checkpoint_rows=3)
         won, errors = race_of(job, count)
         assert errors == []
         assert won.count(True) == 1
         folder = tmp_path / f"{count}-{round_}"
         folder.mkdir()
-        prove(job, texts, folder, {10 * len(texts) - 7: "null text"})
+        prove(job, texts, folder, {10 * len(texts) - 7: "blank text"})
         assert leftovers(job) == []
 
 

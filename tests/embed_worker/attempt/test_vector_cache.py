@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from embed_worker.attempt.vector_cache import LONGEST, VectorCache
-from tests.kits.attempt.jobs import CountingEngine, Text, make_job, manifest_of, prove, run
+from tests.kits.attempt.jobs import CountingEngine, make_job, manifest_of, prove, run
 
 
 def test_the_latest_are_kept_within_the_limit() -> None:
@@ -28,7 +28,7 @@ def test_long_sequences_are_not_kept_and_ids_are_not_mixed_up() -> None:
 
 
 def test_repeats_are_embedded_once_across_checkpoints(lake: str, tmp_path: Path) -> None:
-    texts: list[Text] = [f"ok {i % 3}" if i % 2 else f"text {i}" for i in range(40)]
+    texts: list[str] = [f"ok {i % 3}" if i % 2 else f"text {i}" for i in range(40)]
     job = make_job(lake, texts, checkpoint_rows=4)
     engine = CountingEngine(job.spec)
     run(job, engine)

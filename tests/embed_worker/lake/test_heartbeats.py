@@ -22,7 +22,7 @@ def store(lake: str) -> Store:
 
 
 SHARD = {
-    "dataset": "books", "spec_id": "m-0123", "snapshot": "0123", "method": "stride", "count": 8, "stride": 1,
+    "dataset": "books", "spec_id": "m-0123", "input_digest": "0123", "method": "stride", "count": 8, "stride": 1,
 }  # fmt: skip
 BEAT: dict[str, Any] = {
     "shard": SHARD, "attempt": "a1", "phase": "embedding", "rows": 10, "rows_done": 4, "seconds": 2.5, "spot": True,
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_unknown_and_the_rest_is_taken() -> None:
     "change",
     [
         {"dataset": "../../etc"}, {"dataset": "Books"}, {"dataset": "books\n"}, {"spec_id": "../x"}, {"spec_id": "a/b"},
-        {"spec_id": ".."}, {"spec_id": "s\n"}, {"snapshot": "../x"}, {"snapshot": None}, {"method": "at random"},
+        {"spec_id": ".."}, {"spec_id": "s\n"}, {"input_digest": "../x"}, {"input_digest": None}, {"method": "at random"},
         {"stride": -1}, {"stride": "x"}, {"dataset": "other"}, {"stride": 2}, {"more": 1},
     ],
 )  # fmt: skip

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.files import FileRef, digest_of_files
 from embed_worker.lake.layout import Partitioning, ShardId
-from embed_worker.lake.manifests import Canaries, InputRef, RawManifest, ShardManifest, read_manifest
+from embed_worker.lake.manifests import Canaries, InputRef, ShardManifest, read_manifest
+from embed_worker.lake.snapshots import RawManifest, RawPart
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import make_spec
 
@@ -20,14 +21,14 @@ def shard(**changes: Any) -> dict[str, Any]:
     spec = make_spec()
     values: dict[str, Any] = {
         "pipeline": "reviews",
-        "shard": ShardId.of("books", spec.spec_id, Partitioning("0a1b2c3d4e5f", "stride", 10), 3),
+        "shard": ShardId.of("books", spec.spec_id, Partitioning("stride", 10), 3, "d1"),
         "spec": spec,
-        "input": InputRef(path="x", digest="d", rows=10, files=[FILE]),
+        "input": InputRef(path="x", digest="d1", rows=10),
         "files": [FILE],
         "rows_in": 10,
         "rows_embedded": 8,
         "rows_rejected": 2,
-        "rejects_by_reason": {"null text": 1, "blank text": 1},
+        "rejects_by_reason": {"no tokens": 1, "blank text": 1},
         "windows": 9,
         "tokens": 90,
         "duplicate_windows": 0,
@@ -56,8 +57,8 @@ def test_a_shard_manifest_reads_back(lake: str) -> None:
     ("changes", "message"),
     [
         ({"rows_embedded": 9}, "rows_in is not rows_embedded + rows_rejected"),
-        ({"rows_in": 11}, "rows_in is not rows_embedded + rows_rejected"),
-        ({"rejects_by_reason": {"null text": 1}}, "not the sum of rejects_by_reason"),
+        ({"rows_in": 11}, "the input is not the shard's"),
+        ({"rejects_by_reason": {"no tokens": 1}}, "not the sum of rejects_by_reason"),
         ({"rows_embedded": 7, "rows_rejected": 3}, "not the sum of rejects_by_reason"),
     ],
 )
@@ -67,10 +68,18 @@ def test_a_shard_manifest_must_add_up(changes: dict[str, Any], message: str) -> 
 
 
 def test_a_raw_manifest_must_add_up() -> None:
-    values: dict[str, Any] = {"dataset": "b", "snapshot": "0a", "source": [], "ingest": {}, "files": [FILE]}
+    part = RawPart(
+        part_id="0a", file=FILE, rows=9, first_row=0, read=12, first_record=0, source=0, default_ids=True, digest="0"
+    )
+    values: dict[str, Any] = {
+        "dataset": "b", "ingest_id": "0a", "snapshot": "0a", "source": [], "ingest": {}, "parts": [part],
+        "rows_digest": "0",
+    }  # fmt: skip
     RawManifest(**values, records=12, rows=9, rejects_by_reason={"x": 2, "y": 1})
     with pytest.raises(ValidationError, match=r"records is not rows \+ rejects"):
         RawManifest(**values, records=12, rows=9, rejects_by_reason={"x": 2})
+    with pytest.raises(ValidationError, match="sum of the parts"):
+        RawManifest(**values, records=10, rows=10)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +88,8 @@ def test_a_raw_manifest_must_add_up() -> None:
         (b"", "is not JSON"),
         (b'{"format": 1, "pipe', "is not JSON"),
         (b"[1, 2]", "the whole"),
-        (b'{"format": 2}', "format"),
-        (b'{"format": 1, "pipelin": "x"}', "pipeline"),
+        (b'{"format": 1}', "format"),
+        (b'{"format": 2, "pipelin": "x"}', "pipeline"),
     ],
 )
 def test_what_is_no_manifest_is_named_with_file_and_key(lake: str, text: bytes, complaint: str) -> None:
@@ -115,7 +124,10 @@ def test_the_data_version_is_of_the_content_alone() -> None:
     for changes in (
         {"files": [other_file]},
         {"shard": base.shard.model_copy(update={"spec_id": "other"})},
-        {"input": base.input.model_copy(update={"digest": "e"})},
+        {
+            "input": base.input.model_copy(update={"digest": "0e"}),
+            "shard": base.shard.model_copy(update={"input_digest": "0e"}),
+        },
     ):
         assert ShardManifest(**shard(**changes)).data_version != base.data_version
 

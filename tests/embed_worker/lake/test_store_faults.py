@@ -25,8 +25,8 @@ from tests.kits.lake.store_suite import race
 
 pytestmark = pytest.mark.slow
 
-TEXTS = [*make_texts(30), None]
-REJECTED = {303: "null text"}
+TEXTS = [*make_texts(30), " "]
+REJECTED = {303: "blank text"}
 TIMES_OUT = {"connect_timeout": 5, "read_timeout": 1}
 
 

@@ -97,7 +97,7 @@ def test_json_columns_that_change_their_type_are_promoted(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 2)
-    monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
     rows = [
         {"text": "a", "n": 1, "f": 1.5, "s": "x", "b": True, "o": {"k": 1}, "e": None},
         {"text": "b", "n": 2, "f": 2, "s": "y", "b": False, "o": [1], "e": None},

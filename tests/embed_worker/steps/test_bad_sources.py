@@ -55,10 +55,21 @@ def test_more_rejects_than_allowed_stop_the_run_and_are_there_to_look_at(
     )
     assert "s.jsonl line 99: malformed JSON" in told and "s.jsonl line 100: invalid UTF-8" in told
     assert "\x1b" not in told
-    (kept,) = lake.rglob("rejects*.parquet")
+    (kept,) = lake.rglob("*.rejects.parquet")
     assert str(kept) in told
     assert [row["line"] for row in pq.read_table(kept).to_pylist()] == [99, 100]
     assert ingest(store, kit.dataset(str(source), max_rejects=0.02)).manifest.rows == 98
+
+
+@pytest.mark.parametrize("rows", [{}, {"end": 900}])
+def test_a_source_of_which_nothing_can_be_used_is_not_read_to_its_end(
+    tmp_path: Path, store: Store, lake: Path, monkeypatch: pytest.MonkeyPatch, rows: dict[str, int]
+) -> None:
+    monkeypatch.setattr("embed_worker.steps.parse.HOPELESS", 50)
+    monkeypatch.setattr("embed_worker.steps.ranges.RANGE_BYTES", 4000)
+    source = kit.write_jsonl(tmp_path / "s.jsonl", [{"text": " ", "n": i} for i in range(1000)])
+    refused(store, lake, source, r"the first 50 records are unusable \(blank text 50\)", rows=rows)
+    assert not list(lake.rglob("parts/*.json")), "what was not read to its end is no part"
 
 
 @pytest.mark.parametrize(
@@ -137,15 +148,15 @@ def test_a_source_that_changes_while_it_is_read(
 def test_a_fault_late_in_the_source_leaves_nothing_that_readers_see(
     tmp_path: Path, store: Store, lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 100)
-    monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
     monkeypatch.setattr(opening, "HEAD", 4096)
     monkeypatch.setattr(base, "BUFFER", 4096)
     packed = gzip.compress(b"".join(b'{"text":"%d"}\n' % (i * 7919) for i in range(5_000)))
     source = tmp_path / "s.jsonl.gz"
     source.write_bytes(packed[:-50])
     refused(store, lake, source, "cut off")
-    assert list(lake.rglob("part-*.parquet")), "the fault came too early to show anything"
+    assert list(lake.rglob("parts/*.parquet")), "the fault came too early to show anything"
     source.write_bytes(packed)
     assert ingest(store, kit.dataset(str(source))).manifest.rows == 5_000
 
@@ -157,8 +168,8 @@ class _Killed(BaseException):
 def test_a_killed_ingest_leaves_nothing_that_readers_see_and_is_done_again(
     source: Path, store: Store, lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 4)
-    monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
     whole = ingest(Store(str(lake) + "-whole"), kit.dataset(str(source))).manifest
     seen: list[str] = []
 
@@ -172,10 +183,10 @@ def test_a_killed_ingest_leaves_nothing_that_readers_see_and_is_done_again(
             ingest(store, kit.dataset(str(source)))
     assert seen
     assert kit.manifests(lake) == []
-    assert len(list(lake.rglob("part-*.parquet"))) == 5
+    assert len(list(lake.rglob("parts/*.parquet"))) == len(whole.parts) > 1
     again = ingest(store, kit.dataset(str(source)))
     assert again.created
-    assert again.manifest.files == whole.files
+    assert again.manifest.parts == whole.parts
 
 
 def test_a_lake_that_cannot_be_written(tmp_path: Path, source: Path) -> None:

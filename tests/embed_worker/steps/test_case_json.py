@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
 from tests.kits import pipelines as kit

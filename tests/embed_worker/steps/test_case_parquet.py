@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
 from embed_worker.steps.raw import ingest
 from tests.kits import pipelines as kit
@@ -67,9 +67,9 @@ def test_types_are_those_of_all_files(
 
 
 def test_types_are_those_of_all_parts(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
     manifest, rows = made(store, tmp_path, two(pa.nulls(2)), two(pa.array([1, 2])), two(pa.array(["x", None])))
-    assert len(manifest.files) == 3
+    assert len(manifest.parts) == 3
     assert [row["x"] for row in rows] == [None, None, "1", "2", "x", None]
     assert manifest.columns["x"].values == 3
 

@@ -20,7 +20,7 @@ import pytest
 from embed_worker.lake import layout
 from embed_worker.lake.store import Store
 from embed_worker.steps.filter import RowFilter
-from embed_worker.steps.raw import DamagedSnapshot, ingest
+from embed_worker.steps.raw import DamagedSnapshot, Progress, ingest
 from tests.kits import pipelines as kit
 
 RECORDS = [{"key": f"k{i}", "text": f"text {i}, with “quotes”, a comma\tand a tab", "n": i} for i in range(30)]
@@ -75,7 +75,7 @@ def test_sources_are_read_in_their_order_and_globs_in_that_of_their_names(tmp_pa
     globbed = ingest(store, kit.dataset(str(tmp_path / "*.jsonl"), id="{key}")).manifest
     expected = [f"k{i}" for i in [*range(10, 20), *range(10), *range(20, 30)]]
     assert [row["id"] for row in kit.raw_rows(store, globbed)] == expected
-    assert [Path(str(file["url"])).name for file in globbed.source] == ["a.jsonl", "b.jsonl", "c.jsonl"]
+    assert [Path(file.url).name for file in globbed.source] == ["a.jsonl", "b.jsonl", "c.jsonl"]
 
 
 def test_files_in_an_archive_are_read_in_place(tmp_path: Path, store: Store) -> None:
@@ -141,10 +141,12 @@ def test_another_ingest_spec_is_another_snapshot_beside_the_old(
     second = ingest(store, kit.dataset(str(source), **changes)).manifest
     assert second.snapshot != first.snapshot
     assert len(kit.raw_rows(store, first)) == 20, "the old snapshot is gone"
-    assert json.loads((lake / layout.raw_latest("d")).read_text())["snapshot"] == second.snapshot
+    for pointer in (layout.raw_base, layout.raw_latest):
+        assert json.loads((lake / pointer("d", second.ingest_id)).read_text())["snapshot"] == second.snapshot
     back = ingest(store, kit.dataset(str(source)))
     assert not back.created
-    assert json.loads((lake / layout.raw_latest("d")).read_text())["snapshot"] == first.snapshot
+    for pointer in (layout.raw_base, layout.raw_latest):
+        assert json.loads((lake / pointer("d", first.ingest_id)).read_text())["snapshot"] == first.snapshot
 
 
 def test_a_changed_source_is_another_snapshot(source: Path, store: Store) -> None:
@@ -172,33 +174,50 @@ def test_the_same_bytes_in_another_format_are_another_snapshot(tmp_path: Path, s
 
 def test_a_damaged_manifest_is_named_not_taken_for_none(source: Path, store: Store, lake: Path) -> None:
     manifest = ingest(store, kit.dataset(str(source))).manifest
-    path = lake / layout.raw_folder("d", manifest.snapshot) / layout.MANIFEST
-    path.write_text("{}")
-    with pytest.raises(DamagedSnapshot, match=r"_manifest\.json"):
+    (lake / manifest.path).write_text("{}")
+    with pytest.raises(DamagedSnapshot, match=rf"{manifest.snapshot}\.json"):
         ingest(store, kit.dataset(str(source)))
 
 
 def test_a_damaged_latest_pointer_is_written_anew(source: Path, store: Store, lake: Path) -> None:
     manifest = ingest(store, kit.dataset(str(source))).manifest
-    (lake / layout.raw_latest("d")).write_text("garbage")
+    pointer = lake / layout.raw_latest("d", manifest.ingest_id)
+    pointer.write_text("garbage")
     assert not ingest(store, kit.dataset(str(source))).created
-    assert json.loads((lake / layout.raw_latest("d")).read_text())["snapshot"] == manifest.snapshot
+    assert json.loads(pointer.read_text())["snapshot"] == manifest.snapshot
 
 
 def test_parts_are_cut_at_their_size(source: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 3)
-    monkeypatch.setattr("embed_worker.steps.writers.PART_BYTES", 200)
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 200)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 50)
     manifest = ingest(store, kit.dataset(str(source), id="{key}")).manifest
-    assert len(manifest.files) > 1
-    assert sum(file.rows for file in manifest.files) == 20
+    assert len(manifest.parts) > 1
+    assert sum(part.rows for part in manifest.parts) == 20
     assert [row["row_id"] for row in kit.raw_rows(store, manifest)] == list(range(20))
 
 
-def test_progress_counts_the_records(tmp_path: Path, store: Store) -> None:
-    seen: list[int] = []
-    source = kit.write_jsonl(tmp_path / "s.jsonl", kit.texts(12_000))
-    ingest(store, kit.dataset(str(source)), seen.append)
-    assert seen == [5_000, 10_000, 12_000]
+def test_progress_tells_bytes_and_rows(tmp_path: Path, store: Store) -> None:
+    seen: list[Progress] = []
+    sources = [kit.write_jsonl(tmp_path / f"{name}.jsonl", kit.texts(10)) for name in "ab"]
+    sizes = [path.stat().st_size for path in sources]
+    ingest(store, kit.dataset([str(path) for path in sources]), seen.append)
+    assert seen == [Progress(sizes[0], sum(sizes), 10, sizes[0]), Progress(sum(sizes), sum(sizes), 20, sum(sizes))]
+
+
+def test_progress_tells_how_far_a_packed_file_is(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("embed_worker.steps.opening.HEAD", 4096)
+    monkeypatch.setattr("embed_worker.steps.readers.base.BUFFER", 4096)
+    data = kit.write_jsonl(tmp_path / "s.jsonl", [{"text": str(i * 7919)} for i in range(200_000)]).read_bytes()
+    packed = tmp_path / "s.jsonl.gz"
+    packed.write_bytes(gzip.compress(data))
+    seen: list[Progress] = []
+    ingest(store, kit.dataset(str(packed), rows={"end": 40_000}), seen.append)
+    rows = [told.rows for told in seen]
+    assert len(seen) > 20 and rows == sorted(set(rows)) and rows[-1] == 40_000
+    assert all(0 < told.bytes < packed.stat().st_size / 2 for told in seen[:-1])
 
 
 MEASURE = """
@@ -207,11 +226,11 @@ from pathlib import Path
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps import cut as strides
-from embed_worker.steps import writers
+from embed_worker.steps import parse, ranges, writers
 from embed_assets.spec import DatasetSpec
 from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.store import Store
-writers.BATCH_BYTES, writers.PART_BYTES = 1 << 20, 8 << 20
+writers.BATCH_BYTES, parse.PART_BYTES, ranges.RANGE_BYTES, ranges.GROUPS_BYTES = 1 << 20, 8 << 20, 4 << 20, 4 << 20
 strides.RUN_BYTES = 4 << 20
 peak, done = 0, threading.Event()
 def watch():  # pages of mapped files are the kernel's to take back: only this process's own memory counts

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embed_worker.lake.manifests import RawManifest
+from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
-from embed_worker.steps import writers
+from embed_worker.steps import parse, writers
 from embed_worker.steps.raw import ingest
 from tests.kits import pipelines as kit
 
@@ -34,12 +34,12 @@ COLUMNS = st.tuples(KINDS, KINDS).flatmap(
 
 @contextmanager
 def cut(batch_rows: int, part_bytes: int) -> Iterator[None]:
-    before = writers.BATCH_ROWS, writers.PART_BYTES
-    writers.BATCH_ROWS, writers.PART_BYTES = batch_rows, part_bytes
+    before = writers.BATCH_ROWS, parse.PART_BYTES
+    writers.BATCH_ROWS, parse.PART_BYTES = batch_rows, part_bytes
     try:
         yield
     finally:
-        writers.BATCH_ROWS, writers.PART_BYTES = before
+        writers.BATCH_ROWS, parse.PART_BYTES = before
 
 
 def made(folder: Path, sources: list[str]) -> tuple[RawManifest, list[dict[str, Any]]]:

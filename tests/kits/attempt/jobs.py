@@ -17,16 +17,18 @@ from embed_worker.engine.hash import MODEL, HashEngine, byte_tokenizer
 from embed_worker.engine.loading import LoadedModel, load_model
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.lake import files
+from embed_worker.lake.identity import KEY_TYPE, rows_digest, text_key, text_keys
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import InputRef, ShardManifest, read_manifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
+from embed_worker.lake.strides import Span, in_order
+from embed_worker.steps.cut import write_slice
+from embed_worker.steps.spans import span_of
 
-Text = str | None
-
-
-PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 10)
+PARTITIONING = Partitioning("stride", 10)
+FOLDER = f"stride_partitions/books/0a1b2c3d4e5f/{PARTITIONING.name}"
 
 
 def make_spec(**changes: Any) -> EmbeddingSpec:
@@ -40,60 +42,64 @@ def make_spec(**changes: Any) -> EmbeddingSpec:
     return EmbeddingSpec(**{**values, **changes})
 
 
-def make_texts(count: int) -> list[Text]:
-    """Short and long texts: about every fifth makes several windows of a 32-token spec."""
-    return [f"text {i} " + "abcdefgh " * (i % 5 == 4) * (2 + i % 7) for i in range(count)]
+def make_texts(count: int) -> list[str]:
+    """Short and long texts: about every fifth makes several windows of a 32-token spec. In the order of a job's rows."""
+    texts = [f"text {i} " + "abcdefgh " * (i % 5 == 4) * (2 + i % 7) for i in range(count)]
+    return sorted(texts, key=text_key)
 
 
-def input_table(texts: Sequence[Text], first: int = 3, step: int = 10) -> pa.Table:
-    row_ids = [first + step * i for i in range(len(texts))]
+def numbers(texts: Sequence[str]) -> list[int]:
+    """Of the rows of these texts: the numbers in their ids, too."""
+    return list(range(3, 3 + 10 * len(texts), 10))
+
+
+def input_table(texts: Sequence[str]) -> pa.Table:
+    rows = numbers(texts)
     return pa.table(
         {
-            "row_id": pa.array(row_ids, pa.int64()),
-            "id": pa.array([f"id-{r}" for r in row_ids], pa.string()),
+            "row_id": pa.array(rows, pa.int64()),
+            "id": pa.array([f"id-{row}" for row in rows], pa.string()),
+            "text_key": pa.array(text_keys(texts), KEY_TYPE),
             "text": pa.array(texts, pa.string()),
         }
     )
 
 
+def write_slices(store: Store, folder: str, table: pa.Table, slices: int = 1) -> tuple[list[Span], str]:
+    """Rows that are all of stride 3, and their digest."""
+    spans, size = [], -(-max(table.num_rows, 1) // slices)
+    with store.scratch() as scratch:
+        for index in range(slices):
+            local = scratch / "slice.arrow"
+            line = write_slice(local, table.slice(index * size, size), PARTITIONING, 10 * table.num_rows)[3]
+            path = f"{folder}/slices/{index:05d}.arrow"
+            assert store.create_file(path, local)
+            local.unlink()
+            if line["rows"]:
+                spans.append(span_of(path, line))
+    return spans, str(rows_digest(table.column("id").to_pylist(), table.column("text_key").to_pylist()))
+
+
 def make_job(
     lake: str,
-    texts: Sequence[Text],
+    texts: Sequence[str],
     *,
-    table: pa.Table | None = None,
-    input_files: int = 1,
+    slices: int = 1,
     rows: int | None = None,
-    digest: str | None = None,
     checkpoint_rows: int = 4,
     heartbeat_seconds: float = 60.0,
     **spec: Any,
 ) -> EmbedJob:
-    """Writes the stride's files into the lake and returns the job over them."""
+    """Writes slices with the texts into the lake and returns the job over them."""
     store = Store(lake)
-    table = input_table(texts) if table is None else table
-    folder = "stride_partitions/books/0a1b2c3d4e5f-stride-00010"
-    size = -(-max(table.num_rows, 1) // input_files)
-    refs = []
-    with store.scratch() as scratch:
-        for index in range(input_files):
-            part = table.slice(index * size, size)
-            local = scratch / "input.parquet"
-            pq.write_table(part, local, row_group_size=5)
-            name = f"00003/part-{index:05d}.parquet"
-            refs.append(files.describe(local, name, part.num_rows))
-            assert store.create_file(f"{folder}/{name}", local)
-            local.unlink()
+    spans, digest = write_slices(store, FOLDER, input_table(texts), slices)
     embedding = make_spec(**spec)
     return EmbedJob(
         pipeline="reviews",
-        shard=ShardId.of("books", embedding.spec_id, PARTITIONING, 3),
+        shard=ShardId.of("books", embedding.spec_id, PARTITIONING, 3, digest),
         lake=lake,
-        input=InputRef(
-            path=folder,
-            digest=digest or files.digest_of_files(refs),
-            rows=table.num_rows if rows is None else rows,
-            files=refs,
-        ),
+        input=InputRef(path=FOLDER, digest=digest, rows=len(texts) if rows is None else rows),
+        spans=spans,
         spec=embedding,
         checkpoint_rows=checkpoint_rows,
         heartbeat_seconds=heartbeat_seconds,
@@ -138,27 +144,26 @@ def shard_table(job: EmbedJob, folder: Path) -> pa.Table:
         table = pq.read_table(files.fetch(store, job.shard.folder, file, target))
         assert table.num_rows == file.rows
         tables.append(table.replace_schema_metadata(None))
-    return pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
+    return pa.concat_tables(tables) if tables else pa.table({"id": pa.array([], pa.string())})
 
 
-def prove(job: EmbedJob, texts: Sequence[Text], folder: Path, rejected: dict[int, str] | None = None) -> pa.Table:
+def prove(job: EmbedJob, texts: Sequence[str], folder: Path, rejected: dict[int, str] | None = None) -> pa.Table:
     """Proves a committed shard from its files alone: every row once, in order, each vector the right one."""
     manifest = manifest_of(job)
     rejected = rejected or {}
-    source = input_table(texts)
     model = TextTokenizer(byte_tokenizer(), job.spec)
-    expected: list[tuple[int, str, int, int, int, int]] = []
+    expected: list[tuple[str, bytes, int, int, int, int]] = []
     sequences = []
-    for row_id, id_, text in zip(*(source.column(c).to_pylist() for c in ("row_id", "id", "text")), strict=True):
-        if row_id in rejected:
+    for row in in_order(input_table(texts)).to_pylist():
+        if row["row_id"] in rejected:
             continue
-        for chunk, window in enumerate(model.windows([text], job.spec.prompts.document)[0]):
-            expected.append((row_id, id_, chunk, len(window.ids), window.start, window.end))
+        for chunk, window in enumerate(model.windows([row["text"]], job.spec.prompts.document)[0]):
+            expected.append((row["id"], row["text_key"], chunk, len(window.ids), window.start, window.end))
             sequences.append(window.ids)
     table = shard_table(job, folder)
     assert table.num_rows == len(expected)
     if expected:
-        columns = ("row_id", "id", "chunk", "n_tokens", "char_start", "char_end")
+        columns = ("id", "text_key", "chunk", "n_tokens", "char_start", "char_end")
         found = list(zip(*(table.column(c).to_pylist() for c in columns), strict=True))
         assert found == expected
         vectors = np.asarray(table.column("embedding").combine_chunks().flatten()).reshape(len(expected), -1)
@@ -178,9 +183,9 @@ def rejects_of(job: EmbedJob, folder: Path) -> dict[int, str]:
     if file is None:
         return {}
     rows = pq.read_table(files.fetch(Store(job.lake), job.shard.folder, file, folder)).to_pylist()
-    assert all(row["id"] == f"id-{row['row_id']}" for row in rows)
-    assert [row["row_id"] for row in rows] == sorted(row["row_id"] for row in rows)
-    return {row["row_id"]: row["reason"] for row in rows}
+    order = [(row["text_key"], row["id"].encode()) for row in rows]
+    assert order == sorted(order)
+    return {int(row["id"].removeprefix("id-")): row["reason"] for row in rows}
 
 
 def leftovers(job: EmbedJob) -> list[str]:

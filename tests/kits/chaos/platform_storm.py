@@ -19,8 +19,9 @@ from embed_worker.lake import files, layout
 from embed_worker.lake.checks import CHECKS
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.failpoints import VARIABLE
-from embed_worker.lake.manifests import Latest, RawManifest, ShardManifest, StridesManifest, read_manifest
+from embed_worker.lake.manifests import ShardManifest, SliceManifest, StridesManifest, read_manifest
 from embed_worker.lake.sets import current_set
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
 from embed_worker.lake.store import Store
 from tests.kits import pipelines as kit
 from tests.kits.chaos import fork_server
@@ -118,7 +119,9 @@ class Proof:
     def set_is_published(self) -> None:
         """Readers take the very shards that are there."""
         for name in self.storm.deployment.sources:
-            found = current_set(self.store, name, kit.spec().spec_id)
+            found = current_set(
+                self.store, name, kit.spec().spec_id, self.storm.deployment.pipeline().dataset(name).ingest_id
+            )
             assert found is not None, f"{name} has no set"
             versions = {m.shard.key: m.data_version for m in self.shards().values() if m and m.shard.dataset == name}
             assert {found.shard_id(s.stride).key: s.data_version for s in found.shards} == versions
@@ -153,15 +156,32 @@ class Proof:
             folder, _, name = path.rpartition("/")
             if path.endswith(f"/{layout.MANIFEST}"):
                 found |= {path, f"{folder}/{CHECKS}", *(f"{folder}/{file.path}" for file in self.files_of(path))}
-            elif (name == "_latest.json" and read_manifest(self.store, path, Latest) is not None) or path.startswith(
-                ("vector_index/", "embedding_sets/")
-            ):
+            elif path.startswith("stride_partitions/"):
+                found |= self.of_cut(path)
+            elif name in (layout.BASE, layout.LATEST) and read_manifest(self.store, path, Pointer) is not None:
+                found.add(path)
+            elif path.startswith("raw_reviews/") and path.endswith(".json"):
+                raw = folder.rpartition("/")[0]
+                model = PartRecord if folder.endswith(f"/{layout.PARTS}") else RawManifest
+                if (made := read_manifest(self.store, path, model)) is not None:
+                    found |= {path, *(f"{raw}/{file.path}" for file in made.listed)}
+            elif path.startswith(("vector_index/", "embedding_sets/")):
                 found.add(path)
         return found | {layout.canaries_file(m.shard.spec_id) for m in self.shards().values() if m is not None}
 
+    def of_cut(self, path: str) -> set[str]:
+        """What the commit of a cut, or of a slice, accounts for."""
+        folder, _, name = path.rpartition("/")
+        if not name.endswith(".json"):
+            return set()
+        if not folder.endswith("/slices"):
+            cut = read_manifest(self.store, path, StridesManifest)
+            return {path, *(layout.slice_file(folder, one) for one in cut.slices)} if cut else set()
+        made = read_manifest(self.store, path, SliceManifest)
+        return {f"{folder.removesuffix('/slices')}/{made.file.path}"} if made else set()
+
     def files_of(self, path: str) -> list[files.FileRef]:
-        kinds = {"raw_reviews": RawManifest, "stride_partitions": StridesManifest, "embedding_shards": ShardManifest}
-        manifest = read_manifest(self.store, path, kinds[path.split("/", 1)[0]])
+        manifest = read_manifest(self.store, path, ShardManifest)
         return list(manifest.listed) if manifest else []
 
     def dagster_says_so(self, assets: Sequence[str]) -> None:

@@ -20,16 +20,16 @@ from embed_worker.attempt.runner import UNWRITTEN
 from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
 from embed_worker.lake.store import Store
-from tests.kits.attempt.jobs import Text, make_job, make_texts, manifest_of, prove, shard_table, write_job
+from tests.kits.attempt.jobs import make_job, make_texts, manifest_of, numbers, prove, shard_table, write_job
 from tests.kits.chaos.figures import record
 from tests.kits.chaos.worker_process import KILLED, Orders, carry_out, diary_of, state_of
 
-REJECTED = {173: "null text"}
+REJECTED = {173: "blank text"}
 
 
-def some_texts(count: int) -> list[Text]:
+def some_texts(count: int) -> list[str]:
     texts = make_texts(count)
-    texts[17] = None
+    texts[17] = " "
     return texts
 
 
@@ -47,7 +47,7 @@ SERVER.set_forkserver_preload(["pytest", *LATE, "tests.kits.chaos.worker_process
 class Partition:
     """A job of a few texts in a lake of its own. Every process it starts is gone when the `with` ends."""
 
-    def __init__(self, root: str, folder: Path, texts: Sequence[Text] = TEXTS, **job: Any) -> None:
+    def __init__(self, root: str, folder: Path, texts: Sequence[str] = TEXTS, **job: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.texts = folder, texts
         self.job = make_job(root, texts, **{"checkpoint_rows": ROWS, "heartbeat_seconds": 0.5, **job})
@@ -153,8 +153,8 @@ class Partition:
         """Every row once and the vectors right; nothing left over."""
         assert self.run() == ExitCode.DONE, "the next start sweeps what the last did not live to"
         table = shard_table(self.job, _new(self.folder / "count"))
-        wanted = {10 * row + 3 for row in range(len(self.texts))} - REJECTED.keys()
-        found = Counter(zip(*(table.column(name).to_pylist() for name in ("row_id", "chunk")), strict=True))
+        wanted = {f"id-{row}" for row in numbers(self.texts) if row not in REJECTED}
+        found = Counter(zip(*(table.column(name).to_pylist() for name in ("id", "chunk")), strict=True))
         lost = len(wanted - {row for row, _ in found})
         doubled = sum(count - 1 for count in found.values())
         orphans = self._orphans(self.job.shard.folder)  # after the sweep

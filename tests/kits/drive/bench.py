@@ -13,7 +13,6 @@ import numpy as np
 from embed_assets.checks.proof import Proof, Prove
 from embed_assets.drive.driver import Driver
 from embed_assets.drive.events import Outcome
-from embed_worker.lake import layout
 from embed_worker.lake.integrity import file_faults
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
@@ -24,30 +23,29 @@ from tests.kits import pipelines as kit
 from tests.kits.clock import Clock
 from tests.kits.lake.away import AwayLake
 
-PARTITIONING = Partitioning("0a1b2c3d4e5f", "stride", 8)
+PARTITIONING = Partitioning("stride", 8)
 LIVE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
 
 def job_of(lake: Lake, stride: int, digest: str = "", rows: int = 0) -> EmbedJob:
-    spec = kit.spec()
+    spec, digest = kit.spec(), digest or f"{stride:02x}"
     return EmbedJob(
-        pipeline="p", shard=ShardId.of("d", spec.spec_id, PARTITIONING, stride), lake=lake.store.root, spec=spec,
-        input=InputRef(
-            path=layout.strides_folder("d", PARTITIONING), digest=digest or f"in{stride}", rows=rows, files=[]
-        ),
+        pipeline="p", shard=ShardId.of("d", spec.spec_id, PARTITIONING, stride, digest), lake=lake.store.root,
+        spec=spec, input=InputRef(path="stride_partitions/d", digest=digest, rows=rows), spans=[],
     )  # fmt: skip
 
 
 def commit(lake: Lake, job: EmbedJob, digest: str | None = None, **changes: Any) -> None:
-    """What a worker does at the end."""
+    """What a worker does at the end; with `digest`, what somebody copied here from the shard of another input."""
+    path, digest = job.shard.manifest_path, digest or job.input.digest
     manifest = ShardManifest(
-        pipeline="p", shard=job.shard, spec=job.spec,
-        input=job.input.model_copy(update={"digest": digest or job.input.digest}), files=[], rows_in=0, rows_embedded=0,
-        rows_rejected=0, windows=0, tokens=0, duplicate_windows=0, dimension=None, dtype="float32",
+        pipeline="p", shard=job.shard.model_copy(update={"input_digest": digest}), spec=job.spec,
+        input=job.input.model_copy(update={"digest": digest}), files=[], rows_in=job.input.rows, rows_embedded=job.input.rows, rows_rejected=0,
+        windows=0, tokens=0, duplicate_windows=0, dimension=None, dtype="float32",
         canaries=Canaries.of(["a"], np.ones((1, 2))), checkpoint_rows=4, checkpoints=0, engine={}, hardware={},
         attempts=[], seconds={}, **changes,
     )  # fmt: skip
-    lake.store.create_json(job.shard.manifest_path, manifest.model_dump(mode="json"))
+    lake.store.create_json(path, manifest.model_dump(mode="json"))
 
 
 class AtOnce(Executor):

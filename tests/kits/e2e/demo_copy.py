@@ -70,11 +70,11 @@ class DemoCopy:
 
     def manifests(self) -> dict[str, bytes]:
         """Every shard manifest by path."""
-        found = self.lake.glob("embedding_shards/*/*/*/*/_manifest.json")
+        found = self.lake.glob("embedding_shards/*/*/*/*/*/_manifest.json")
         return {str(path.relative_to(self.lake)): path.read_bytes() for path in found}
 
     def checkpoints(self) -> int:
-        return len(list(self.lake.glob("embedding_shards/*/*/*/*/checkpoints/rows-*/*.json")))
+        return len(list(self.lake.glob("embedding_shards/*/*/*/*/*/checkpoints/rows-*/*.json")))
 
 
 def processes_of(deployment: Deployment, needle: str = "") -> list[int]:

@@ -25,38 +25,38 @@ def one(scene: Scene, pattern: str) -> Path:
     return sorted(Path(scene.bench.lake).glob(pattern))[0]
 
 
-@provokes("_latest.json …; materialize raw_reviews of … again")
+@provokes("_base.json …; materialize raw_reviews of … again")
 def the_pointer(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    edit(one(scene, "raw_reviews/a/_latest.json"))
+    edit(one(scene, "raw_reviews/a/*/_base.json"))
     yield scene.told(STRIDES)
     scene.made(RAW)
     scene.made(STRIDES)
 
 
-@provokes("its digest does not fit", "_manifest.json …; materialize raw_reviews of … again")
+@provokes("its digest does not fit", "snapshots/….json …; materialize raw_reviews of … again")
 def the_snapshots_manifest(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    edit(one(scene, "raw_reviews/a/*/_manifest.json"))
+    edit(one(scene, "raw_reviews/a/*/snapshots/*.json"))
     yield scene.told(SHARDS)
     scene.made(RAW)
     scene.made(SHARDS)
 
 
-@provokes("is not JSON", "_manifest.json …; materialize raw_reviews of … again")
+@provokes("is not JSON", "snapshots/….json …; materialize raw_reviews of … again")
 def the_snapshots_manifest_cut_off(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    path = one(scene, "raw_reviews/a/*/_manifest.json")
+    path = one(scene, "raw_reviews/a/*/snapshots/*.json")
     path.write_bytes(path.read_bytes()[:100])
     yield scene.told(SHARDS)
     scene.made(RAW)
     scene.made(SHARDS)
 
 
-@provokes("_manifest.json …; materialize stride_partitions of … again")
+@provokes("….json …; materialize stride_partitions of … again")
 def the_strides_manifest(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    edit(one(scene, "stride_partitions/a/*/_manifest.json"))
+    edit(one(scene, "stride_partitions/a/*/*/*.json"))
     yield scene.told(SHARDS)
     scene.made(STRIDES)
     scene.made(SHARDS)
@@ -67,7 +67,7 @@ def a_shards_manifest(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
     scene.made(SET)
-    edit(one(scene, "embedding_shards/a/*/*/00000/_manifest.json"))
+    edit(one(scene, "embedding_shards/a/*/*/00000/*/_manifest.json"))
     yield scene.told(INDEX)
     scene.made(SHARDS)
     scene.made(INDEX)
@@ -76,7 +76,7 @@ def a_shards_manifest(scene: Scene) -> Iterator[str]:
 @provokes("Re-materialize stride_partitions, then this partition")
 def an_input(scene: Scene) -> Iterator[str]:
     assert scene.ready
-    flip(one(scene, "stride_partitions/a/*/00000/*.parquet"))
+    scene.bench.break_input("a-00000")
     yield scene.told(SHARDS)
     scene.made(STRIDES)
     scene.made(SHARDS)
@@ -87,7 +87,7 @@ def a_part(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
     scene.made(SET)
-    flip(one(scene, "embedding_shards/a/*/*/00000/part-*.parquet"))
+    flip(one(scene, "embedding_shards/a/*/*/00000/*/part-*.parquet"))
     yield scene.told(INDEX)
     scene.made(SHARDS)
     scene.made(INDEX)
@@ -98,7 +98,7 @@ def a_part_cut_off(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
     scene.made(SET)
-    path = one(scene, "embedding_shards/a/*/*/00000/part-*.parquet")
+    path = one(scene, "embedding_shards/a/*/*/00000/*/part-*.parquet")
     path.write_bytes(path.read_bytes()[:-1])
     yield scene.told(INDEX)
     scene.made(SHARDS)
@@ -110,7 +110,7 @@ def a_part_gone(scene: Scene) -> Iterator[str]:
     for stride in (0, 1):
         scene.ready.embed(stride)
     scene.made(SET)
-    one(scene, "embedding_shards/a/*/*/00000/part-*.parquet").unlink()
+    one(scene, "embedding_shards/a/*/*/00000/*/part-*.parquet").unlink()
     yield scene.told(INDEX)
     scene.made(SHARDS)
     scene.made(INDEX)

@@ -29,10 +29,11 @@ from embed_worker.engine.vllm import prepare_environment  # noqa: E402
 from embed_worker.errors import BadJob, Preempted  # noqa: E402
 from embed_worker.lake import files  # noqa: E402
 from embed_worker.lake.job import EmbedJob  # noqa: E402
-from embed_worker.lake.layout import Partitioning, ShardId  # noqa: E402
+from embed_worker.lake.layout import ShardId  # noqa: E402
 from embed_worker.lake.manifests import InputRef, ShardManifest, read_manifest  # noqa: E402
 from embed_worker.lake.spec import EmbeddingSpec  # noqa: E402
 from embed_worker.lake.store import Store  # noqa: E402
+from tests.kits.attempt.jobs import FOLDER, PARTITIONING, input_table, write_slices  # noqa: E402
 
 prepare_environment()
 import torch  # noqa: E402
@@ -95,16 +96,13 @@ def run_texts(lake: Path, spec: EmbeddingSpec, model: LoadedModel) -> tuple[Shar
     """A whole job over the texts: stopped in its middle first, so that the engine drops what it has in flight."""
     store = Store(str(lake))
     rows = texts()
-    local = lake.parent / "input.parquet"
-    ids = list(range(len(rows)))
-    pq.write_table(pa.table({"row_id": ids, "id": [f"id-{i}" for i in ids], "text": rows}), local)
-    ref = files.describe(local, "part-00000.parquet", len(rows))
-    store.create_file("stride_partitions/t/00000/part-00000.parquet", local)
+    spans, digest = write_slices(store, FOLDER, input_table(rows))
     job = EmbedJob(
         pipeline="t",
-        shard=ShardId.of("t", spec.spec_id, Partitioning("0a", "stride", 1), 0),
+        shard=ShardId.of("t", spec.spec_id, PARTITIONING, 3, digest),
         lake=str(lake),
-        input=InputRef(path="stride_partitions/t/00000", digest="d", rows=len(rows), files=[ref]),
+        input=InputRef(path=FOLDER, digest=digest, rows=len(rows)),
+        spans=spans,
         spec=spec,
         checkpoint_rows=8,
     )
@@ -154,9 +152,10 @@ def minilm(folder: Path, work: Path) -> dict[str, Any]:
     expected, by_row = [], dict.fromkeys(range(ROWS), 0)
     sources = texts()
     for row in rows:
-        by_row[row["row_id"]] += 1
+        number = (int(row["id"].removeprefix("id-")) - 3) // 10
+        by_row[number] += 1
         # The passage alone gives the window's tokens, cut as the reference would see them.
-        passage = sources[row["row_id"]][row["char_start"] : row["char_end"]]
+        passage = sources[number][row["char_start"] : row["char_end"]]
         ids = tokenizer.encode(passage).ids
         assert len(ids) == row["n_tokens"] or row["chunk"], (len(ids), row)
         with torch.no_grad():
@@ -180,7 +179,7 @@ def minilm(folder: Path, work: Path) -> dict[str, Any]:
         "cosine": float(same.min()),
         "norm_error": float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max()),
         "rows": len(by_row),
-        "rows_missing": [row_id for row_id, count in by_row.items() if not count],
+        "rows_missing": [number for number, count in by_row.items() if not count],
         "windows_of_the_long_text": by_row[ROWS - 1],
         "longest": max(lengths),
         "engine": manifest.engine,

@@ -52,3 +52,13 @@ class Account:
 
     def note(self, what: str, count: int = 1) -> None:
         self.notes[what] = self.notes.get(what, 0) + count
+
+    def add(self, more: "Account") -> None:
+        """Takes in the account of what follows in the file."""
+        self.unit = more.unit
+        self.total += more.total
+        self.accounted += more.accounted
+        self.records += more.records
+        self.whole &= more.whole
+        for what, count in more.notes.items():
+            self.note(what, count)

@@ -17,11 +17,16 @@ from embed_worker.steps.readers.lines import Lines
 def read(
     head: bytes, rest: IO[bytes], url: str, needed: Collection[str], numbers: str, account: Account
 ) -> Iterator[Row]:
-    end = b"\r" if b"\r" in head and b"\n" not in head and head.count(b"\r") > 1 else b"\n"
+    end = line_end(head)
     stream = Unpacked(head, rest, end)
     if are_values(head):
         yield from _values(stream, url, needed, numbers, account)
         return
+    yield from read_lines(stream, end, needed, numbers, account)
+
+
+def read_lines(stream: Unpacked, end: bytes, needed: Collection[str], numbers: str, account: Account) -> Iterator[Row]:
+    """A record a line, without a look at what the file is."""
     lines = Lines(stream, end)  # type: ignore[arg-type]
     for line in lines:
         account.accounted += 1
@@ -44,6 +49,11 @@ def _values(stream: Unpacked, url: str, needed: Collection[str], numbers: str, a
         yield Row(Fault("line too long") if value is None else parse(value, needed, numbers), line)
     account.accounted = values.separators + values.value_bytes
     account.total, account.whole = stream.bytes, True
+
+
+def line_end(head: bytes) -> bytes:
+    """What ends the lines; a classic Mac's files have no line feed."""
+    return b"\r" if b"\r" in head and b"\n" not in head and head.count(b"\r") > 1 else b"\n"
 
 
 def are_values(head: bytes) -> bool:

@@ -3,7 +3,7 @@
 import datetime as dt
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -32,20 +32,25 @@ def opened(stream: IO[bytes], seekable: bool) -> Iterator[pq.ParquetFile]:
             yield pq.ParquetFile(unpacked, coerce_int96_timestamp_unit=INT96)
 
 
-def read(parquet: pq.ParquetFile, url: str, needed: Collection[str], account: Account) -> Iterator[Row]:
+def read(
+    parquet: pq.ParquetFile, url: str, needed: Collection[str], account: Account, groups: Sequence[int] | None = None
+) -> Iterator[Row]:
+    """The rows of some row groups, or of all."""
+    about = parquet.metadata
+    groups = range(about.num_row_groups) if groups is None else groups
     account.unit = "rows"
-    account.total = parquet.metadata.num_rows
+    account.total = sum(about.row_group(at).num_rows for at in groups)
     found = parquet.schema_arrow.names
     names = unique(found) if len(set(found)) != len(found) else found
     if missing := [name for name in needed if name not in names]:
         twice = f". {missing[0]!r} is there twice: write {{{missing[0]}_1}}" if missing[0] in found else ""
         raise SourceError(f"{url} {lacks(missing[0], names)}{twice}")
-    about = parquet.metadata
-    size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
-    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * max(about.num_rows, 1) // max(size, 1)))
+    size = sum(about.row_group(at).total_byte_size for at in groups)
+    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * max(account.total, 1) // max(size, 1)))
     line = 0
-    for batch in parquet.iter_batches(batch_size=rows):
+    for batch in parquet.iter_batches(batch_size=rows, row_groups=list(groups)):
         table = pa.Table.from_arrays(batch.columns, names=names) if names else pa.Table.from_batches([batch])
+        table = without_views(table)
         wanted = [name for name in names if name in set(needed)]
         values = {name: values_of(table.column(name).combine_chunks()) for name in wanted}
         for at in range(batch.num_rows):
@@ -57,6 +62,15 @@ def read(parquet: pq.ParquetFile, url: str, needed: Collection[str], account: Ac
             else:
                 yield Row(Fault("unreadable value", f"in {unreadable!r}"), line, table, at)
     account.accounted, account.records, account.whole = line, line, True
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """Arrow takes no rows out of views of texts and bytes."""
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    for at, field in enumerate(table.schema):
+        if field.type in plain:
+            table = table.set_column(at, field.name, table.column(at).cast(plain[field.type]))
+    return table
 
 
 UNREADABLE = object()

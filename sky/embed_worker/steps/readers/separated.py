@@ -1,6 +1,8 @@
 """CSV and TSV: header, then a record after another; a record that cannot be told from its neighbours stops the run."""
 
+import io
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import IO
 
 from embed_worker.steps.dialect import NONE, Dialect
@@ -35,17 +37,40 @@ def read(
     account.total, account.whole = stream.lines, True
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What the first lines of a file say of the others."""
+
+    names: list[str]
+    marks: Marks
+    undecided: bool
+    """Whether quotes enclose fields is for the first field to show that begins with one."""
+    nulls: frozenset[str]
+    account: Account
+    """Of these first lines."""
+
+
+def opening_of(head: bytes, url: str, dialect: Dialect, delimiter: str, needed: Collection[str]) -> Opening | None:
+    """Reads the header off the first megabyte of a file whose lines end with a line feed; None where there is none."""
+    account = Account()
+    reader = _Separated(Lines(io.BytesIO(head)), url, dialect, delimiter, account)  # type: ignore[arg-type]
+    header = reader.header(needed)
+    if header is None:
+        return None
+    return Opening(header.names, reader.marks, reader.undecided, frozenset(reader.nulls), account)
+
+
 class _Separated:
     def __init__(self, lines: Lines, url: str, dialect: Dialect, delimiter: str, account: Account) -> None:
         self.lines, self.url, self.dialect, self.account = lines, url, dialect, account
         tabbed = delimiter == "\t" or len(delimiter) > 1
-        self._undecided = dialect.quote is None and tabbed
+        self.undecided = dialect.quote is None and tabbed
         quote = dialect.quote or ("" if tabbed else '"')
         escape = None if dialect.escape in (None, NONE) else dialect.escape
         self._use(Marks(delimiter, None if quote in ("", NONE) else quote, escape, dialect.skip_blank_after_delimiter))
         self._taken: list[bytes | None] = []
         """Lines of the record that is being read."""
-        self._nulls = {*dialect.null_values, *(["\\N"] if escape == "c-style" else [])}
+        self.nulls = {*dialect.null_values, *(["\\N"] if escape == "c-style" else [])}
         self._proved = dialect.quote is not None
         """Quotes are known to enclose fields here."""
 
@@ -53,7 +78,7 @@ class _Separated:
         self.marks, self._parser = marks, FieldParser(marks)
 
     def rows(self, needed: Collection[str]) -> Iterator[Row]:
-        header = self._header(needed)
+        header = self.header(needed)
         if header is None:
             return
         width = len(header.names)
@@ -70,18 +95,18 @@ class _Separated:
                 self.account.accounted += 1
                 self.account.note("blank lines")
                 continue
-            if self._undecided and '"' in line and self._leading_quote(line):
+            if self.undecided and '"' in line and self._leading_quote(line):
                 self._decide(line, width)
             parsed = self._parser.parse(line, self._more)
             if parsed.fault is None and not parsed.ended and len(parsed.fields) == width:
                 if not self._proved and parsed.quoted:
                     self._prove(parsed, width, first)
                 self._account(parsed.lines)
-                yield Row(header.record(parsed.fields, self._nulls), first)
+                yield Row(header.record(parsed.fields, self.nulls), first)
             else:
                 yield Row(self._faulty(parsed, line, width, first), first)
 
-    def _header(self, needed: Collection[str]) -> Header | None:
+    def header(self, needed: Collection[str]) -> Header | None:
         if not isinstance(self.dialect.header, int):
             return Header(list(self.dialect.column_names), self.dialect)
         line: str | None = ""
@@ -97,13 +122,13 @@ class _Separated:
                 self.account.accounted += 1
                 if self.dialect.delimiter is None:
                     self._use(Marks(delimiter, self.marks.quote or '"', self.marks.escape, self.marks.skip_blank))
-                    self._undecided = False
+                    self.undecided = False
                 line = self._next()
             if number < self.dialect.header:
                 self.account.accounted += 1
         if not line:
             raise SourceError(f"{self.url}: its line {self.lines.number} is too long for a header")
-        if self._undecided and self._leading_quote(line):
+        if self.undecided and self._leading_quote(line):
             self._decide(line, None)
         parsed = self._parser.parse(line, self._more)
         if parsed.fault is not None or parsed.ended:
@@ -263,6 +288,6 @@ class _Separated:
         lines = [line, *self._ahead(EVIDENCE)]
         cut = len(lines) > EVIDENCE
         quoted = decide_quoting(lines, self.marks, width, self.url, self.lines.number, cut)
-        self._undecided = False
+        self.undecided = False
         if quoted:
             self._use(Marks(self.marks.delimiter, '"', self.marks.escape, self.marks.skip_blank))

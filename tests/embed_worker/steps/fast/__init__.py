@@ -1,0 +1,1 @@
+"""Blocks read fast, against the careful readers."""
