@@ -39,6 +39,26 @@ def search(
     commands.search(query, dataset, limit, pipeline)
 
 
+@app.command(epilog="Example: `embed-assets update` each night, or `embed-assets update --only failed` at 2 a.m.")
+@friendly_errors
+def update(
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; repeatable.")] = None,
+    only: Annotated[str, typer.Option(help="due, missing or failed partitions.")] = "due",
+    rebase: Annotated[str, typer.Option(help="When the latest snapshot becomes the base: auto, never, now.")] = "auto",
+    confirm: Annotated[bool, typer.Option("--confirm", help="Take a snapshot that loses very many rows.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Embed anew even what is committed.")] = False,
+    sample_rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Dollars that all runs may spend together.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline.")] = None,
+) -> None:
+    """Take what is due through all assets: deltas of changed sources, missing shards, sets, indexes."""
+    from embed_assets.cli import update as updating
+
+    config = {"datasets": dataset or [], "only": only, "rebase": rebase, "confirm": confirm, "force": force}
+    more = {"sample_rows": sample_rows, "budget_usd": budget_usd}
+    updating.update(pipeline, config | {key: value for key, value in more.items() if value is not None})
+
+
 @app.command(epilog="Example: `embed-assets status --partitions`")
 @friendly_errors
 def status(

@@ -113,7 +113,11 @@ class ShardRun:
         self._run.committed(
             partition,
             data_version=NOTHING,
-            metadata={"dagster/partition_row_count": 0, "next": "embedding_set of this dataset"},
+            metadata={
+                "dagster/partition_row_count": 0,
+                "next": "embedding_set of this dataset",
+                "details": {"adopted": True},
+            },
             inputs=self._run.provenance.inputs([partition])[partition],
             checks=_empty(self._run.selected_checks, none),
         )
