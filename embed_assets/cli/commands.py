@@ -1,6 +1,7 @@
 """What the commands print."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import typer
@@ -120,8 +121,11 @@ def verify(root: str | None, as_json: bool) -> None:
 
 
 def gc(yes: bool) -> None:
-    store = deployment()[2].store
-    garbage = find_garbage(store)
+    _, pipelines, lake = deployment()
+    store, keep = lake.store, Counter[str]()
+    for dataset in (dataset for pipeline in pipelines for dataset in pipeline.datasets):
+        keep[dataset.name] = max(keep[dataset.name], dataset.keep_sets)
+    garbage = find_garbage(store, keep)
     for item in garbage:
         line = shown(f"{item.bytes / 1e6:>10,.1f} MB  {item.path} ")
         console.print(Text.assemble(line, (f"({item.why})", "dim")), soft_wrap=True)

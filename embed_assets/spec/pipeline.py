@@ -33,6 +33,9 @@ class DatasetSpec(SourceSpec):
     export must not empty an index."""
     max_changed: float = Field(default=1.0, ge=0, le=1)
     """The same of rows whose text is another."""
+    keep_sets: Count = Field(default=1, ge=1)
+    """The youngest so many sets that `embed-assets gc` keeps, with all they are made of; `Lake.scan` reads any of
+    them."""
     fresh_hours: float | None = Field(default=None, gt=0)
     """The check `source_fresh` is red where no file of the source was changed for so long."""
     rebase_above: float = Field(default=0.05, ge=0, le=1)
