@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from embed_worker.lake import layout
 from embed_worker.lake.damage import cure_of
+from embed_worker.lake.deltas import DeltaManifest, Rows, no_delta
 from embed_worker.lake.errors import BadManifest, StoreUnavailable
 from embed_worker.lake.heartbeats import GivenUp, given_up_file
 from embed_worker.lake.job import EmbedJob
@@ -38,13 +39,28 @@ class Lake:
 
     def base(self, dataset: str, ingest_id: str) -> RawManifest | None:
         """The snapshot that `_base.json` names, or None before the first."""
-        base = self._manifest(layout.raw_base(dataset, ingest_id), Pointer)
-        if base is None:
-            return None
-        return self._manifest(layout.snapshot_file(dataset, ingest_id, base.snapshot), RawManifest)
+        return self._pointed(layout.raw_base(dataset, ingest_id), dataset, ingest_id)
 
-    def cut(self, raw: RawManifest, partitioning: Partitioning) -> StridesManifest | None:
-        """A snapshot's cut, or None while it is not committed."""
+    def latest(self, dataset: str, ingest_id: str) -> RawManifest | None:
+        """The snapshot that `_latest.json` names: of the source as it was read last."""
+        return self._pointed(layout.raw_latest(dataset, ingest_id), dataset, ingest_id)
+
+    def delta(self, base: RawManifest) -> DeltaManifest | None:
+        """What the latest snapshot has and lacks against the base, or None while that is not made."""
+        latest = self._manifest(layout.raw_latest(base.dataset, base.ingest_id), Pointer)
+        if latest is None or latest.snapshot == base.snapshot:
+            return no_delta(base)
+        name = f"{base.snapshot}-{latest.snapshot}"
+        return self._manifest(layout.delta_file(base.dataset, base.ingest_id, name), DeltaManifest)
+
+    def _pointed(self, pointer: str, dataset: str, ingest_id: str) -> RawManifest | None:
+        found = self._manifest(pointer, Pointer)
+        if found is None:
+            return None
+        return self._manifest(layout.snapshot_file(dataset, ingest_id, found.snapshot), RawManifest)
+
+    def cut(self, raw: Rows, partitioning: Partitioning) -> StridesManifest | None:
+        """A snapshot's cut, or that of what a delta adds; None while it is not committed."""
         folder = layout.strides_folder(raw.dataset, raw.ingest_id, partitioning)
         return self._manifest(layout.cut_file(folder, raw.snapshot), StridesManifest)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from embed_assets.checks.outcome import Check, CheckOutcome
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.identity import RowsDigest
+from embed_worker.lake.layout import DELTA
 from embed_worker.lake.manifests import StrideEntry, StridesManifest
 from embed_worker.lake.store import Store
 from embed_worker.lake.strides import Span, bring
@@ -39,8 +40,10 @@ class StrideView:
 
 
 def non_empty(view: StrideView) -> CheckOutcome:
-    """There are rows; a stride may be empty only where there are not many more rows than strides."""
+    """There are rows; a stride may be empty only where there are not many more rows than strides, a delta always."""
     rows, mean = view.entry.rows, view.cut.rows / view.cut.count
+    if view.cut.method == DELTA:
+        return CheckOutcome(True, f"{rows:,} rows were added", {"rows": rows})
     if rows == 0 and mean < SPARSE:
         return CheckOutcome(True, f"no rows: the snapshot has {mean:.1f} for each stride", {"rows": 0})
     return CheckOutcome(rows > 0, f"{rows:,} rows", {"rows": rows})

@@ -127,7 +127,8 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
             if not result.success:
                 raise CommandError(f"{name} failed: {_reason(instance, result.run_id)}")
 
-        _bar(progress, RAW_REVIEWS, len(datasets), lambda: run(RAW_REVIEWS, _range(datasets)))
+        snapshots = list(partitions.snapshots.get_partition_keys())
+        _bar(progress, RAW_REVIEWS, len(snapshots), lambda: run(RAW_REVIEWS, _range(snapshots)))
         _bar(progress, STRIDE_PARTITIONS, len(strides), lambda: run(STRIDE_PARTITIONS, _range(strides)))
         with embedding_bars(progress, lake, pipeline):
             run(EMBEDDING_SHARDS, _range(strides))

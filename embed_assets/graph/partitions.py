@@ -6,6 +6,7 @@ from functools import cached_property
 import dagster as dg
 
 from embed_assets.spec import EmbeddingPipeline
+from embed_worker.lake.layout import delta_key
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class PipelinePartitions:
 
     @cached_property
     def strides_of(self) -> dict[str, list[str]]:
+        """Dataset → its strides: those of the base, then the delta's."""
         return {dataset.name: dataset.partition_keys() for dataset in self.pipeline.datasets}
 
     @property
@@ -25,16 +27,24 @@ class PipelinePartitions:
 
     @cached_property
     def datasets(self) -> dg.StaticPartitionsDefinition:
+        """Of embedding_set and vector_index."""
         return dg.StaticPartitionsDefinition(list(self.strides_of))
 
     @cached_property
+    def snapshots(self) -> dg.StaticPartitionsDefinition:
+        """Of raw_reviews: each dataset's base, and its delta."""
+        return dg.StaticPartitionsDefinition([key for name in self.strides_of for key in (name, delta_key(name))])
+
+    @cached_property
     def strides(self) -> dg.StaticPartitionsDefinition:
+        """Of stride_partitions and embedding_shards."""
         return dg.StaticPartitionsDefinition([key for keys in self.strides_of.values() for key in keys])
 
     @cached_property
-    def dataset_to_strides(self) -> dg.StaticPartitionMapping:
-        """Parent: dataset, child: stride."""
-        return dg.StaticPartitionMapping(self.strides_of)
+    def snapshot_to_strides(self) -> dg.StaticPartitionMapping:
+        """Parent: base or delta, child: stride."""
+        bases = {name: keys[:-1] for name, keys in self.strides_of.items()}
+        return dg.StaticPartitionMapping(bases | {keys[-1]: [keys[-1]] for keys in self.strides_of.values()})
 
     @cached_property
     def strides_to_dataset(self) -> dg.StaticPartitionMapping:

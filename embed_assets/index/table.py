@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embed_worker.extras import need
 from embed_worker.lake import failpoints, files
 from embed_worker.lake.identity import KEY_TYPE
 from embed_worker.lake.manifests import ShardManifest
-from embed_worker.lake.spec import digest_of
+from embed_worker.lake.sets import SetManifest
 from embed_worker.lake.strides import Span, bring
 from resources.lake import Lake
 
@@ -30,6 +31,10 @@ class ShardInput:
 
     manifest: ShardManifest
     spans: Sequence[Span]
+    windows: int
+    """That are left, without those of removed rows."""
+    removed: pa.ChunkedArray | None = None
+    """Ids of rows that are left out."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,14 @@ def table_rows(lake: Lake, spec_id: str, dataset: str) -> int:
     return int(table.count_rows()) if table is not None else 0
 
 
-def build_table(lake: Lake, spec_id: str, dataset: str, shards: list[ShardInput]) -> BuiltTable:
+def build_table(lake: Lake, found: SetManifest, shards: list[ShardInput]) -> BuiltTable:
     """Streams the shards into a new version of the table; readers see it when it is whole."""
     lancedb = _lancedb()
     begun = time.monotonic()
+    spec_id, dataset, digest = found.spec_id, found.dataset, found.digest
     uri = database_uri(lake, spec_id)
-    digest = digest_of([shard.manifest.data_version for shard in shards], length=16)
     table = open_table(lake, spec_id, dataset)
-    if table is not None and _holds(table, digest, sum(shard.manifest.windows for shard in shards)):
+    if table is not None and _holds(table, digest, sum(shard.windows for shard in shards)):
         if not table.list_indices():  # the process that made the table may have been killed before it got to this
             _index(table)
         return BuiltTable(uri, digest, False, _ann(table), round(time.monotonic() - begun, 3))
@@ -151,6 +156,9 @@ class _Batches:
         for file in shard.manifest.files:
             local = files.fetch(store, shard.manifest.shard.folder, file, scratch)
             for batch in pq.ParquetFile(local).iter_batches(batch_size=BATCH):
+                if shard.removed is not None:
+                    gone = pc.is_in(batch.column("id"), value_set=shard.removed.combine_chunks())
+                    batch = batch.filter(pc.invert(gone))
                 passages = pa.array([texts[key] for key in batch.column("text_key").to_pylist()], pa.string())
                 columns = [batch.column(name) for name in schema.names[:5]]
                 vectors = batch.column("embedding").cast(schema.field("vector").type)

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from embed_worker.lake.figures import figures_of
-from embed_worker.lake.layout import DATASET_NAME, Partitioning, ShardId, shards_folder
+from embed_worker.lake.layout import (
+    DATASET_NAME,
+    DELTA,
+    Partitioning,
+    ShardId,
+    delta_key,
+    partition_key,
+    shards_folder,
+)
 from embed_worker.lake.lenient import Count, Lenient, Moment, Number, Price, Text
 from embed_worker.lake.manifests import ShardManifest, StridesManifest
 
@@ -96,6 +104,15 @@ class Strides(BaseModel):
     def shard(self, spec_id: str, stride: int) -> ShardId:
         partitioning = Partitioning.parse(self.cut.split("-", 1)[1])
         return ShardId.of(self.dataset, spec_id, partitioning, stride, self.digests[stride])
+
+    @property
+    def of_delta(self) -> bool:
+        """Whether they are what a delta adds."""
+        return self.cut.endswith(f"-{DELTA}")
+
+    def key(self, stride: int) -> str:
+        """Of the partition."""
+        return delta_key(self.dataset) if self.of_delta else partition_key(self.dataset, stride)
 
     def has(self, shard: ShardId) -> bool:
         """Whether a shard is of these rows."""

@@ -231,10 +231,17 @@ class Scanner:
                 if known is None or known.written < last.written:
                     run.given_up[last.shard.stride] = last
         for dataset, newest in self._upstream.newest():
-            mine = [k for k in runs if k.dataset == dataset and self._upstream.is_latest(k)]
+            latest = [k for k, run in runs.items() if k.dataset == dataset and self._upstream.is_latest(k)]
+            mine = [k for k in latest if not runs[k].strides.of_delta]
             if mine:
-                runs[max(mine, key=lambda k: (recent[k], k))].current = True
+                key = max(mine, key=lambda k: (recent[k], k))
+                runs[key].current = True
             elif newest is not None:
                 key = RunKey(dataset, "none-yet", newest.cut)
                 runs[key] = Run(key, newest, True)
+            else:
+                continue
+            if (delta := self._upstream.delta(key)) is not None:
+                of_delta = RunKey(dataset, key.spec_id, delta.cut)
+                runs.setdefault(of_delta, Run(of_delta, delta, True)).current = True
         return [runs[key] for key in sorted(runs)]

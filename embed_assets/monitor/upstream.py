@@ -11,7 +11,7 @@ from embed_assets.monitor.lake import ReadOnlyLake, Version
 from embed_worker.lake import damage
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import Partitioning, ShardId, raw_base, snapshot_file, strides_folder
+from embed_worker.lake.layout import DELTA, Partitioning, ShardId, raw_base, raw_latest, snapshot_file, strides_folder
 from embed_worker.lake.manifests import StridesManifest, read_manifest
 from embed_worker.lake.snapshots import Pointer, RawManifest
 
@@ -29,17 +29,19 @@ class Upstream:
         self._versions: dict[str, Version] = {}
         self._bases: dict[tuple[str, str], str] = {}
         """(dataset, ingest id) → its base."""
+        self._latest: dict[tuple[str, str], str] = {}
+        """The same of its latest snapshot."""
         self._cuts: dict[str, Strides] = {}
         """Path → what was last read of it."""
         self._strides: dict[tuple[str, str], Strides] = {}
-        """(dataset, cut) → that of the base, else the youngest."""
+        """(dataset, cut) → that of the base, else the youngest; of a delta, that of the base and the latest alone."""
         self._damages: dict[str, Damage] = {}
 
     def look(self) -> None:
         self._damages.clear()
         for dataset in filter(DATASET.fullmatch, self._lake.list("stride_partitions")):
             for ingest_id in filter(DIGEST.fullmatch, self._lake.list(f"stride_partitions/{dataset}")):
-                self._look_at_base(dataset, ingest_id)
+                self._look_at_pointers(dataset, ingest_id)
                 for name in self._lake.list(f"stride_partitions/{dataset}/{ingest_id}"):
                     try:
                         folder = strides_folder(dataset, ingest_id, Partitioning.parse(name))
@@ -47,9 +49,11 @@ class Upstream:
                         continue
                     self._look_at_cuts(dataset, ingest_id, folder)
 
-    def _look_at_base(self, dataset: str, ingest_id: str) -> None:
+    def _look_at_pointers(self, dataset: str, ingest_id: str) -> None:
         if base := self._read(raw_base(dataset, ingest_id), Pointer, lambda pointer: pointer.snapshot):
             self._bases[dataset, ingest_id] = base
+        if latest := self._read(raw_latest(dataset, ingest_id), Pointer, lambda pointer: pointer.snapshot):
+            self._latest[dataset, ingest_id] = latest
         if base := self._bases.get((dataset, ingest_id)):
             self._read(snapshot_file(dataset, ingest_id, base), RawManifest, lambda _: None)
 
@@ -61,10 +65,19 @@ class Upstream:
             if cut := self._read(path, StridesManifest, Strides.of):
                 self._cuts[path] = cut
         cuts = [self._cuts[path] for path in paths if path in self._cuts]
+        if folder.endswith(f"/{DELTA}"):
+            wanted = self._snapshot(dataset, ingest_id, of_delta=True)
+            self._strides.pop((dataset, f"{ingest_id}-{DELTA}"), None)
+            cuts = [cut for cut in cuts if cut.snapshot == wanted]
         if cuts:
             base = self._bases.get((dataset, ingest_id))
             newest = max(cuts, key=lambda cut: (cut.snapshot == base, cut.created_at))
             self._strides[dataset, newest.cut] = newest
+
+    def _snapshot(self, dataset: str, ingest_id: str, *, of_delta: bool) -> str | None:
+        """What is to be cut: the base, or the delta that leads from it to the latest."""
+        base = self._bases.get((dataset, ingest_id))
+        return f"{base}-{self._latest.get((dataset, ingest_id))}" if of_delta else base
 
     @property
     def damages(self) -> list[Damage]:
@@ -82,7 +95,13 @@ class Upstream:
 
     def is_latest(self, key: RunKey) -> bool:
         strides = self.strides(key)
-        return strides is not None and strides.snapshot == self._bases.get((key.dataset, key.cut.split("-")[0]))
+        if strides is None:
+            return False
+        return strides.snapshot == self._snapshot(key.dataset, key.cut.split("-")[0], of_delta=strides.of_delta)
+
+    def delta(self, key: RunKey) -> Strides | None:
+        """What the delta adds to the base of a run."""
+        return self._strides.get((key.dataset, f"{key.cut.split('-')[0]}-{DELTA}"))
 
     def wanted(self) -> dict[str, list[str]]:
         """Dataset → its cuts."""
@@ -92,9 +111,10 @@ class Upstream:
         return found
 
     def newest(self) -> Iterator[tuple[str, Strides | None]]:
-        """Each dataset with the youngest cut of its latest snapshot."""
+        """Each dataset with the youngest cut of its base."""
         for dataset in sorted({dataset for dataset, _ in self._strides}):
-            cuts = [s for (d, cut), s in self._strides.items() if d == dataset and self.is_latest(RunKey(d, "", cut))]
+            bases = [(cut, s) for (d, cut), s in self._strides.items() if d == dataset and not s.of_delta]
+            cuts = [s for cut, s in bases if self.is_latest(RunKey(dataset, "", cut))]
             yield dataset, max(cuts, key=lambda cut: cut.created_at, default=None)
 
     def _read(self, path: str, model: type[M], keep: Callable[[M], T]) -> T | None:

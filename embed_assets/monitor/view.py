@@ -22,7 +22,6 @@ from embed_assets.monitor.states import (
     state_of,
 )
 from embed_worker.lake.heartbeats import Seen
-from embed_worker.lake.layout import partition_key
 
 STRAGGLER_SHARE = 0.5
 """Of the median rate of workers on the same accelerator."""
@@ -50,7 +49,7 @@ def view_of(found: Found, rates: Rates, now: float) -> View:
         partitions, workers = view.partitions.setdefault(run.key, []), view.workers.setdefault(run.key, [])
         in_hand, others = view.left.setdefault(run.key, ([], []))
         for stride, rows in enumerate(run.strides.rows):
-            key = partition_key(run.key.dataset, stride)
+            key = run.strides.key(stride)
             beats = sorted(run.beats.get(stride, ()), key=lambda s: s.begun)
             mine = costs.get((run.key.dataset, run.key.spec_id, key), [])
             one = _partition(run, stride, rows, beats, mine, found.submitted.get(key), rates, slow, now)
@@ -92,7 +91,7 @@ def _partition(
     state = state_of(manifest, beats, now, given_up)
     begun = max(starts(beats), shard.starts if shard else 0)
     last = latest(beats)
-    key = partition_key(run.key.dataset, stride)
+    key = run.strides.key(stride)
     common = {
         "key": key, "dataset": run.key.dataset, "run": run_name(run.key), "stride": stride, "state": state,
         "attempts": begun, "recoveries": max(0, begun - 1), "submitted": submitted is not None,

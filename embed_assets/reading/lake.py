@@ -11,7 +11,9 @@ from embed_worker.lake.errors import DamagedData, NotReady
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import ShardManifest, Space, read_manifest
 from embed_worker.lake.parallel import in_parallel
-from embed_worker.lake.sets import current_set
+from embed_worker.lake.removed import removed_ids
+from embed_worker.lake.sets import SetManifest, SetShard, current_set
+from embed_worker.lake.snapshots import RawManifest
 from resources import lake
 
 if TYPE_CHECKING:
@@ -47,19 +49,11 @@ class Lake(lake.Lake):
         spec, described = pipeline.embedding, pipeline.dataset(dataset)
         keys = _keys(described, partition)
         if partition is None and (published := current_set(self.store, dataset, spec.spec_id, described.ingest_id)):
-            folders = [published.shard_id(shard.stride).folder for shard in published.shards]
-            files = [
-                f"{at}/{file.path}" for at, shard in zip(folders, published.shards, strict=True) for file in shard.files
-            ]
-            return frame_of(self.store, files, published.dtype, published.dimension or 0, storage_options or {})
+            return self._published(published, storage_options or {})
         raw = self.base(dataset, described.ingest_id)
         if raw is None:
             raise NotReady(f"raw_reviews of {dataset} is not in {self.root}; materialize it first")
-        cut = self.cut(raw, described.cut)
-        if cut is None:
-            raise NotReady(f"stride_partitions of {dataset} are not in {self.root}; materialize them first")
-        strides = [layout.split_partition_key(key)[1] for key in keys]
-        shards = [ShardId.of(dataset, spec.spec_id, cut.partitioning, s, cut.strides[s].digest) for s in strides]
+        shards = self._shards(described, raw, spec.spec_id, keys)
         found = in_parallel(self.shard, shards)
         absent = [shard.key for shard, manifest in zip(shards, found, strict=True) if manifest is None]
         if absent and missing == "raise":
@@ -72,6 +66,39 @@ class Lake(lake.Lake):
         files = [f"{manifest.shard.folder}/{file.path}" for manifest in there for file in manifest.files]
         dimension = self._dimension(there, spec.spec_id)
         return frame_of(self.store, files, spec.output_dtype, dimension, storage_options or {})
+
+    def _published(self, published: SetManifest, options: Mapping[str, Any]) -> "pl.LazyFrame":
+        """The base's shards without the rows that the delta has removed, then the delta's."""
+
+        def frame(members: Sequence[tuple[ShardId, SetShard]]) -> "pl.LazyFrame":
+            files = [f"{shard.folder}/{file.path}" for shard, one in members for file in one.files]
+            return frame_of(self.store, files, published.dtype, published.dimension or 0, options)
+
+        gone = removed_ids(self.store, published)
+        if not len(gone):
+            return frame(published.members)
+        import polars as pl
+
+        left_out = pl.LazyFrame({"id": pl.Series(gone.to_pylist(), dtype=pl.String())})
+        base, delta = published.members[: published.count], published.members[published.count :]
+        return pl.concat([frame(base).join(left_out, on="id", how="anti"), frame(delta)])
+
+    def _shards(self, dataset: DatasetSpec, raw: RawManifest, spec_id: str, keys: Sequence[str]) -> list[ShardId]:
+        """Of these partitions, as the base and the latest snapshot are cut; a delta without rows has none."""
+        found = []
+        strides = [layout.split_partition_key(key)[1] for key in keys]
+        if any(stride is not None for stride in strides):
+            cut = self.cut(raw, dataset.cut)
+            if cut is None:
+                raise NotReady(f"stride_partitions of {dataset.name} are not in {self.root}; materialize them first")
+            found = [
+                ShardId.of(dataset.name, spec_id, cut.partitioning, stride, cut.strides[stride].digest)
+                for stride in strides
+                if stride is not None
+            ]
+        if None in strides and (delta := self.delta(raw)) is not None and delta.rows:
+            found.append(ShardId.of(dataset.name, spec_id, layout.WHOLE, 0, delta.rows_digest))
+        return found
 
     def _dimension(self, manifests: list[ShardManifest], spec_id: str) -> int:
         """Components of a vector; where these shards have none, those of the other shards' vectors."""
@@ -89,7 +116,7 @@ def _keys(dataset: DatasetSpec, partition: str | Sequence[str] | None) -> list[s
     """Keys of the partitions that are asked for. Raises ValueError where one is none of the dataset's."""
     known = dataset.partition_keys()
     if partition is None:
-        return known
+        return known[:-1]  # of the base: what a delta removes, its set knows
     keys = [partition] if isinstance(partition, str) else list(partition)
     if strange := sorted(set(keys) - set(known)):
         raise ValueError(f"{dataset.name} has no partition {strange[0]!r}; it has {known[0]} to {known[-1]}")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from embed_assets.spec.translation import KeyText, OpOptions, Translation
-from embed_worker.lake.layout import Method, Partitioning, partition_key
+from embed_worker.lake.layout import DELTA, Partitioning, delta_key, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.steps.dialect import Count, StrictModel
 from embed_worker.steps.spec import SourceSpec
@@ -24,15 +24,34 @@ class DatasetSpec(SourceSpec):
 
     strides: Count = Field(ge=1, le=10_000)
     """Number of embedding partitions; each becomes one job."""
-    partitioning: Method = "content"
+    partitioning: Literal["content", "stride", "contiguous"] = "content"
     """`content`: by a hash of the text, so that equal texts meet, and a text keeps its partition when other rows come
     and go. `stride`: row r belongs to partition r mod N. `contiguous`: equal runs of rows."""
+    max_removed: float = Field(default=0.2, ge=0, le=1)
+    """Share of the rows that a new snapshot may lack. Beyond it raw_reviews stops until it is confirmed: an empty
+    export must not empty an index."""
+    max_changed: float = Field(default=1.0, ge=0, le=1)
+    """The same of rows whose text is another."""
+    rebase_above: float = Field(default=0.05, ge=0, le=1)
+    """The update job takes a new base where the delta adds and removes more than this share of the base's rows."""
     deps: list[KeyText] = Field(default_factory=list)
     """Assets that the source is made by, such as `warehouse/tickets`; in the graph they stand before raw_reviews."""
 
-    def partition_keys(self) -> list[str]:
-        """Keys of this dataset's partitions of `stride_partitions` and `embedding_shards`."""
+    @field_validator("name")
+    @classmethod
+    def _no_partition(cls, value: str) -> str:
+        if re.search(rf"-({DELTA}|\d{{5}})$", value):
+            raise ValueError(f"{value!r} ends as the key of a partition does; take another name")
+        return value
+
+    def stride_keys(self) -> list[str]:
+        """Keys of the strides of this dataset's base."""
         return [partition_key(self.name, stride) for stride in range(self.strides)]
+
+    def partition_keys(self) -> list[str]:
+        """Keys of this dataset's partitions of `stride_partitions` and `embedding_shards`: its base's strides, its
+        delta."""
+        return [*self.stride_keys(), delta_key(self.name)]
 
     @property
     def cut(self) -> Partitioning:

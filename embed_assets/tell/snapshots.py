@@ -6,6 +6,8 @@ import dagster as dg
 
 from embed_assets.tell.lineage import STRIDE_SCHEMA, column_schema, same_columns
 from embed_assets.tell.summary import lengths_metadata
+from embed_worker.lake import layout
+from embed_worker.lake.deltas import DeltaManifest
 from embed_worker.lake.manifests import StrideEntry, StridesManifest
 from embed_worker.lake.snapshots import RawManifest
 from resources.lake import Lake
@@ -33,6 +35,30 @@ def snapshot_metadata(lake: Lake, raw: RawManifest, adopted: bool) -> dict[str, 
             "bytes": sum(part.file.bytes for part in raw.parts),
             "source": [entry.url for entry in raw.source],
         },
+    }
+
+
+def delta_metadata(lake: Lake, delta: DeltaManifest) -> dict[str, Any]:
+    """Of a delta, over that of its latest snapshot."""
+    return {
+        "dagster/partition_row_count": delta.rows,
+        "dagster/uri": lake.url(delta.path if delta.base != delta.latest else delta.folder),
+        "rows_added": delta.rows,
+        "rows_removed": delta.rows_removed,
+        "seconds": delta.seconds,
+        "next": f"stride_partitions of {layout.delta_key(delta.dataset)}" if delta.rows else "embedding_set",
+        "base": delta.base,
+        "latest": delta.latest,
+    }
+
+
+def change_metadata(found: DeltaManifest) -> dict[str, int]:
+    """Of a snapshot against the one before."""
+    return {
+        "new": found.rows - found.rows_changed,
+        "changed": found.rows_changed,
+        "removed": found.rows_removed - found.rows_changed,
+        "unchanged": found.rows_unchanged,
     }
 
 

@@ -142,7 +142,7 @@ def _pieces(made: Made, node: Any) -> list[tuple[str | None, str | None]]:
     strides_of = PipelinePartitions(made.pipeline).strides_of
     known = definition.get_partition_keys()
     absent = strides_of.keys() - set(made.datasets)
-    without_rows = absent.union(*(strides_of[name] for name in absent))
+    without_rows = absent.union(*(strides_of[name] for name in absent))  # a delta's key is among the strides'
     keys = [key for key in known if key not in without_rows]
     if node.backfill_policy is None:
         return [(key, key) for key in keys]

@@ -17,6 +17,7 @@ from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.layout import MANIFEST, ShardId
 from embed_worker.lake.manifests import ShardManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.sets import SetManifest
 from embed_worker.lake.store import Listed, Store
 
 SCRATCH_SECONDS = 24 * 3600.0
@@ -80,7 +81,7 @@ class _Search:
         self._leases = Leases(store, self._now, self._committed)  # after the listing: who began since is in it
         self._raw = raw_folders(store, self._files["raw_reviews"])
         self._current: dict[str, set[str] | None] = {}
-        """Dataset → the snapshots that its pointers name; None where one of them is not known."""
+        """Dataset → the snapshots that its pointers name, with their delta; None where one of them is not known."""
         for folder in self._raw:
             known = self._current.setdefault(folder.dataset, set())
             named = folder.pointed
@@ -92,17 +93,16 @@ class _Search:
         near = {rows_of(shard) for shard in self._leases.near}
         self._kept = {snapshot for folder in self._raw for snapshot in folder.unpointed}
         self._kept |= {cut.snapshot for cut in cuts if not near.isdisjoint(strides_of(cut))}
-        self._kept |= {found.snapshot for found, current in self._sets.values() if current}
+        self._kept |= {name for found, current in self._sets.values() if current for name in _snapshots_of(found)}
         """Snapshots that may be being written, that a run works on, or that readers' sets are made of."""
-        self._needed = {s.shard_id(one.stride) for s, current in self._sets.values() if current for one in s.shards}
+        self._needed = {shard for s, current in self._sets.values() if current for shard, _ in s.members}
         self._rows = {rows for cut in cuts if not self._old(cut.dataset, cut.snapshot) for rows in strides_of(cut)}
         """Of strides that are kept: their shards are, whatever the spec."""
         cut_snapshots = {(cut.dataset, cut.snapshot) for cut in cuts}
         unread = {folder.dataset for folder in self._cuts if None in folder.cuts.values()}
+        uncut = {raw.dataset for raw in self._raw if any((raw.dataset, one) not in cut_snapshots for one in raw.cut)}
         self._settled = {
-            name
-            for name, snapshots in self._current.items()
-            if snapshots and name not in unread and all((name, one) in cut_snapshots for one in snapshots)
+            name for name, snapshots in self._current.items() if snapshots and name not in unread and name not in uncut
         }
         """Datasets whose current snapshots are cut, so that it is known which shards are theirs."""
 
@@ -134,7 +134,8 @@ class _Search:
     def _snapshots(self) -> Iterator[Garbage]:
         for raw in self._raw:
             old = [snapshot for snapshot in raw.snapshots if self._old(raw.dataset, snapshot)]
-            for path, why, size in raw.garbage(old, self._now - SCRATCH_SECONDS):
+            kept = self._kept | (raw.pointed or set())
+            for path, why, size in raw.garbage(old, kept, self._now - SCRATCH_SECONDS):
                 yield Garbage(path, why, size)
         for cuts in self._cuts:
             if self._current.get(cuts.dataset) is None:
@@ -211,7 +212,9 @@ class _Search:
                 yield Garbage(file.path, "canary vectors: no shard is of this spec", file.bytes)
         names = {file.path.split("/")[1] for asset in ASSETS for file in self._files[asset]}
         names |= {shard.dataset for shard in self._leases.held}
-        of_a_dataset = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(names)))})-[0-9]{{5}}\..+\.json")
+        of_a_dataset = re.compile(
+            rf"(?:{'|'.join(map(re.escape, sorted(names)))})-(?:[0-9]{{5}}|{layout.DELTA})\..+\.json"
+        )
         for folder, what in (("costs", "cost of a job"), ("reserved", "dollars put aside for a job")):
             for file in self._files[folder]:
                 name = file.path.rpartition("/")[2]
@@ -246,6 +249,13 @@ class _Search:
 
     def _size(self, path: str) -> int:
         return sum(file.bytes for file in self._files[SETS] if file.path == path)
+
+
+def _snapshots_of(found: SetManifest) -> set[str]:
+    """All that a set is made of: the base, and with a delta the latest and the delta."""
+    if found.delta is None:
+        return {found.snapshot}
+    return {found.snapshot, found.delta.latest, f"{found.snapshot}-{found.delta.latest}"}
 
 
 def _listed(store: Store) -> dict[str, list[Listed]]:

@@ -1,10 +1,11 @@
 """What of raw_reviews nobody needs any more: snapshots that no pointer names, parts that no snapshot lists."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from embed_worker.lake import layout
+from embed_worker.lake.deltas import DeltaManifest
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.manifests import read_manifest
 from embed_worker.lake.parallel import in_parallel
@@ -24,16 +25,26 @@ class RawFolder:
     ingest_id: str
     files: list[Listed]
     pointed: set[str] | None = None
-    """Snapshots that its pointers name; None where one of them is damaged, or missing though there are snapshots."""
+    """Snapshots that its pointers name, and the delta between them; None where a pointer is damaged, or missing though
+    there are snapshots."""
+    cut: set[str] = field(default_factory=set)
+    """Of these, those that are to be cut."""
 
     def __post_init__(self) -> None:
         try:
-            found = [read_manifest(self.store, path, Pointer) for path in self._pointers]
+            base, latest = (read_manifest(self.store, path, Pointer) for path in self._pointers)
+            delta = None
+            if base is not None and latest is not None and base != latest:
+                delta = f"{base.snapshot}-{latest.snapshot}"
+                made = read_manifest(self.store, layout.delta_file(self.dataset, self.ingest_id, delta), DeltaManifest)
         except BadManifest:
             return
-        named = {pointer.snapshot for pointer in found if pointer is not None}
+        named = {pointer.snapshot for pointer in (base, latest) if pointer is not None}
         if named or not self.snapshots:
-            self.pointed = named
+            self.pointed = named | ({delta} if delta else set())
+            self.cut = {base.snapshot} if base is not None else named
+            if delta and (made is None or made.rows):
+                self.cut.add(delta)
 
     @property
     def snapshots(self) -> dict[str, Listed]:
@@ -48,9 +59,15 @@ class RawFolder:
         moved = min((file.written for file in self.files if file.path in self._pointers), default=0.0)
         return {snapshot for snapshot, file in self.snapshots.items() if file.written > moved}
 
-    def garbage(self, old: Sequence[str], fresh: float) -> Iterator[tuple[str, str, int]]:
+    def garbage(self, old: Sequence[str], kept_deltas: Collection[str], fresh: float) -> Iterator[tuple[str, str, int]]:
         """Path, why, bytes. `old`: snapshots that can go; `fresh`: when what nobody lists may be being written."""
         snapshots = self.snapshots
+        inside = f"{self._path}/{layout.DELTAS}/"
+        for file in self.files:
+            delta = file.path.removeprefix(inside).split(".")[0]
+            is_old = self.pointed is not None and delta not in kept_deltas and file.written <= fresh
+            if is_old and file.path.startswith(inside):
+                yield file.path, "delta between snapshots that no pointer names", file.bytes
         for snapshot in old:
             yield snapshots[snapshot].path, "no pointer names the snapshot", snapshots[snapshot].bytes
         kept = [snapshot for snapshot in snapshots if snapshot not in old]

@@ -10,6 +10,7 @@ from embed_assets.monitor.states import Manifest, State, alive, reason_of, rows_
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import damage, layout
 from embed_worker.lake.damage import Damage
+from embed_worker.lake.deltas import DeltaManifest
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.heartbeats import LastWord, Seen, read_progress
 from embed_worker.lake.layout import ShardId
@@ -28,7 +29,14 @@ class DatasetStatus:
     pipeline: str
     dataset: str
     snapshot: str | None = None
+    """The base."""
+    latest: str | None = None
+    """Where it is another."""
     rows: int = 0
+    """Of the base."""
+    rows_added: int = 0
+    """By the delta."""
+    rows_removed: int = 0
     rejects: int = 0
     strides_written: bool = False
     partitions: dict[str, State] = field(default_factory=dict)
@@ -106,7 +114,7 @@ class _Look:
         if base is not None:
             self._of_snapshot(base.snapshot)
         elif not self.status.damages:
-            self.status.partitions = dict.fromkeys(dataset.partition_keys(), State.WAITING)
+            self.status.partitions = dict.fromkeys(dataset.stride_keys(), State.WAITING)
 
     def _of_snapshot(self, snapshot: str) -> None:
         status, name = self.status, self._dataset.name
@@ -120,12 +128,27 @@ class _Look:
         status.strides_written = cut is not None
         if cut is None:
             if not status.damages:
-                status.partitions = dict.fromkeys(self._dataset.partition_keys(), State.WAITING)
+                status.partitions = dict.fromkeys(self._dataset.stride_keys(), State.WAITING)
             return
         entries = enumerate(cut.strides)
         shards = [ShardId.of(name, self._spec_id, partitioning, stride, entry.digest) for stride, entry in entries]
+        shards += self._of_delta(snapshot)
         for shard, (found, given_up) in zip(shards, in_parallel(self._shard, shards), strict=True):
             self._of_partition(shard.key, self._progress.beats(shard), found, given_up)
+
+    def _of_delta(self, base: str) -> list[ShardId]:
+        """The shard of what the latest snapshot adds to the base; none where that is nothing."""
+        name, ingest_id = self._dataset.name, self._dataset.ingest_id
+        latest = self._manifest(layout.raw_latest(name, ingest_id), Pointer)
+        if latest is None or latest.snapshot == base:
+            return []
+        self.status.latest = latest.snapshot
+        delta = self._manifest(layout.delta_file(name, ingest_id, f"{base}-{latest.snapshot}"), DeltaManifest)
+        if delta is None:
+            self.status.partitions[layout.delta_key(name)] = State.WAITING
+            return []
+        self.status.rows_added, self.status.rows_removed = delta.rows, delta.rows_removed
+        return [ShardId.of(name, self._spec_id, layout.WHOLE, 0, delta.rows_digest)] if delta.rows else []
 
     def _of_partition(
         self, key: str, beats: list[Seen], found: _Figures | Damage | None, given_up: LastWord | None

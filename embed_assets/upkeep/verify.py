@@ -13,7 +13,9 @@ from embed_assets.upkeep.slices import SliceProof
 from embed_assets.upkeep.wire import Wire
 from embed_worker.lake import census, damage, layout
 from embed_worker.lake.damage import Damage
+from embed_worker.lake.deltas import DeltaManifest
 from embed_worker.lake.errors import BadManifest
+from embed_worker.lake.files import fault_of
 from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
@@ -115,6 +117,29 @@ class _Verifier:
                     self._damage(path, f"names a snapshot that has no sound {missing}")
                 elif pointer is None and not self._store.exists(path) and sound:
                     self._damage(path, "is missing; materialize raw_reviews to restore it")
+            folder = f"{layout.raw_folder(dataset, ingest_id)}/{layout.DELTAS}"
+            for name in self._store.list(folder):
+                if name.endswith(".json") and not layout.is_temporary(name):
+                    self._delta(f"{folder}/{name}")
+
+    def _delta(self, path: str) -> None:
+        """base - removed + added = latest; of snapshots that are there."""
+        delta = self._manifest(path, DeltaManifest)
+        if delta is None:
+            return
+        if delta.path != path:
+            self._damage(path, f"belongs to {delta.path}, not here")
+            return
+        added = RowsDigest.parse(delta.rows, delta.rows_digest)
+        self._rows[delta.dataset, delta.snapshot] = added
+        for file in delta.listed:
+            if fault := fault_of(self._store, delta.folder, file):
+                self._damage(path, f"{fault}; materialize raw_reviews of {layout.delta_key(delta.dataset)} again")
+        base, latest = (self._rows.get((delta.dataset, name)) for name in (delta.base, delta.latest))
+        if base is None or latest is None:
+            return  # gc takes snapshots first
+        if base - RowsDigest.parse(delta.rows_removed, delta.removed_digest) + added != latest:
+            self._damage(path, "does not lead from its base to its latest; materialize raw_reviews again")
 
     def _snapshot(self, dataset: str, ingest_id: str, snapshot: str) -> bool:
         """Whether its manifest is sound."""
@@ -213,8 +238,7 @@ class _Verifier:
             return
         if found.digest != current.set_digest:
             self._damage(made, "holds another set than its name says; materialize embedding_set again")
-        for one in found.shards:
-            shard = found.shard_id(one.stride)
+        for shard, one in found.members:
             if self._versions.get(shard) != one.data_version:
                 self._damage(made, f"names {shard} as it is not in the lake; materialize embedding_set again")
 

@@ -17,6 +17,7 @@ from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef, ShardManifest, StridesManifest
+from embed_worker.lake.sets import SetManifest, SetShard
 from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
@@ -133,13 +134,19 @@ class Prepared:
     def index(self) -> None:
         """Embeds the last of three shards, and builds the dataset's table."""
         self.embed(2)
-        shards = []
+        shards, members = [], []
         for stride in range(3):
             job = self.job(stride)
             manifest = self.resource.shard(job.shard)
             assert manifest is not None
-            shards.append(ShardInput(manifest, job.spans))
-        build_table(self.resource, self.pipeline.embedding.spec_id, "d", shards)
+            shards.append(ShardInput(manifest, job.spans, manifest.windows))
+            members.append(SetShard.of(manifest, []))
+        first = shards[0].manifest
+        found = SetManifest(
+            dataset="d", spec_id=first.shard.spec_id, ingest_id=self.raw.ingest_id, snapshot=self.raw.snapshot,
+            method=self.strides.method, count=3, dimension=first.dimension, dtype=first.dtype, shards=members,
+        )  # fmt: skip
+        build_table(self.resource, found, shards)
 
     def expected(self, stride: int) -> RowsDigest:
         entry = self.strides.strides[stride]

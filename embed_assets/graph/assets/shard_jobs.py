@@ -7,13 +7,14 @@ from pathlib import Path
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from embed_assets.checks.shard import ShardView
-from embed_assets.graph.ready import current_snapshot, current_strides
+from embed_assets.graph.ready import current_delta, current_snapshot, current_strides, delta_strides
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
 from embed_worker.lake import layout
-from embed_worker.lake.errors import BadManifest, DamagedData, NotReady, StoreAway
+from embed_worker.lake.errors import BadManifest, DamagedData, LakeError, NotReady, StoreAway
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef, ShardManifest, StridesManifest
+from embed_worker.steps.cut import empty_cut
 from embed_worker.steps.spans import Spans, spans_of
 from resources.lake import Lake
 
@@ -23,12 +24,16 @@ PATIENCE = 300.0
 _Inputs = tuple[StridesManifest, Spans]
 
 
+class NothingAdded(LakeError):
+    """The delta adds no row: there is no shard to be made."""
+
+
 class ShardJobs:
     """Turns partition keys into jobs; reads each dataset's manifests once a run."""
 
     def __init__(self, pipeline: EmbeddingPipeline, lake: Lake, warn: Callable[[str], None]) -> None:
         self._pipeline, self._lake, self._warn = pipeline, lake, warn
-        self._known: dict[str, _Inputs | str] = {}
+        self._known: dict[tuple[str, bool], _Inputs | str] = {}
         deadline = time.monotonic() + PATIENCE
         self._patiently = Retrying(
             retry=retry_if_exception_type(StoreAway),
@@ -39,10 +44,13 @@ class ShardJobs:
         )
 
     def job(self, partition: str) -> EmbedJob:
-        """Raises NotReady where an input is missing."""
-        name, stride = layout.split_partition_key(partition)
-        cut, spans = self._inputs(name)
+        """Raises NotReady where an input is missing, NothingAdded of a delta without rows."""
+        name, number = layout.split_partition_key(partition)
+        cut, spans = self._inputs(name, number is None)
+        stride = number or 0
         entry = cut.strides[stride]
+        if cut.method == layout.DELTA and not entry.rows:
+            raise NothingAdded(f"the delta of {name} adds no row")
         spec = self._pipeline.embedding
         if spec.location is not None and "://" not in spec.location:
             spec = spec.model_copy(update={"location": str(Path(spec.location).expanduser().absolute())})
@@ -59,19 +67,25 @@ class ShardJobs:
     def view(self, job: EmbedJob, manifest: ShardManifest) -> ShardView:
         return ShardView(self._lake.store, job.shard, manifest, job.input.rows_digest)
 
-    def _inputs(self, name: str) -> _Inputs:
-        if name not in self._known:
+    def _inputs(self, name: str, is_delta: bool) -> _Inputs:
+        which = name, is_delta
+        if which not in self._known:
             try:
-                self._known[name] = self._patiently(self._read, self._pipeline.dataset(name))
+                self._known[which] = self._patiently(self._read, self._pipeline.dataset(name), is_delta)
             except (NotReady, StoreAway) as error:
-                self._known[name] = str(error)
-        known = self._known[name]
+                self._known[which] = str(error)
+        known = self._known[which]
         if isinstance(known, str):
             raise NotReady(known)
         return known
 
-    def _read(self, dataset: DatasetSpec) -> _Inputs:
-        cut = current_strides(self._lake, dataset, current_snapshot(self._lake, dataset))
+    def _read(self, dataset: DatasetSpec, is_delta: bool) -> _Inputs:
+        base = current_snapshot(self._lake, dataset)
+        if is_delta:
+            delta = current_delta(self._lake, base)
+            cut = delta_strides(self._lake, delta) if delta.rows else empty_cut(delta)
+        else:
+            cut = current_strides(self._lake, dataset, base)
         try:
             return cut, spans_of(self._lake.store, cut)
         except (DamagedData, BadManifest) as error:

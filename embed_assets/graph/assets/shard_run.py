@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 from pydantic import Field
 
-from embed_assets.checks.outcome import Checked, all_failed, run_checks
+from embed_assets.checks.outcome import Checked, CheckOutcome, all_failed, run_checks
 from embed_assets.checks.proof import Proof, prove
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.drive.driver import Driver
@@ -13,7 +13,7 @@ from embed_assets.drive.events import Committed
 from embed_assets.estimate.prior import run_budget
 from embed_assets.graph.assets.gate import keep_outcomes
 from embed_assets.graph.assets.recorder import Recorder
-from embed_assets.graph.assets.shard_jobs import ShardJobs
+from embed_assets.graph.assets.shard_jobs import NothingAdded, ShardJobs
 from embed_assets.graph.dagster_events import INTERRUPTS, PartitionRun, RunLife
 from embed_assets.graph.keys import STRIDE_PARTITIONS, asset_key
 from embed_assets.graph.launch_config import LaunchConfig
@@ -22,6 +22,7 @@ from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.errors import BadManifest, LakeError
 from embed_worker.lake.heartbeats import given_up_file
 from embed_worker.lake.job import EmbedJob
+from embed_worker.lake.layout import dataset_of
 from embed_worker.lake.manifests import ShardManifest
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import BackendBroken, Compute, ComputeUnavailable
@@ -29,6 +30,8 @@ from resources.dagster import ComputeResource
 from resources.lake import Lake
 
 INTERRUPTS_BORNE = 5
+NOTHING = "empty"
+"""Data version of the shard that a delta without added rows has not."""
 
 
 class ShardConfig(LaunchConfig):
@@ -62,6 +65,8 @@ class ShardRun:
         for partition in keys:
             try:
                 job = self._jobs.job(partition)
+            except NothingAdded as none:
+                self._run.checked(partition, _empty(self._run.selected_checks, none))
             except LakeError as error:
                 self._run.checked(partition, all_failed(self._run.selected_checks, str(error)))
             else:
@@ -71,14 +76,21 @@ class ShardRun:
         self, keys: Sequence[str], compute: ComputeResource, ended: Callable[[str], object] = lambda dataset: None
     ) -> list[str]:
         """Takes these partitions to committed or failed, recording each; those that are committed."""
-        run, jobs = self._run, list[EmbedJob]()
+        run, jobs, empty = self._run, list[EmbedJob](), list[str]()
         for partition in keys:
             try:
                 jobs.append(self._jobs.job(partition))
+            except NothingAdded as none:
+                self._nothing(partition, none)
+                empty.append(partition)
             except LakeError as error:
                 run.failed(partition, str(error))
         if self._config.force:
             self._retire(jobs)
+        for dataset in {dataset_of(key) for key in empty} - {job.shard.dataset for job in jobs}:
+            ended(dataset)
+        if not jobs:
+            return empty
         inputs = run.provenance.inputs([job.shard.key for job in jobs])
         recorder = Recorder(
             run, self._lake, jobs, inputs, asset_key(self._pipeline, STRIDE_PARTITIONS),
@@ -94,7 +106,17 @@ class ShardRun:
             _drive(run, life, driver, backend, recorder)
         if budget.spent.jobs:
             run.tell(f"cost of this run: {budget.spent.text()}")
-        return recorder.committed_keys
+        return [*empty, *recorder.committed_keys]
+
+    def _nothing(self, partition: str, none: NothingAdded) -> None:
+        """Records a delta that adds nothing: no job, no shard."""
+        self._run.committed(
+            partition,
+            data_version=NOTHING,
+            metadata={"dagster/partition_row_count": 0, "next": "embedding_set of this dataset"},
+            inputs=self._run.provenance.inputs([partition])[partition],
+            checks=_empty(self._run.selected_checks, none),
+        )
 
     def due(self, keys: Sequence[str]) -> list[str]:
         """Those that are not committed, or that Dagster does not know as they are; and those that cannot be told."""
@@ -121,6 +143,8 @@ class ShardRun:
         """The data version of a shard; None without one."""
         try:
             manifest = self._lake.shard(self._jobs.job(key).shard)
+        except NothingAdded:
+            return NOTHING
         except LakeError:
             return None
         return manifest.data_version if manifest else None
@@ -144,6 +168,10 @@ class ShardRun:
             except BadManifest:
                 judged = None
             self._lake.retire(job.shard, judged)
+
+
+def _empty(names: Sequence[str], none: NothingAdded) -> Checked:
+    return {name: CheckOutcome(True, f"{none}: there is nothing to check") for name in names}
 
 
 def check_shard(

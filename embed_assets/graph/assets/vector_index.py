@@ -20,6 +20,7 @@ from embed_worker.lake import layout
 from embed_worker.lake.errors import DamagedData, LakeError, NotReady
 from embed_worker.lake.manifests import StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
+from embed_worker.lake.removed import removed_ids
 from embed_worker.lake.sets import SetManifest, current_set
 from embed_worker.steps.spans import spans_of
 from resources.lake import Lake
@@ -67,7 +68,7 @@ def make_indexes(
         try:
             found = _set(lake, pipeline, name)
             shards = _shards(lake, found)
-            made = build_table(lake, found.spec_id, name, shards)
+            made = build_table(lake, found, shards)
             there.append(name)
             if not made.created and known.get(name) == made.digest:
                 continue
@@ -122,25 +123,33 @@ def _set(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> SetManifest:
 
 def _shards(lake: Lake, found: SetManifest) -> list[ShardInput]:
     """Every shard of the set, in order. Raises NotReady where one has changed or gone since."""
-    cut = _cut(lake, found)
-    spans = spans_of(lake.store, cut)
-    shards = [found.shard_id(one.stride) for one in found.shards]
+    spans = spans_of(lake.store, _cut(lake, found, found.partitioning, found.snapshot))
+    added = None
+    if found.delta is not None and found.delta.shard is not None:
+        name = f"{found.snapshot}-{found.delta.latest}"
+        added = spans_of(lake.store, _cut(lake, found, layout.WHOLE, name))
+    removed = removed_ids(lake.store, found)
     inputs = []
-    for shard, known, manifest in zip(shards, found.shards, in_parallel(lake.shard, shards), strict=True):
+    shards = [shard for shard, _ in found.members]
+    for (shard, known), manifest in zip(found.members, in_parallel(lake.shard, shards), strict=True):
         if manifest is None or manifest.data_version != known.data_version:
             what = "is not committed any more" if manifest is None else "was made anew"
             raise NotReady(f"{shard.key} {what} since embedding_set was made; materialize embedding_set again")
-        inputs.append(ShardInput(manifest, spans[shard.stride]))
+        if shard.method == layout.DELTA and added is not None:
+            inputs.append(ShardInput(manifest, added[0], known.windows))
+        else:
+            left = known.windows - known.windows_removed
+            inputs.append(ShardInput(manifest, spans[shard.stride], left, removed if known.rows_removed else None))
     return inputs
 
 
-def _cut(lake: Lake, found: SetManifest) -> StridesManifest:
-    """The cut that a set was made of: the passages come from it."""
-    folder = layout.strides_folder(found.dataset, found.ingest_id, found.partitioning)
-    cut = read_manifest(lake.store, layout.cut_file(folder, found.snapshot), StridesManifest)
+def _cut(lake: Lake, found: SetManifest, partitioning: layout.Partitioning, snapshot: str) -> StridesManifest:
+    """A cut that a set was made of: the passages come from it."""
+    folder = layout.strides_folder(found.dataset, found.ingest_id, partitioning)
+    cut = read_manifest(lake.store, layout.cut_file(folder, snapshot), StridesManifest)
     if cut is None:
         raise NotReady(
-            f"stride_partitions of {found.dataset} are gone for snapshot {found.snapshot}; materialize them, then "
+            f"stride_partitions of {found.dataset} are gone for snapshot {snapshot}; materialize them, then "
             "embedding_set"
         )
     return cut

@@ -17,6 +17,7 @@ from embed_assets.graph.launch_config import LaunchConfig
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
+from embed_worker.lake.layout import delta_key
 from resources.lake import Lake
 
 
@@ -44,7 +45,7 @@ def build_check_job(
             materialized = context.instance.get_materialized_partitions(run.key)
             return run, [key for key in keys if key in materialized]
 
-        run, keys = run_of(RAW_REVIEWS, names)
+        run, keys = run_of(RAW_REVIEWS, [key for name in names for key in (name, delta_key(name))])
         check_snapshots(run, lake, pipeline, keys)
         strides = [key for name in names for key in _spread(partitions.strides_of[name], config.sample)]
         run, keys = run_of(STRIDE_PARTITIONS, strides)

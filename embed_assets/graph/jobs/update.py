@@ -12,7 +12,7 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field
 
 from embed_assets.graph.assets.embedding_set import SetWatch, make_sets
-from embed_assets.graph.assets.raw_reviews import SnapshotConfig, make_snapshots
+from embed_assets.graph.assets.raw_reviews import Rebase, SnapshotConfig, update_snapshots
 from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
 from embed_assets.graph.assets.stride_partitions import make_strides
 from embed_assets.graph.assets.vector_index import make_indexes
@@ -46,6 +46,14 @@ class UpdateConfig(ShardConfig):
         "failed: red in Dagster, or given up by the run before",
     )
     sample_rows: int | None = Field(default=None, ge=1, description="Only the first so many rows of each dataset")
+    rebase: Rebase = Field(
+        default="auto",
+        description="When the latest snapshot becomes the base: auto: where the delta is more than the dataset's "
+        "rebase_above; never; now",
+    )
+    confirm: bool = Field(
+        default=False, description="Take snapshots that lose or change more rows than max_removed and max_changed"
+    )
 
 
 def build_update_job(
@@ -66,9 +74,9 @@ def build_update_job(
 
     return pipeline_job(
         pipeline, "update", update,
-        description=f"Takes what is due of {pipeline.name} through all assets in one run: new snapshots, strides, "
-        "the shards that are not committed, the sets they complete, their indexes. A partition that fails turns no "
-        f"other red. {pipeline.description}",
+        description=f"Takes what is due of {pipeline.name} through all assets in one run: what the sources have "
+        "become, as deltas or as new bases, strides, the shards that are not committed, the sets they complete, their "
+        f"indexes. A partition that fails turns no other red. {pipeline.description}",
     )  # fmt: skip
 
 
@@ -98,8 +106,8 @@ class _Update:
         config, lake, pipeline, names = self._config, self._lake, self._pipeline, self._names
         keys = self._keys(names)
         if config.only == "due":
-            snapshots = SnapshotConfig(sample_rows=config.sample_rows)
-            names = make_snapshots(self._of(RAW_REVIEWS), lake, pipeline, names, snapshots, record_all=False)
+            snapshots = SnapshotConfig(sample_rows=config.sample_rows, confirm=config.confirm)
+            names = update_snapshots(self._of(RAW_REVIEWS), lake, pipeline, names, snapshots, config.rebase)
             keys = self._keys(names)
             keys = make_strides(self._of(STRIDE_PARTITIONS), lake, pipeline, self._settings, keys, record_all=False)
         shards = ShardRun(self._of(EMBEDDING_SHARDS), lake, pipeline, self._settings, config)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import partition_key
+from embed_worker.lake.layout import DELTA, delta_key, partition_key
 from embed_worker.lake.reading import Readable
 
 CHARACTERS = 500
@@ -20,10 +20,16 @@ class Damage:
 def cure_of(path: str) -> str:
     """What a person does about a manifest or pointer that cannot be read."""
     match path.split("/"):
+        case ["raw_reviews", dataset, _, "deltas", *_]:
+            return f"materialize raw_reviews of {delta_key(dataset)} again"
         case ["raw_reviews", dataset, *_]:
             return f"materialize raw_reviews of {dataset} again"
+        case ["stride_partitions", dataset, _, name, *_] if name == DELTA:
+            return f"materialize stride_partitions of {delta_key(dataset)} again"
         case ["stride_partitions", dataset, *_]:
             return f"materialize stride_partitions of {dataset} again"
+        case ["embedding_shards", dataset, _, name, *_] if name == DELTA:
+            return f"materialize embedding_shards of {delta_key(dataset)} again"
         case ["embedding_shards", dataset, _, _, stride, *_] if stride.isdigit():
             return f"materialize embedding_shards of {partition_key(dataset, int(stride))} again"
         case ["embedding_sets", dataset, *_]:

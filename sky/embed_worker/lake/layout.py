@@ -17,6 +17,7 @@ BASE = "_base.json"
 LATEST = "_latest.json"
 PARTS = "parts"
 SNAPSHOTS = "snapshots"
+DELTAS = "deltas"
 CURRENT = "_current.json"
 REJECTS = "rejects.parquet"
 RETIRED = "_retired-"
@@ -24,7 +25,11 @@ RETIRED = "_retired-"
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 DATASET_NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 
-Method = Literal["content", "stride", "contiguous"]
+DELTA: Final = "delta"
+"""Last word of the partition of a dataset that holds what has changed since its base."""
+
+Method = Literal["content", "stride", "contiguous", "delta"]
+"""`delta`: what the delta has added, in one."""
 
 
 def part_name(index: int) -> str:
@@ -52,9 +57,20 @@ def partition_key(dataset: str, stride: int) -> str:
     return f"{dataset}-{stride:05d}"
 
 
-def split_partition_key(key: str) -> tuple[str, int]:
+def delta_key(dataset: str) -> str:
+    """Dagster's key of a dataset's delta: `books-delta`."""
+    return f"{dataset}-{DELTA}"
+
+
+def split_partition_key(key: str) -> tuple[str, int | None]:
+    """Dataset and stride; None for the stride of the delta."""
     dataset, _, stride = key.rpartition("-")
-    return dataset, int(stride)
+    return dataset, None if stride == DELTA else int(stride)
+
+
+def dataset_of(key: str) -> str:
+    """Of a partition's key."""
+    return key.rpartition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -67,24 +83,32 @@ class Partitioning:
     @property
     def name(self) -> str:
         """Folder name, such as `content-00500`."""
-        return f"{self.method}-{self.count:05d}"
+        return DELTA if self.method == DELTA else f"{self.method}-{self.count:05d}"
 
     @classmethod
     def parse(cls, name: str) -> "Partitioning":
-        match = re.fullmatch(rf"({'|'.join(get_args(Method))})-(\d{{5}})", name)
-        if not match:
+        if name == DELTA:
+            return WHOLE
+        match = re.fullmatch(r"([a-z]+)-(\d{5})", name)
+        if not match or match[1] == DELTA or match[1] not in get_args(Method):
             raise ValueError(f"{name!r} does not name a partitioning, such as content-00500")
         return cls(match[1], int(match[2]))  # type: ignore[arg-type]
 
     def stride_of(self, row_ids: np.ndarray, keys: pa.Array, rows: int) -> np.ndarray:
         """The partition of each row of a snapshot of `rows` rows. `content`: the place of its text's key in `count`
         equal ranges, so that a text keeps its partition from snapshot to snapshot."""
+        if self.method == DELTA:
+            return np.zeros(len(row_ids), np.int64)
         if self.method == "content":
             return (key_words(keys)[:, 0].astype(np.uint64) * np.uint64(self.count) >> np.uint64(32)).astype(np.int64)
         if self.method == "stride":
             return row_ids % self.count
         bounds = np.array([(s + 1) * rows // self.count for s in range(self.count)])
         return np.searchsorted(bounds, row_ids, side="right")
+
+
+WHOLE: Final = Partitioning(DELTA, 1)
+"""Of a delta: it is not cut."""
 
 
 def raw_folder(dataset: str, ingest_id: str) -> str:
@@ -103,6 +127,11 @@ def part_file(part_id: str) -> str:
 
 def part_rejects(part_id: str) -> str:
     return f"{PARTS}/{part_id}.{REJECTS}"
+
+
+def delta_file(dataset: str, ingest_id: str, name: str) -> str:
+    """The commit of a delta between two snapshots."""
+    return f"{raw_folder(dataset, ingest_id)}/{DELTAS}/{name}.json"
 
 
 def snapshot_file(dataset: str, ingest_id: str, snapshot: str) -> str:
@@ -132,7 +161,9 @@ def slice_file(folder: str, slice_id: str) -> str:
 
 
 class ShardId(BaseModel):
-    """Which shard: the rows of one stride, embedded by one spec. Gives its key, its folder, its commit.
+    """Which shard: the rows of one stride, or those that the delta adds, embedded by one spec.
+
+    Gives its key, its folder, its commit.
 
     Snapshots that hold the same rows in a stride share its shard.
     """
@@ -164,12 +195,13 @@ class ShardId(BaseModel):
     @property
     def key(self) -> str:
         """Dagster's partition key."""
-        return partition_key(self.dataset, self.stride)
+        return delta_key(self.dataset) if self.method == DELTA else partition_key(self.dataset, self.stride)
 
     @property
     def folder(self) -> str:
         """Relative to the lake, as all paths here."""
-        return f"{shards_folder(self.dataset, self.spec_id, self.partitioning)}/{self.stride:05d}/{self.input_digest}"
+        folder = shards_folder(self.dataset, self.spec_id, self.partitioning)
+        return f"{folder}/{self.stride:05d}/{self.input_digest}"
 
     @property
     def manifest_path(self) -> str:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embed_worker.lake import layout
 from embed_worker.lake.files import FileRef
-from embed_worker.lake.layout import Method, Partitioning, ShardId
+from embed_worker.lake.layout import WHOLE, Method, Partitioning, ShardId
 from embed_worker.lake.manifests import Manifest, ShardManifest, read_manifest, write_manifest
 from embed_worker.lake.reading import Readable
 from embed_worker.lake.seal import sealed
@@ -28,6 +28,9 @@ class SetShard(BaseModel):
     tokens: int
     files: list[FileRef]
     """Relative to the shard's folder."""
+    rows_removed: int = 0
+    """Of `rows`, those that the set leaves out: the delta has removed them."""
+    windows_removed: int = 0
     checks: list[str]
     """Those that were green."""
 
@@ -40,19 +43,37 @@ class SetShard(BaseModel):
         )  # fmt: skip
 
 
+class SetDelta(BaseModel):
+    """What a set has and lacks beside the base's shards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latest: str
+    """The snapshot that the set is of."""
+    data_version: str
+    shard: SetShard | None
+    """Rows that were added; None without any."""
+    removed: FileRef | None
+    """Rows of the base that are left out: see REMOVED_SCHEMA. Relative to `layout.raw_folder`."""
+
+
 class SetManifest(Manifest):
-    """All shards of one cut of a snapshot, each committed, each with green checks."""
+    """All shards of one cut of the base, and of the delta; each committed, each with green checks."""
 
     dataset: str
     spec_id: str
     ingest_id: str
     snapshot: str
+    """The base."""
     method: Method
     count: int
     dimension: int | None
     """None where not one row could be embedded."""
     dtype: Literal["float32", "float16"]
     shards: list[SetShard] = Field(min_length=1)
+    """Of the base, by stride."""
+    delta: SetDelta | None = None
+    """None where the base is the latest."""
 
     @model_validator(mode="after")
     def _complete(self) -> "SetManifest":
@@ -64,7 +85,8 @@ class SetManifest(Manifest):
     def digest(self) -> str:
         """Of what the set holds; the name of its file and its data version."""
         about = [self.spec_id, self.snapshot, self.partitioning.name]
-        return digest_of([*about, [s.data_version for s in self.shards]], length=16)
+        delta = [self.delta.data_version, self.delta.shard and self.delta.shard.data_version] if self.delta else []
+        return digest_of([*about, [s.data_version for s in self.shards], *delta], length=16)
 
     @property
     def partitioning(self) -> Partitioning:
@@ -72,14 +94,20 @@ class SetManifest(Manifest):
 
     @property
     def rows(self) -> int:
-        return sum(shard.rows for shard in self.shards)
+        return sum(one.rows - one.rows_removed for _, one in self.members)
 
     @property
     def windows(self) -> int:
-        return sum(shard.windows for shard in self.shards)
+        return sum(one.windows - one.windows_removed for _, one in self.members)
 
-    def shard_id(self, stride: int) -> ShardId:
-        return ShardId.of(self.dataset, self.spec_id, self.partitioning, stride, self.shards[stride].input_digest)
+    @property
+    def members(self) -> list[tuple[ShardId, SetShard]]:
+        """All shards: the base's by stride, then the delta's."""
+        about = self.dataset, self.spec_id
+        found = [(ShardId.of(*about, self.partitioning, one.stride, one.input_digest), one) for one in self.shards]
+        if self.delta is not None and (added := self.delta.shard) is not None:
+            found.append((ShardId.of(*about, WHOLE, added.stride, added.input_digest), added))
+        return found
 
 
 class CurrentSet(BaseModel):

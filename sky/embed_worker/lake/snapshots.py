@@ -169,7 +169,14 @@ class RawPart(_Frozen):
     @cached_property
     def dropped_rows(self) -> np.ndarray:
         """Ascending places in the file."""
-        return np.frombuffer(zlib.decompress(base64.b64decode(self.dropped)), "<i8") if self.dropped else _NONE
+        if not self.dropped:
+            return _NONE
+        return np.cumsum(np.frombuffer(zlib.decompress(base64.b64decode(self.dropped)), "<i8"))
+
+    @property
+    def kept_rows(self) -> np.ndarray:
+        """Ascending places in the file of the rows that are not dropped."""
+        return np.delete(np.arange(self.rows + len(self.dropped_rows)), self.dropped_rows)
 
     @property
     def listed(self) -> list[FileRef]:
@@ -180,8 +187,9 @@ _NONE = np.empty(0, np.int64)
 
 
 def packed_rows(rows: np.ndarray) -> str:
-    """The form of `dropped`."""
-    return base64.b64encode(zlib.compress(rows.astype("<i8").tobytes())).decode() if len(rows) else ""
+    """The form of `dropped`: the steps from one to the next, which compress to next to nothing."""
+    steps = np.diff(rows, prepend=0).astype("<i8")
+    return base64.b64encode(zlib.compress(steps.tobytes())).decode() if len(rows) else ""
 
 
 class SourceEntry(_Frozen):

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from embed_worker.lake import failpoints, files, layout
+from embed_worker.lake.deltas import Rows
 from embed_worker.lake.errors import BadManifest, DamagedData
 from embed_worker.lake.identity import RowsDigest, row_words, sums_of
-from embed_worker.lake.layout import Partitioning
+from embed_worker.lake.layout import WHOLE, Partitioning
 from embed_worker.lake.manifests import (
     SLICE_LINE,
     SliceManifest,
@@ -23,7 +24,7 @@ from embed_worker.lake.manifests import (
     read_manifest,
     write_manifest,
 )
-from embed_worker.lake.snapshots import RawManifest, RawPart
+from embed_worker.lake.snapshots import RawPart
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
 from embed_worker.lake.strides import BATCH_BYTES, BATCH_ROWS, SCHEMA, Span, bring, order
@@ -48,14 +49,16 @@ class Strided:
 
 
 def write_strides(
-    store: Store, raw: RawManifest, partitioning: Partitioning, progress: Progress = lambda done, all_: None
+    store: Store, raw: Rows, partitioning: Partitioning, progress: Progress = lambda done, all_: None
 ) -> Strided:
-    """Cuts a snapshot, or finds it cut. Only the slices that are missing are made; who else cuts at the same time makes
-    others of them.
+    """Cuts a snapshot, or what a delta adds; or finds it cut. Only the slices that are missing are made; who else cuts
+    at the same time makes others of them.
 
     Raises DamagedData where a part is not what the snapshot says.
     """
     folder = layout.strides_folder(raw.dataset, raw.ingest_id, partitioning)
+    if not raw.rows:  # of an empty delta: there is nothing to commit
+        return Strided(empty_cut(raw), created=False)
     path = layout.cut_file(folder, raw.snapshot)
     if (known := read_manifest(store, path, StridesManifest)) is not None:
         return Strided(known, created=False)
@@ -67,6 +70,11 @@ def write_strides(
     write_manifest(store, path, manifest)
     failpoints.reach("strides.committed")
     return Strided(read_manifest(store, path, StridesManifest) or manifest, created=True)
+
+
+def empty_cut(raw: Rows) -> StridesManifest:
+    """Of a delta that adds nothing."""
+    return _manifest(raw, WHOLE, [], 0.0)
 
 
 def retire_slices(store: Store, cut: StridesManifest, spans: Sequence[Span]) -> list[str]:
@@ -86,7 +94,7 @@ def retire_slices(store: Store, cut: StridesManifest, spans: Sequence[Span]) -> 
     return found
 
 
-def slice_id(raw: RawManifest, part: RawPart, partitioning: Partitioning) -> str:
+def slice_id(raw: Rows, part: RawPart, partitioning: Partitioning) -> str:
     """Digest of what decides a slice: the part's rows, and their place where the method goes by it."""
     place: list[int] = []
     if partitioning.method == "stride":
@@ -97,7 +105,7 @@ def slice_id(raw: RawManifest, part: RawPart, partitioning: Partitioning) -> str
 
 
 class _Cut:
-    def __init__(self, store: Store, raw: RawManifest, partitioning: Partitioning, folder: str) -> None:
+    def __init__(self, store: Store, raw: Rows, partitioning: Partitioning, folder: str) -> None:
         self._store, self._raw, self._partitioning, self._folder = store, raw, partitioning, folder
 
     def slices(self, progress: Progress) -> list[SliceManifest]:
@@ -179,9 +187,7 @@ def write_slice(local: Path, table: pa.Table, partitioning: Partitioning, rows: 
     return lines
 
 
-def _manifest(
-    raw: RawManifest, partitioning: Partitioning, slices: list[SliceManifest], seconds: float
-) -> StridesManifest:
+def _manifest(raw: Rows, partitioning: Partitioning, slices: list[SliceManifest], seconds: float) -> StridesManifest:
     count = partitioning.count
     rows, size = np.zeros(count, np.int64), np.zeros(count, np.int64)
     digests = [RowsDigest()] * count

@@ -56,8 +56,16 @@ class Progress:
 Tell = Callable[[Progress], None]
 
 
-def ingest(store: Store, dataset: SourceSpec, tell: Tell = lambda _: None) -> Ingested:
-    """Makes the snapshot of the source as it is now, or finds it made. Moves `_base.json` and `_latest.json` to it.
+def ingest(
+    store: Store,
+    dataset: SourceSpec,
+    tell: Tell = lambda _: None,
+    *,
+    keep_base: bool = False,
+    agree: Callable[[RawManifest], None] = lambda _: None,
+) -> Ingested:
+    """Makes the snapshot of the source as it is now, or finds it made. Moves `_latest.json` to it, and `_base.json`
+    unless that is to be kept; `agree` is asked first, and may raise.
 
     Raises SourceError where the source cannot be read as the spec says, StoreUnavailable where the lake's disk
     is full; nothing is committed then but parts, which the next call finds.
@@ -91,10 +99,20 @@ def ingest(store: Store, dataset: SourceSpec, tell: Tell = lambda _: None) -> In
         write_manifest(store, path, manifest)
         manifest = read_manifest(store, path, RawManifest) or manifest
     failpoints.reach("raw.committed")
-    for pointer in (layout.raw_base, layout.raw_latest):
-        _point(store, pointer(dataset.name, dataset.ingest_id), snapshot)
-        failpoints.reach("raw.pointed")
+    agree(manifest)
+    base, latest = (point(dataset.name, dataset.ingest_id) for point in (layout.raw_base, layout.raw_latest))
+    _point(store, latest, snapshot)  # first: with a base beyond the latest, the delta would lead back
+    failpoints.reach("raw.pointed")
+    if not keep_base or not store.exists(base):
+        _point(store, base, snapshot)
+        failpoints.reach("raw.based")
     return Ingested(manifest, created)
+
+
+def take_base(store: Store, raw: RawManifest) -> None:
+    """Makes a snapshot that is the latest the base, too."""
+    _point(store, layout.raw_base(raw.dataset, raw.ingest_id), raw.snapshot)
+    failpoints.reach("raw.based")
 
 
 def _point(store: Store, path: str, snapshot: str) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embed_worker.lake import files
+from embed_worker.lake.deltas import Rows
 from embed_worker.lake.identity import KEY_TYPE
 from embed_worker.lake.snapshots import RawManifest, RawPart
 from embed_worker.lake.store import Store
@@ -21,7 +22,7 @@ BATCH_ROWS, BATCH_BYTES = 16_384, 32 << 20
 
 
 def part_rows(
-    store: Store, raw: RawManifest, part: RawPart, scratch: Path, columns: Sequence[str] = COLUMNS
+    store: Store, raw: Rows, part: RawPart, scratch: Path, columns: Sequence[str] = COLUMNS
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a part as the snapshot gives them: row ids are dense and ascending over all its parts.
 

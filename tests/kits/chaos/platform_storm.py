@@ -124,7 +124,7 @@ class Proof:
             )
             assert found is not None, f"{name} has no set"
             versions = {m.shard.key: m.data_version for m in self.shards().values() if m and m.shard.dataset == name}
-            assert {found.shard_id(s.stride).key: s.data_version for s in found.shards} == versions
+            assert {shard.key: one.data_version for shard, one in found.members} == versions
 
     def manifest_of(self, path: str) -> ShardManifest | None:
         try:
