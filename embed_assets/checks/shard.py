@@ -74,7 +74,7 @@ def row_count(view: ShardView) -> CheckOutcome:
     figures = {"rows_in": rows_in, "rows_with_vector": embedded, "rows_rejected": rejected}
     said = (view.manifest.rows_in, view.manifest.rows_with_vector, view.manifest.rows_rejected)
     passed = rows_in == embedded + rejected and said == (rows_in, embedded, rejected)
-    text = f"{rows_in:,} in, {embedded:,} with vectors, {rejected:,} rejected"
+    text = f"{rows_in:,} in, {embedded:,} embedded, {rejected:,} rejected"
     return CheckOutcome(passed, text if passed else f"{text}; the manifest says {said}", figures)
 
 

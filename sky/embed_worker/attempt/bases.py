@@ -175,7 +175,8 @@ def without_tokens(store: Store, base: Base, scratch: Path) -> np.ndarray:
     with trusting():
         table = pq.read_table(files.fetch(store, base.shard.folder, rejects, scratch))
         reasons = np.array(table.column("reason").to_pylist())
-        return np.unique(sortable(table.column("text_key"))[reasons == "no tokens"])
+        keys: np.ndarray = np.unique(sortable(table.column("text_key"))[reasons == "no tokens"])
+        return keys
 
 
 def _nothing() -> Hits:
@@ -190,7 +191,8 @@ def _ordinals(keys: np.ndarray, chunks: np.ndarray, before: int) -> np.ndarray:
     changes = np.concatenate([[True], keys[1:] != keys[:-1]])
     until = (counted - starts)[changes]
     until[0] -= before
-    return counted - until[np.cumsum(changes) - 1]
+    found: np.ndarray = counted - until[np.cumsum(changes) - 1]
+    return found
 
 
 def _groups(parquet: pq.ParquetFile, wanted: np.ndarray) -> Iterator[int]:

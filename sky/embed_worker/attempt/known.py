@@ -46,14 +46,17 @@ class Known:
 
     def may_gain(self, shard: ShardId) -> bool:
         """Whether a shard's range of keys holds a text that is not known."""
-        if shard.method != "content" or not isinstance(shard.stride, int):
+        if shard.method != "content":
             return bool(self._unknown.size)
         keys = pa.Array.from_buffers(KEY_TYPE, len(self._texts), [None, pa.py_buffer(self._texts)])
         places = shard.partitioning.stride_of(np.array([]), keys, 0)
         return bool((places[self._unknown] == shard.stride).any())
 
-    def take(self, store: Store, base: Base) -> int:
-        """Takes what a base has and is not known yet; how many texts. Raises Unusable, then nothing is taken."""
+    def take(self, store: Store, base: Base, *, windows: bool = True) -> int:
+        """Takes what a base has and is not known yet; how many texts. Raises Unusable, then nothing is taken.
+
+        Without `windows`, it is only found.
+        """
         unknown = self._unknown
         empty = np.isin(self._texts[unknown], without_tokens(store, base, self._scratch))
         wanted = self._texts[unknown]
@@ -64,13 +67,12 @@ class Known:
             with self._file.open("ab") as sink:
                 at = sink.tell()
                 try:
-                    copy(store, base, hits, wanted, self._scratch, sink)
+                    if windows:
+                        copy(store, base, hits, wanted, self._scratch, sink)
                     sink.flush()
                 except BaseException:
                     sink.truncate(at)
                     raise
-                if sink.tell() != at + size * len(hits.wanted):
-                    raise AssertionError("not as many windows were copied as were found")
             begins = np.flatnonzero(np.diff(hits.wanted, prepend=-1))
             texts = unknown[hits.wanted[begins]]
             self._begins[texts] = at // size + begins
@@ -97,7 +99,8 @@ class Known:
         """Windows: n_tokens, char_start, char_end, vector."""
         if self._records is None:
             self._records = np.memmap(self._file, self.bases[0].record(), "r")
-        return self._records[at]
+        found: np.ndarray = self._records[at]
+        return found
 
     def reused(self, places: np.ndarray, windows: np.ndarray, tokens: np.ndarray) -> list[Reused]:
         """From where rows of known texts are taken; `windows` and `tokens` of each row."""
@@ -122,6 +125,18 @@ def keys_of(tables: Iterable[pa.Table]) -> np.ndarray:
 
 def gather(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path) -> Known | None:
     """Takes what the job's earlier shards know of the texts; None where none of them may be used."""
+    known = _gathered(store, job, texts, scratch, windows=True)
+    failpoints.reach("reuse.gathered")
+    return known
+
+
+def all_known(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path) -> bool:
+    """Whether the job's earlier shards have all texts, by their keys alone."""
+    known = _gathered(store, job, texts, scratch, windows=False)
+    return known is not None and known.complete
+
+
+def _gathered(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, *, windows: bool) -> Known | None:
     known = Known(texts, scratch)
     space = _space(store, job) if job.reuse else None
     if space is None:
@@ -131,20 +146,19 @@ def gather(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path) -> Kno
         if known.complete:
             break
         if known.may_gain(shard):
-            _take(known, store, job, shard, space)
+            _take(known, store, job, shard, space, windows)
         else:
             passed.append(shard)
     for shard in passed:  # whose canaries and engine can stand for a shard of blank texts, or of none
         if known.bases or len(texts):
             break
-        _take(known, store, job, shard, space)
-    failpoints.reach("reuse.gathered")
+        _take(known, store, job, shard, space, windows)
     return known if known.bases else None
 
 
-def _take(known: Known, store: Store, job: EmbedJob, shard: ShardId, space: Space) -> None:
+def _take(known: Known, store: Store, job: EmbedJob, shard: ShardId, space: Space, windows: bool) -> None:
     try:
-        texts = known.take(store, open_base(store, shard, space))
+        texts = known.take(store, open_base(store, shard, space), windows=windows)
     except Unusable as why:
         log.warning("%s: nothing is reused from %s: %s", job.shard.key, store.url(shard.folder), why)
     else:

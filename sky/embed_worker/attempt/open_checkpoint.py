@@ -1,18 +1,21 @@
 """From the rows of a checkpoint to what the engine is given, and from its vectors to a table."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from embed_worker.attempt.checkpoints import Reject
 from embed_worker.attempt.known import Known
-from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.tokens import TextTokenizer
 from embed_worker.errors import NeedsEngine
 from embed_worker.lake.identity import KEY_TYPE
 from embed_worker.lake.manifests import Reused
 from embed_worker.lake.table import embedding_column
+
+if TYPE_CHECKING:
+    from embed_worker.attempt.vector_cache import VectorCache
 
 WINDOW = ("row", "number", "tokens", "start", "end", "sequence")
 
@@ -56,7 +59,7 @@ class OpenCheckpoint:
         self.vectors = np.empty((len(self.sequences), dimension), dtype=dtype)
         self.open = len(self.sequences)
 
-    def recall(self, cache: VectorCache) -> int:
+    def recall(self, cache: "VectorCache") -> int:
         """Takes the vectors that are known already; returns how many are left to do."""
         left = []
         for sequence in self.todo:
@@ -135,13 +138,12 @@ class OpenCheckpoint:
     def _vectors(self, keep: np.ndarray) -> np.ndarray:
         assert self.vectors is not None
         of_known = self.sequence_of < 0
-        if self.known is None or not of_known.any():
-            return self.vectors[self.sequence_of[keep]]
         records = np.zeros(len(of_known), np.int64)
         records[of_known] = self.record_of
-        found = np.empty((len(keep), self.vectors.shape[1]), self.vectors.dtype)
+        found: np.ndarray = np.empty((len(keep), self.vectors.shape[1]), self.vectors.dtype)
         known = of_known[keep]
-        found[known] = self.known.records(records[keep[known]])["vector"]
+        if self.known is not None and known.any():
+            found[known] = self.known.records(records[keep[known]])["vector"]
         found[~known] = self.vectors[self.sequence_of[keep[~known]]]
         return found
 

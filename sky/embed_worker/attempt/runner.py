@@ -17,16 +17,15 @@ from embed_worker.attempt.feeder import Feeder
 from embed_worker.attempt.hardware import hardware, this_attempt
 from embed_worker.attempt.health import Health
 from embed_worker.attempt.heartbeat import Pulse
-from embed_worker.attempt.known import Known, gather, keys_of
+from embed_worker.attempt.known import Known, all_known, gather, keys_of
 from embed_worker.attempt.lanes import SINGLE, Lane
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.attempt.parts import Parts
 from embed_worker.attempt.starts import beginning, check_starts
-from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.attempt.writing import Writing
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.errors import BadJob, Preempted, SickEngine
+from embed_worker.errors import BadJob, NeedsEngine, Preempted, SickEngine
 from embed_worker.lake import failpoints
 from embed_worker.lake.damage import cure_of
 from embed_worker.lake.errors import BadManifest, DamagedData, StoreUnavailable
@@ -49,12 +48,14 @@ def run_job(
     stop: threading.Event,
     tokenizer: LoadTokenizer = load_tokenizer,
     lane: Lane = SINGLE,
+    composing: bool = False,
 ) -> bool:
     """Embeds and commits one partition. False where it was committed already, also by a twin meanwhile.
 
     Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
     A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first. Where earlier
-    shards have a vector of every text, neither model nor tokenizer is loaded.
+    shards have a vector of every text, neither model nor tokenizer is loaded; where it is `composing`, anything else
+    raises NeedsEngine, and the lake does not hear of the attempt.
     """
     with beginning():
         store = Store(job.lake)
@@ -63,7 +64,7 @@ def run_job(
             Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
             return False
     try:
-        return _Attempt(store, job, load, tokenizer, stop, lane).run()
+        return _Attempt(store, job, load, tokenizer, stop, lane).run(composing)
     except Preempted:
         raise
     except Exception as error:
@@ -94,11 +95,12 @@ class _Attempt:
         self.seconds: dict[str, float] = {}
         self.embedded = False
         self.open: dict[int, OpenCheckpoint] = {}
-        self.cache = VectorCache()
         self.over = threading.Event()
 
-    def run(self) -> bool:
+    def run(self, composing: bool = False) -> bool:
         started, attempt = time.monotonic(), this_attempt(self.name, self.lane.facts)
+        if composing:
+            self._check_known()
         with beginning():
             self.checkpoints.register(attempt)
             failpoints.reach("attempt.registered")
@@ -153,6 +155,17 @@ class _Attempt:
         except DamagedData as error:
             raise BadJob(f"{error}. Re-materialize stride_partitions, then this partition") from error
         return stride
+
+    def _check_known(self) -> None:
+        """Raises NeedsEngine unless earlier shards know every text. Most inputs with new texts have one in their first
+        slice: the others are then not read."""
+        if not self.job.reuse:
+            raise NeedsEngine("there is no earlier shard")
+        for spans in [self.job.spans[:1], self.job.spans] if len(self.job.spans) > 1 else [self.job.spans]:
+            with self.store.scratch() as scratch:
+                keys = keys_of(bring(self.store, spans, scratch).unordered())
+                if not all_known(self.store, self.job, keys, scratch):
+                    raise NeedsEngine("earlier shards do not know every text")
 
     def _known(self) -> set[int]:
         """The checkpoints that are committed already, of this input and spec."""
@@ -236,7 +249,9 @@ class _Attempt:
         return Made(model.canaries, model.engine.versions())
 
     def _run_engine(self, model: LoadedModel, feeder: Feeder, scratch: Path) -> None:
-        clock, health = model.engine.clock, Health(model)
+        from embed_worker.attempt.vector_cache import VectorCache  # not there where partitions are composed
+
+        clock, health, cache = model.engine.clock, Health(model), VectorCache()
         before = dict(clock.seconds)
         with self._writing(model.engine.dimension, scratch) as writing:
 
@@ -253,7 +268,7 @@ class _Attempt:
             def begin(checkpoint: OpenCheckpoint) -> None:
                 checkpoint.begin(model.engine.dimension, self.job.spec.output_dtype)
                 self.open[checkpoint.index] = checkpoint
-                if checkpoint.recall(self.cache) == 0:
+                if checkpoint.recall(cache) == 0:
                     complete(checkpoint)
 
             feeder.begin = begin
@@ -268,7 +283,7 @@ class _Attempt:
                     checkpoint = self.open[index]
                     last = checkpoint.put(sequence, vector)
                     if not isinstance(vector, str) and sequence not in checkpoint.without_vector:
-                        self.cache.put(checkpoint.sequences[sequence], vector)
+                        cache.put(checkpoint.sequences[sequence], vector)
                     if last:
                         complete(checkpoint)
             if self.stop.is_set():

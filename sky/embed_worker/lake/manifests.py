@@ -244,12 +244,10 @@ class ShardManifest(Manifest):
 
     @property
     def windows_embedded(self) -> int:
-        """Those of the rows that were embedded for this shard."""
         return self.windows - sum(one.windows for one in self.reused)
 
     @property
     def tokens_embedded(self) -> int:
-        """Those of the rows that were embedded for this shard."""
         return self.tokens - sum(one.tokens for one in self.reused)
 
     @property
