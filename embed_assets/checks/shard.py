@@ -68,11 +68,11 @@ def dimension(view: ShardView) -> CheckOutcome:
 
 
 def row_count(view: ShardView) -> CheckOutcome:
-    """Rows in = rows embedded + rows rejected, counted in the files."""
+    """Rows in = rows with vectors + rows rejected, counted in the files."""
     embedded, rejected = view.reading.rows.rows, view.reading.rejected.rows
     rows_in = view.expected.rows
-    figures = {"rows_in": rows_in, "rows_embedded": embedded, "rows_rejected": rejected}
-    said = (view.manifest.rows_in, view.manifest.rows_embedded, view.manifest.rows_rejected)
+    figures = {"rows_in": rows_in, "rows_with_vector": embedded, "rows_rejected": rejected}
+    said = (view.manifest.rows_in, view.manifest.rows_with_vector, view.manifest.rows_rejected)
     passed = rows_in == embedded + rejected and said == (rows_in, embedded, rejected)
     text = f"{rows_in:,} in, {embedded:,} embedded, {rejected:,} rejected"
     return CheckOutcome(passed, text if passed else f"{text}; the manifest says {said}", figures)

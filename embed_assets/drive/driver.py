@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
 
 from embed_assets.checks.proof import Prove
 from embed_assets.drive.adoption import Found
+from embed_assets.drive.composing import Composing
 from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Refusal, Tell, Unlimited
+from embed_assets.drive.open_jobs import OpenJob, take_statuses
 from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
 from embed_assets.drive.progress import ProgressLine
 from embed_assets.drive.proving import Proving, Seen
@@ -23,19 +24,6 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import Lake
-
-NOTICES_TOLD = 5
-"""Of those that come with one poll."""
-
-
-@dataclass
-class _Open:
-    job: EmbedJob
-    handle: JobHandle
-    since: float
-    status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
-    ended_uncommitted: bool = False
-    told: str = ""
 
 
 class Driver:
@@ -60,14 +48,15 @@ class Driver:
         self._budget = budget or Unlimited()
         self._max_attempts, self._alive, self._clock, self._sleep = max_attempts, alive, clock, sleep
         self._outages = Outages(compute.poll_seconds, tell, alive, clock, sleep)
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenJob] = {}
         self._waiting: list[tuple[float, EmbedJob]] = []  # (not before, job)
         self._attempts: dict[str, int] = {}
         self._proving = Proving(lake, prove, self._outages, provers)
+        self._composing = Composing(lake, tell)
         self._committed = self._failed = self._adopted = self._unadopted = 0
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
         self._unsure = {job.name for job in jobs} if compute.outlives_driver else set[str]()
-        self._held_up = False  # by the budget
+        self._held_up = False
         self._progress = ProgressLine(sum(job.input.rows for job in jobs), clock())
 
     @property
@@ -99,7 +88,8 @@ class Driver:
             if self._waiting:
                 self._attach()
             looked = self._clock()
-            while self._waiting or self._open or self._proving:
+            while self._waiting or self._open or self._proving or self._composing:
+                self._waiting = self._composing.take(self._waiting)
                 yield from self._submit()
                 asked = "poll" if self._open else "submit"
                 yield from self._rest(looked + max(self._compute.poll_seconds, self._outages.backoff(asked)))
@@ -109,6 +99,7 @@ class Driver:
                 self._summary()
         finally:
             self._proving.close()
+            self._composing.close()
             self._budget.withdraw([job for _, job in self._waiting if job.name not in self._unsure])
 
     def _sort(self) -> None:
@@ -124,18 +115,22 @@ class Driver:
 
     def _rest(self, until: float) -> Iterator[Outcome]:
         """Between two polls: what was seen to be committed is proved and handed out."""
-        idle = not (self._waiting or self._open)
+        composing = bool(self._composing)
+        idle = not (self._waiting or self._open or composing)
         while True:
+            self._take_composed()
             for seen, found in self._proving.verdicts():
                 yield from self._proved(seen, found)
             left = until - self._clock()
-            if idle and (self._waiting or not self._proving):
-                return  # what is to be made anew is submitted at once
+            if (idle and (self._waiting or not self._proving)) or (composing and not self._composing):
+                return  # what is to be made anew, or needs a job, is submitted at once
             if not self._alive():
                 raise Stopped
             if left <= 0:
                 return
-            if pause := self._proving.pause(left):
+            if self._composing:
+                self._composing.wait(left)
+            elif pause := self._proving.pause(left):
                 self._sleep(pause)
 
     def _proved(self, seen: Seen, found: Found) -> Iterator[Outcome]:
@@ -150,11 +145,13 @@ class Driver:
                 failpoints.reach("driver.adopted")
             else:
                 if fault := found.proof.fault:
-                    cure = "its manifest is retired and the partition is made anew"
-                    self._tell(f"{job.shard}: {fault}; {cure}", warning=True)
+                    self._tell(f"{job.shard}: {fault}; its manifest is retired and it is made anew", warning=True)
                 self._waiting.append((0.0, job))
             if self._adopted and not self._unadopted:
                 self._tell(f"{self._adopted} partitions were committed already, adopted; their checks run again")
+        elif found.manifest is None:  # composed here, and gone or damaged since
+            self._committed -= 1
+            self._waiting.append((0.0, job))
         if found.manifest is not None:
             yield Committed(job, found.manifest, found.proof, seen.status, seen.attempts, seen.elapsed)
 
@@ -167,11 +164,21 @@ class Driver:
         for name, handle in live.items():
             job = jobs[name]
             self._attempts[job.shard.key] = 1
-            self._open[job.shard.key] = _Open(job, handle, self._clock())
+            self._open[job.shard.key] = OpenJob(job, handle, self._clock())
         self._waiting = [(at, job) for at, job in self._waiting if job.shard.key not in self._open]
         self._budget.launched([entry.job for entry in self._open.values()])
         if live:
             self._tell(f"attached to {len(live)} jobs that were already running")
+
+    def _take_composed(self) -> None:
+        for one in self._composing.ended():
+            if one.done:
+                self._unsure.discard(one.job.name)
+                self._committed += 1
+                self._progress.done(one.job.input.rows)
+                self._proving.add(Seen(one.job, status=JobStatus(JobState.SUCCEEDED), elapsed=one.seconds))
+            else:
+                self._waiting.append((0.0, one.job))
 
     def _submit(self) -> Iterator[Outcome]:
         now = self._clock()
@@ -204,7 +211,7 @@ class Driver:
             self._outages.answered("submit")
             self._unsure.discard(job.name)
             self._attempts[job.shard.key] = self._attempts.get(job.shard.key, 0) + 1
-            self._open[job.shard.key] = _Open(job, handle, self._clock())
+            self._open[job.shard.key] = OpenJob(job, handle, self._clock())
             self._waiting = [(at, other) for at, other in self._waiting if other is not job]
             self._budget.launched([job])
 
@@ -229,15 +236,8 @@ class Driver:
             statuses = {}
         else:
             self._outages.answered("poll")
-        notices = []
-        for entry in self._open.values():
-            entry.status = statuses.get(entry.handle, entry.status)
-            if entry.status.notice and entry.status.notice != entry.told:
-                entry.told = entry.status.notice
-                notices.append(f"{entry.job.shard.key}: {entry.told}")
-        if notices:
-            more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
-            self._tell("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
+        if notices := take_statuses(self._open.values(), statuses):
+            self._tell(notices, warning=True)
         self._budget.running([(entry.job, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
 
@@ -260,7 +260,7 @@ class Driver:
             elif entry.status.state.final:
                 yield from self._ended(entry)
 
-    def _ended(self, entry: _Open) -> Iterator[Outcome]:
+    def _ended(self, entry: OpenJob) -> Iterator[Outcome]:
         """A job is over and there is no manifest."""
         state, detail = entry.status.state, entry.status.detail
         if state is JobState.SUCCEEDED:

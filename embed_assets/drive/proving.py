@@ -25,7 +25,7 @@ THREADS = 4
 
 @dataclass(frozen=True)
 class Seen:
-    """A shard with a manifest. Without the manifest here, it was there before this run."""
+    """A shard with a manifest. Without its manifest and a status here, it was there before this run."""
 
     job: EmbedJob
     manifest: ShardManifest | None = None
@@ -35,7 +35,7 @@ class Seen:
 
     @property
     def before(self) -> bool:
-        return self.manifest is None
+        return self.manifest is None and self.status is None
 
 
 class Proving:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from embed_assets.spec.translation import KeyText, OpOptions, Translation
-from embed_worker.lake.layout import DELTA, Partitioning, delta_key, partition_key
+from embed_worker.lake.layout import DATASET_NAME, DELTA, Partitioning, delta_key, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.steps.dialect import Count, StrictModel
 from embed_worker.steps.spec import SourceSpec
@@ -40,6 +40,8 @@ class DatasetSpec(SourceSpec):
     """The check `source_fresh` is red where no file of the source was changed for so long."""
     rebase_above: float = Field(default=0.05, ge=0, le=1)
     """The update job takes a new base where the delta adds and removes more than this share of the base's rows."""
+    reuse_from: list[Annotated[str, Field(pattern=rf"^{DATASET_NAME}$")]] = Field(default_factory=list)
+    """Other datasets of the lake whose vectors are taken for texts that they have too. A dataset's own are always."""
     deps: list[KeyText] = Field(default_factory=list)
     """Assets that the source is made by, such as `warehouse/tickets`; in the graph they stand before raw_reviews."""
 

@@ -151,7 +151,7 @@ class _Search:
         whole: list[_Folder] = []
         for path, shard in _shards(self._shards):
             folder = self._shards[path]
-            if shard in self._leases.live:
+            if shard in self._leases.live or shard in self._leases.bases:
                 continue
             if self._is_old(shard):
                 yield folder.garbage("shard of rows that no kept snapshot has")

@@ -32,7 +32,8 @@ class Leases:
     """What is held, of a lake whose `committed` shards are known."""
 
     def __init__(self, store: Store, now: float, committed: set[ShardId]) -> None:
-        self.jobs = [Note(file, job.shard) for file, job in _job_files(store)]
+        jobs = list(_job_files(store))
+        self.jobs = [Note(file, job.shard) for file, job in jobs]
         self.progress: list[Note] = []
         signs = [(note.shard, note.file.written) for note in self.jobs]
         ends: dict[ShardId, float] = {}
@@ -54,6 +55,8 @@ class Leases:
             if shard not in committed and now - at < WAIT_SECONDS and at > ends.get(shard, 0.0)
         }
         self.held = self.live | awaited
+        self.bases = {base for _, job in jobs if job.shard in self.held for base in job.reuse}
+        """Earlier shards that these may take vectors from."""
         self.near = self.held | {note.shard for note in self.progress if note.young}
         """A run works on the snapshots of these; between two of its jobs only what was heard of the last one tells."""
 

@@ -4,7 +4,8 @@
     ├── BadJob        it cannot succeed as it is written: exit 65
     ├── NotBegun      its start could not be noted in the lake: exit 69
     ├── Preempted     told to stop: exit 75
-    └── SickEngine    this machine has gone bad: exit 75
+    ├── SickEngine    this machine has gone bad: exit 75
+    └── NeedsEngine   it was to be done without an engine, and cannot: exit 75
 
 The lake's own errors (`embed_worker.lake.errors`) end an attempt too; they know no exit codes.
 """
@@ -31,6 +32,10 @@ class Preempted(WorkerError):
 
 class SickEngine(WorkerError):
     """The engine no longer gives the vectors of its start. Another machine is not bad."""
+
+
+class NeedsEngine(WorkerError):
+    """A text is not known, where nothing but known texts can be dealt with."""
 
 
 def exit_code_of(error: Exception) -> ExitCode:

@@ -16,6 +16,7 @@ from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import InputRef, ShardManifest, StridesManifest
 from embed_worker.steps.cut import empty_cut
 from embed_worker.steps.spans import Spans, spans_of
+from resources.bases import Bases
 from resources.lake import Lake
 
 PATIENCE = 300.0
@@ -31,8 +32,12 @@ class NothingAdded(LakeError):
 class ShardJobs:
     """Turns partition keys into jobs; reads each dataset's manifests once a run."""
 
-    def __init__(self, pipeline: EmbeddingPipeline, lake: Lake, warn: Callable[[str], None]) -> None:
-        self._pipeline, self._lake, self._warn = pipeline, lake, warn
+    def __init__(
+        self, pipeline: EmbeddingPipeline, lake: Lake, warn: Callable[[str], None], *, reuse: bool = True
+    ) -> None:
+        """Without `reuse`, every text is to be embedded."""
+        self._pipeline, self._lake, self._warn, self._reuse = pipeline, lake, warn, reuse
+        self._bases = Bases(lake.store, pipeline.embedding.spec_id)
         self._known: dict[tuple[str, bool], _Inputs | str] = {}
         deadline = time.monotonic() + PATIENCE
         self._patiently = Retrying(
@@ -44,7 +49,8 @@ class ShardJobs:
         )
 
     def job(self, partition: str) -> EmbedJob:
-        """Raises NotReady where an input is missing, NothingAdded of a delta without rows."""
+        """Raises NotReady where an input is missing, NothingAdded of a delta without rows. It names no earlier shard:
+        see `with_reuse`."""
         name, number = layout.split_partition_key(partition)
         cut, spans = self._inputs(name, number is None)
         stride = number or 0
@@ -63,6 +69,13 @@ class ShardJobs:
             spec=spec,
             checkpoint_rows=self._pipeline.checkpoint_rows,
         )
+
+    def with_reuse(self, job: EmbedJob) -> EmbedJob:
+        """The job with the earlier shards that may hold vectors of its texts. Raises StoreUnavailable."""
+        if not self._reuse:
+            return job
+        others = self._pipeline.dataset(job.shard.dataset).reuse_from
+        return job.model_copy(update={"reuse": self._patiently(self._bases.of, job.shard, others)})
 
     def view(self, job: EmbedJob, manifest: ShardManifest) -> ShardView:
         return ShardView(self._lake.store, job.shard, manifest, job.input.rows_digest)

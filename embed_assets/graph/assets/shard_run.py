@@ -37,7 +37,9 @@ NOTHING = "empty"
 class ShardConfig(LaunchConfig):
     """What a launch may ask of embedding_shards."""
 
-    force: bool = Field(default=False, description="Embed anew even what is committed: its manifest is retired first")
+    force: bool = Field(
+        default=False, description="Embed anew even what is committed, reusing nothing: its manifest is retired first"
+    )
     max_attempts: int | None = Field(
         default=None, ge=1, description="Times a partition is tried in this run; EMBED_MAX_ATTEMPTS without it"
     )
@@ -58,7 +60,7 @@ class ShardRun:
         if config.budget_usd is not None:
             pipeline = pipeline.model_copy(update={"budget_usd": config.budget_usd})
         self._pipeline = pipeline
-        self._jobs = ShardJobs(pipeline, lake, lambda text: run.tell(text, warning=True))
+        self._jobs = ShardJobs(pipeline, lake, lambda text: run.tell(text, warning=True), reuse=not config.force)
 
     def check(self, keys: Sequence[str]) -> None:
         """Runs the checks of committed shards again; embeds nothing."""
@@ -79,7 +81,7 @@ class ShardRun:
         run, jobs, empty = self._run, list[EmbedJob](), list[str]()
         for partition in keys:
             try:
-                jobs.append(self._jobs.job(partition))
+                jobs.append(self._jobs.with_reuse(self._jobs.job(partition)))
             except NothingAdded as none:
                 self._nothing(partition, none)
                 empty.append(partition)

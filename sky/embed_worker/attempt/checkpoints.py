@@ -14,7 +14,7 @@ from embed_worker.lake.errors import BadManifest, DamagedData
 from embed_worker.lake.files import FileRef
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import RETIRED
-from embed_worker.lake.manifests import ShardManifest, read_manifest, write_manifest
+from embed_worker.lake.manifests import Reused, ShardManifest, read_manifest, write_manifest
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import write_table
 
@@ -48,9 +48,14 @@ class CheckpointRecord(BaseModel):
     windows: int
     tokens: int
     duplicate_windows: int
+    reused: list[Reused]
     rejects: list[Reject]
     engine_seconds: float
     """Engine time since the attempt's previous checkpoint, so that sums over attempts are right."""
+
+    @property
+    def rows_embedded(self) -> int:
+        return self.rows - sum(one.rows for one in self.reused) - len(self.rejects)
 
 
 class Checkpoints:

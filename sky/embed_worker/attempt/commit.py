@@ -1,5 +1,7 @@
 """The end of a partition: the last part file, the rejects, then the manifest commits them."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,13 +9,23 @@ import pyarrow.parquet as pq
 
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.parts import Parts
-from embed_worker.errors import BadJob
+from embed_worker.errors import BadJob, NeedsEngine
 from embed_worker.lake import failpoints, files, layout
 from embed_worker.lake.attempts import Hardware
 from embed_worker.lake.job import EmbedJob
-from embed_worker.lake.manifests import Canaries, ShardManifest, ensure_space, write_manifest
+from embed_worker.lake.manifests import Canaries, Reused, ShardManifest, ensure_space, write_manifest
 from embed_worker.lake.store import Store
 from embed_worker.lake.table import REJECTS_SCHEMA
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the vectors were made by."""
+
+    canaries: Canaries | None
+    engine: dict[str, str]
+    engine_of: str | None = None
+    """Folder of the earlier shard whose engine it was, where none ran."""
 
 
 def commit_shard(
@@ -22,9 +34,7 @@ def commit_shard(
     checkpoints: Checkpoints,
     parts: Parts,
     scratch: Path,
-    *,
-    canaries: Canaries | None,
-    engine: dict[str, str],
+    made: Made,
     hardware: Hardware,
     seconds: dict[str, float],
 ) -> bool:
@@ -33,6 +43,9 @@ def commit_shard(
     records = parts.records
     if (rows := sum(record.rows for record in records)) != job.input.rows:
         raise BadJob(f"the checkpoints of {job.shard.key} hold {rows} rows, the job says {job.input.rows}")
+    embedded = sum(record.rows_embedded for record in records)
+    if made.engine_of is not None and embedded:  # by another attempt, whose engine's canaries are not known here
+        raise NeedsEngine(f"{embedded} rows of {job.shard.key} were embedded by another attempt's engine meanwhile")
     rejected = [reject for record in records for reject in record.rejects]
     rejects_file = None
     if rejected:
@@ -42,6 +55,7 @@ def commit_shard(
         pq.write_table(table, local)
         rejects_file = files.publish(store, job.shard.folder, local, layout.REJECTS, len(rejected))
         failpoints.reach("rejects.published")
+    reused = _together(one for record in records for one in record.reused)
     by_reason: dict[str, int] = {}
     for reject in rejected:
         by_reason[reject.reason] = by_reason.get(reject.reason, 0) + 1
@@ -53,7 +67,9 @@ def commit_shard(
         files=written,
         rejects=rejects_file,
         rows_in=job.input.rows,
-        rows_embedded=job.input.rows - len(rejected),
+        rows_embedded=embedded,
+        rows_reused=sum(one.rows for one in reused),
+        reused=reused,
         rows_rejected=len(rejected),
         rejects_by_reason=by_reason,
         windows=sum(r.windows for r in records),
@@ -61,10 +77,11 @@ def commit_shard(
         duplicate_windows=sum(r.duplicate_windows for r in records),
         dimension=parts.dimension,
         dtype=job.spec.output_dtype,
-        canaries=canaries,
+        canaries=made.canaries,
+        engine_of=made.engine_of,
         checkpoint_rows=job.checkpoint_rows,
         checkpoints=checkpoints.count,
-        engine=engine,
+        engine=made.engine,
         hardware=hardware,
         attempts=checkpoints.attempts(),
         seconds={**seconds, "engine": round(sum(r.engine_seconds for r in records), 3)},
@@ -75,3 +92,12 @@ def commit_shard(
     first = write_manifest(store, job.shard.manifest_path, manifest)
     failpoints.reach("manifest.created")
     return first
+
+
+def _together(found: Iterable[Reused]) -> list[Reused]:
+    """Of each earlier shard once; of one that was made anew meanwhile, once as it was before."""
+    sums: dict[tuple[str, str], Reused] = {}
+    for one in found:
+        of = one.folder, one.data_version
+        sums[of] = sums[of] + one if of in sums else one
+    return sorted(sums.values(), key=lambda one: (one.folder, one.data_version))

@@ -1,31 +1,31 @@
-"""One job from start to commit: read → tokenise → engine → checkpoints → parts → manifest."""
+"""One job from start to commit: read → reuse → tokenise → engine → checkpoints → parts → manifest."""
 
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from embed_worker.attempt.checkpoints import CheckpointRecord, Checkpoints
-from embed_worker.attempt.commit import commit_shard
+from embed_worker.attempt.checkpoints import Checkpoints
+from embed_worker.attempt.commit import Made, commit_shard
 from embed_worker.attempt.feeder import Feeder
 from embed_worker.attempt.hardware import hardware, this_attempt
 from embed_worker.attempt.health import Health
 from embed_worker.attempt.heartbeat import Pulse
+from embed_worker.attempt.known import Known, all_known, gather, keys_of
 from embed_worker.attempt.lanes import SINGLE, Lane
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.attempt.parts import Parts
 from embed_worker.attempt.starts import beginning, check_starts
-from embed_worker.attempt.vector_cache import VectorCache
+from embed_worker.attempt.writing import Writing
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
-from embed_worker.errors import BadJob, Preempted, SickEngine
+from embed_worker.errors import BadJob, NeedsEngine, Preempted, SickEngine
 from embed_worker.lake import failpoints
 from embed_worker.lake.damage import cure_of
 from embed_worker.lake.errors import BadManifest, DamagedData, StoreUnavailable
@@ -38,9 +38,6 @@ from embed_worker.lake.table import shard_schema
 
 log = logging.getLogger(__name__)
 
-UNWRITTEN = 2
-"""Finished checkpoints that may wait to be written before the engine is held back."""
-
 LoadModel = Callable[[], LoadedModel]
 LoadTokenizer = Callable[[EmbeddingSpec], TextTokenizer]
 
@@ -51,11 +48,14 @@ def run_job(
     stop: threading.Event,
     tokenizer: LoadTokenizer = load_tokenizer,
     lane: Lane = SINGLE,
+    composing: bool = False,
 ) -> bool:
     """Embeds and commits one partition. False where it was committed already, also by a twin meanwhile.
 
     Raises Preempted when `stop` is set, BadJob where no attempt can succeed; any other error is worth a retry.
-    A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first.
+    A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first. Where earlier
+    shards have a vector of every text, neither model nor tokenizer is loaded; where it is `composing`, anything else
+    raises NeedsEngine, and the lake does not hear of the attempt.
     """
     with beginning():
         store = Store(job.lake)
@@ -64,7 +64,7 @@ def run_job(
             Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
             return False
     try:
-        return _Attempt(store, job, load, tokenizer, stop, lane).run()
+        return _Attempt(store, job, load, tokenizer, stop, lane).run(composing)
     except Preempted:
         raise
     except Exception as error:
@@ -86,27 +86,21 @@ def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
 
 class _Attempt:
     def __init__(
-        self,
-        store: Store,
-        job: EmbedJob,
-        load: LoadModel,
-        tokenizer: LoadTokenizer,
-        stop: threading.Event,
-        lane: Lane,
+        self, store: Store, job: EmbedJob, load: LoadModel, tokenizer: LoadTokenizer, stop: threading.Event, lane: Lane
     ) -> None:
         self.store, self.job, self.load, self.stop, self.lane = store, job, load, stop, lane
         self.load_tokenizer = tokenizer
         self.name = uuid.uuid4().hex[:8]
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
+        self.embedded = False
         self.open: dict[int, OpenCheckpoint] = {}
-        self.made: set[int] = set()
-        self.writing: list[Future[None]] = []
-        self.cache = VectorCache()
         self.over = threading.Event()
 
-    def run(self) -> bool:
+    def run(self, composing: bool = False) -> bool:
         started, attempt = time.monotonic(), this_attempt(self.name, self.lane.facts)
+        if composing:
+            self._check_known()
         with beginning():
             self.checkpoints.register(attempt)
             failpoints.reach("attempt.registered")
@@ -117,18 +111,12 @@ class _Attempt:
             stride = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
             failpoints.reach("attempt.fetched")
+            earlier = self._timed("reuse", lambda: self._reused(stride, scratch)) if self.job.reuse else None
             self.parts = Parts(self.store, self.job, self.checkpoints, scratch)
-            self.heartbeat.update(phase="loading model")
-            tokenizer = self.load_tokenizer(self.job.spec)
-            feeder = self._feeder(tokenizer, stride)  # decodes and tokenises while the model is loaded
-            try:
-                model = self._timed("load_model", self.load)
-                failpoints.reach("attempt.loaded")
-                self.heartbeat.update(phase="embedding", hardware=hardware().note(), engine=model.engine.versions())
-                self._embed(model, feeder, scratch)
-            finally:
-                self.over.set()
-                feeder.stop()
+            if earlier is not None and earlier.complete and not self.embedded:
+                made = self._compose(earlier, stride, scratch)
+            else:
+                made = self._embed(earlier, stride, scratch)
             if not self.lane.commits:
                 log.info("%s: lane %s is done", self.job.shard.key, self.lane.facts["lane"])
                 return False
@@ -136,16 +124,9 @@ class _Attempt:
             failpoints.reach("attempt.embedded")
             seconds = {**self.seconds, "total": time.monotonic() - started}
             won = commit_shard(
-                self.store,
-                self.job,
-                self.checkpoints,
-                self.parts,
-                scratch,
-                canaries=model.canaries,
-                engine=model.engine.versions(),
-                hardware=hardware(self.lane.count),
-                seconds={phase: round(value, 3) for phase, value in seconds.items()},
-            )
+                self.store, self.job, self.checkpoints, self.parts, scratch, made, hardware(self.lane.count),
+                {phase: round(value, 3) for phase, value in seconds.items()},
+            )  # fmt: skip
             self.heartbeat.update(phase="committed")
         failpoints.reach("attempt.committed")
         if _committed(self.store, self.job):
@@ -158,7 +139,14 @@ class _Attempt:
         try:
             return work()
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - begin
+            self._spent(phase, time.monotonic() - begin)
+
+    def _spent(self, phase: str, seconds: float) -> None:
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    def _reused(self, stride: Stride, scratch: Path) -> Known | None:
+        self.heartbeat.update(phase="reusing")
+        return gather(self.store, self.job, keys_of(stride.unordered()), scratch)
 
     def _fetch_input(self, scratch: Path) -> Stride:
         try:
@@ -167,6 +155,17 @@ class _Attempt:
         except DamagedData as error:
             raise BadJob(f"{error}. Re-materialize stride_partitions, then this partition") from error
         return stride
+
+    def _check_known(self) -> None:
+        """Raises NeedsEngine unless earlier shards know every text. Most inputs with new texts have one in their first
+        slice: the others are then not read."""
+        if not self.job.reuse:
+            raise NeedsEngine("there is no earlier shard")
+        for spans in [self.job.spans[:1], self.job.spans] if len(self.job.spans) > 1 else [self.job.spans]:
+            with self.store.scratch() as scratch:
+                keys = keys_of(bring(self.store, spans, scratch).unordered())
+                if not all_known(self.store, self.job, keys, scratch):
+                    raise NeedsEngine("earlier shards do not know every text")
 
     def _known(self) -> set[int]:
         """The checkpoints that are committed already, of this input and spec."""
@@ -178,10 +177,11 @@ class _Attempt:
                 log.warning("%s: making checkpoint %d anew: %s", self.job.shard.key, index, error)
                 continue
             known.add(index)
+            self.embedded |= record.rows_embedded > 0
             self.heartbeat.add(rows=record.rows, tokens=record.tokens)
         return known
 
-    def _feeder(self, tokenizer: TextTokenizer, stride: Stride) -> Feeder:
+    def _feeder(self, tokenizer: TextTokenizer | None, stride: Stride, earlier: Known | None) -> Feeder:
         prompt = self.job.spec.prompts.document
 
         def make(index: int, table: pa.Table) -> OpenCheckpoint | None:
@@ -194,7 +194,7 @@ class _Attempt:
                 raise DamagedData(f"checkpoint {index} was taken back after its part was written")
             if self.store.exists(self.job.shard.manifest_path):
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
-            return self._timed("tokenise", lambda: open_checkpoint(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
+            return self._timed("tokenise", lambda: open_checkpoint(index, table, tokenizer, prompt, earlier))  # type: ignore[no-any-return]
 
         return Feeder(self._tables(stride), make)
 
@@ -205,23 +205,70 @@ class _Attempt:
                 if turn(index):
                     yield index, table
 
-    def _embed(self, model: LoadedModel, feeder: Feeder, scratch: Path) -> None:
-        schema = shard_schema(self.job, model.engine.dimension)
-        clock, health = model.engine.clock, Health(model)
+    def _writing(self, dimension: int, scratch: Path) -> Writing:
+        return Writing(
+            self.job, self.name, self.checkpoints, self.parts, self.known, self.lane, self.heartbeat,
+            shard_schema(self.job, dimension), scratch, self._spent,
+        )  # fmt: skip
+
+    def _compose(self, earlier: Known, stride: Stride, scratch: Path) -> Made:
+        """Every text is known: the canaries and the engine are those of an earlier shard."""
+        base = earlier.bases[0]
+        self.heartbeat.update(phase="composing", hardware=hardware().note())
+        feeder = self._feeder(None, stride, earlier)
+        try:
+            with self._writing(base.dimension, scratch) as writing:
+
+                def begin(checkpoint: OpenCheckpoint) -> None:
+                    if self.stop.is_set():
+                        raise Preempted("told to stop; the committed checkpoints are kept")
+                    checkpoint.begin(base.dimension, self.job.spec.output_dtype)
+                    writing.finish(checkpoint)
+
+                feeder.begin = begin
+                while feeder.take(block=True) is not None:
+                    raise AssertionError("a checkpoint of known texts asks for an engine")
+                writing.drain()
+        finally:
+            self.over.set()
+            feeder.stop()
+        return Made(base.manifest.canaries, base.manifest.engine, base.shard.folder)
+
+    def _embed(self, earlier: Known | None, stride: Stride, scratch: Path) -> Made:
+        self.heartbeat.update(phase="loading model")
+        tokenizer = self.load_tokenizer(self.job.spec)
+        feeder = self._feeder(tokenizer, stride, earlier)  # decodes and tokenises while the model is loaded
+        try:
+            model = self._timed("load_model", self.load)
+            failpoints.reach("attempt.loaded")
+            self.heartbeat.update(phase="embedding", hardware=hardware().note(), engine=model.engine.versions())
+            self._run_engine(model, feeder, scratch)
+        finally:
+            self.over.set()
+            feeder.stop()
+        return Made(model.canaries, model.engine.versions())
+
+    def _run_engine(self, model: LoadedModel, feeder: Feeder, scratch: Path) -> None:
+        from embed_worker.attempt.vector_cache import VectorCache  # not there where partitions are composed
+
+        clock, health, cache = model.engine.clock, Health(model), VectorCache()
         before = dict(clock.seconds)
-        self._last_finish = time.monotonic()
-        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+        with self._writing(model.engine.dimension, scratch) as writing:
+
+            def finish(checkpoint: OpenCheckpoint) -> None:
+                del self.open[checkpoint.index]
+                writing.finish(checkpoint)
 
             def complete(checkpoint: OpenCheckpoint) -> None:
                 if checkpoint.without_vector:
                     feeder.go_first(health.question(checkpoint))
                 else:
-                    self._finish(checkpoint, writer, schema, scratch)
+                    finish(checkpoint)
 
             def begin(checkpoint: OpenCheckpoint) -> None:
                 checkpoint.begin(model.engine.dimension, self.job.spec.output_dtype)
                 self.open[checkpoint.index] = checkpoint
-                if checkpoint.recall(self.cache) == 0:
+                if checkpoint.recall(cache) == 0:
                     complete(checkpoint)
 
             feeder.begin = begin
@@ -231,66 +278,22 @@ class _Attempt:
                         raise Preempted("told to stop; the committed checkpoints are kept")
                     if index < 0:
                         if (sound := health.answer((index, sequence), vector)) is not None:
-                            self._finish(sound, writer, schema, scratch)
+                            finish(sound)
                         continue
                     checkpoint = self.open[index]
                     last = checkpoint.put(sequence, vector)
                     if not isinstance(vector, str) and sequence not in checkpoint.without_vector:
-                        self.cache.put(checkpoint.sequences[sequence], vector)
+                        cache.put(checkpoint.sequences[sequence], vector)
                     if last:
                         complete(checkpoint)
             if self.stop.is_set():
                 raise Preempted("told to stop; the committed checkpoints are kept")
-            begun = time.monotonic()
-            for future in self.writing:
-                future.result()
-            self.seconds["write_tail"] = time.monotonic() - begun
+            writing.drain()
         for kind, spent in clock.seconds.items():
             self.seconds[f"engine_{kind}"] = spent - before[kind]
         try:
             health.check()
         except SickEngine:  # since when, nobody knows
-            for index in self.made:
+            for index in writing.made:
                 self.checkpoints.retire(index)
             raise
-
-    def _finish(self, checkpoint: OpenCheckpoint, writer: ThreadPoolExecutor, schema: pa.Schema, scratch: Path) -> None:
-        """Hands a finished checkpoint to the writer; waits only when the writer is behind."""
-        del self.open[checkpoint.index]
-        at = time.monotonic()
-        engine_seconds, self._last_finish = at - self._last_finish, at
-        unwritten = {future for future in self.writing if not future.done()}
-        while len(unwritten) >= UNWRITTEN:
-            unwritten = wait(unwritten, return_when=FIRST_COMPLETED).not_done
-        for future in self.writing:
-            if future not in unwritten:
-                future.result()
-        self.writing = list(unwritten)
-        self.writing.append(writer.submit(self._write, checkpoint, schema, engine_seconds, scratch))
-
-    def _write(self, checkpoint: OpenCheckpoint, schema: pa.Schema, engine_seconds: float, scratch: Path) -> None:
-        begun = time.monotonic()
-        kept = checkpoint.kept()
-        table = checkpoint.table(schema)
-        record = CheckpointRecord(
-            index=checkpoint.index,
-            rows=checkpoint.rows,
-            input_digest=self.job.input.digest,
-            spec_id=self.job.shard.spec_id,
-            attempt=self.name,
-            data=None,
-            dimension=schema.field("embedding").type.list_size if table is not None else None,
-            windows=len(kept),
-            tokens=int(checkpoint.n_tokens[kept].sum()),
-            duplicate_windows=len(checkpoint.row_of) - len(checkpoint.sequences) + checkpoint.recalled,
-            rejects=checkpoint.all_rejects(),
-            engine_seconds=round(engine_seconds, 4),
-        )
-        first = self.checkpoints.commit(record, table, scratch)
-        self.heartbeat.add(rows=checkpoint.rows, tokens=record.tokens if first else 0)
-        if first:
-            self.made.add(checkpoint.index)
-        if self.lane.commits:
-            self.known.add(checkpoint.index)
-            self.parts.advance(self.known if self.lane.count == 1 else self.checkpoints.committed())
-        self.seconds["write"] = self.seconds.get("write", 0.0) + time.monotonic() - begun

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-from tokenizers import Tokenizer
 
 from embed_worker.engine.base import Engine, embed_list
 from embed_worker.engine.hash import MODEL as HASH_MODEL
@@ -58,6 +57,8 @@ def load_tokenizer(spec: EmbeddingSpec) -> TextTokenizer:
     """The tokenizer alone: seconds before the engine is there. Raises BadJob as `load_model` does."""
     if spec.model == HASH_MODEL:
         return TextTokenizer(byte_tokenizer(), spec)
+    from tokenizers import Tokenizer
+
     folder = model_folder(spec)
     if not (folder / TOKENIZER).is_file():
         raise BadJob(f"{folder} has no {TOKENIZER}")

@@ -1,11 +1,13 @@
 """Text → token ids: Rust tokenizer, prompts, and windows over texts that are too long."""
 
 from dataclasses import dataclass
-
-from tokenizers import Encoding, Tokenizer
+from typing import TYPE_CHECKING
 
 from embed_worker.errors import BadJob
 from embed_worker.lake.spec import EmbeddingSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
 
 SPECIALS_PROBE = "a"
 
@@ -28,7 +30,7 @@ class NoTokens(ValueError):
 class TextTokenizer:
     """Makes the windows of texts as the spec says. Thread-safe; encoding runs outside the GIL."""
 
-    def __init__(self, tokenizer: Tokenizer, spec: EmbeddingSpec) -> None:
+    def __init__(self, tokenizer: "Tokenizer", spec: EmbeddingSpec) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer

@@ -12,6 +12,8 @@ VARIABLE = "EMBED_FAILPOINT"
 
 WORKER = (
     "attempt.registered",  # before anything is read
+    "reuse.copied",  # vectors of one file of an earlier shard are on the scratch disk
+    "reuse.gathered",  # of all of them
     "attempt.fetched",  # the input is proved, the model not loaded
     "attempt.loaded",
     "attempt.embedded",  # all checkpoints are committed

@@ -12,11 +12,12 @@ class ShardFigures:
     engine_seconds: float
     """That the node's engines were at work, side by side, over all attempts."""
     computed_tokens: float
-    """Without the windows whose vectors were known; those are taken to be as long as the others."""
+    """Without those of reused rows, and without the windows whose vectors were known; those are taken to be as long as
+    the others."""
     tokens_per_second: float | None
     """Computed tokens: what was not computed took no time."""
     rows_per_second: float | None
-    """Embedded rows, whether their vectors were computed or known."""
+    """Embedded rows, whether their vectors were computed or known; not reused ones."""
     starts: int
     """Attempts that began on a node: its engines begin together."""
     machine: str
@@ -29,12 +30,12 @@ class ShardFigures:
 def figures_of(manifest: ShardManifest) -> ShardFigures:
     hardware, latest = manifest.hardware, manifest.attempts[::-1]
     seconds = manifest.seconds.get("engine", 0.0) / hardware.engines  # the manifest's are summed over engines
-    computed = manifest.tokens * max(0.0, 1 - manifest.duplicate_windows / max(manifest.windows, 1))
+    computed = manifest.tokens_embedded * max(0.0, 1 - manifest.duplicate_windows / max(manifest.windows_embedded, 1))
     return ShardFigures(
         engine_seconds=seconds,
         computed_tokens=computed,
         tokens_per_second=computed / seconds if seconds > 0 and computed > 0 else None,
-        rows_per_second=manifest.rows_embedded / seconds if seconds > 0 else None,
+        rows_per_second=manifest.rows_embedded / seconds if seconds > 0 and manifest.rows_embedded else None,
         starts=sum(attempt.begins_a_start for attempt in manifest.attempts),
         machine=hardware.machine,
         region=next((attempt.region for attempt in latest if attempt.region), None),

@@ -42,6 +42,12 @@ def key_words(keys: pa.Array) -> np.ndarray:
     return data[at : at + len(keys) * KEY_BYTES].view(">u4").reshape(-1, KEY_BYTES // 4)
 
 
+def sortable(keys: pa.Array) -> np.ndarray:
+    """Keys as one array that numpy compares as bytes are compared. Not to be taken out one by one: a key that ends in
+    zeros would lose them."""
+    return np.ascontiguousarray(key_words(keys)).view(f"S{KEY_BYTES}").reshape(-1)
+
+
 @dataclass(frozen=True)
 class RowsDigest:
     """A set of rows, told from any other by 128 bits whatever their order. Sets that share no row are added."""

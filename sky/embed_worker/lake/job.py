@@ -30,6 +30,8 @@ class EmbedJob(BaseModel):
     spans: list[Span]
     """Where the input's rows lie in the lake."""
     spec: EmbeddingSpec
+    reuse: list[ShardId] = Field(default_factory=list)
+    """Earlier shards of the lake that may hold vectors of the input's texts, the best first."""
     checkpoint_rows: int = Field(default=1024, ge=1)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
 
@@ -39,14 +41,16 @@ class EmbedJob(BaseModel):
             raise ValueError(f"the shard is one of {self.shard.spec_id}, the spec is {self.spec.spec_id}")
         if self.shard.input_digest != self.input.digest:
             raise ValueError(f"the shard is one of input {self.shard.input_digest}, the input is {self.input.digest}")
+        if other := next((base for base in self.reuse if base.spec_id != self.shard.spec_id), None):
+            raise ValueError(f"reuse: {other.folder} is of another spec")
         return self
 
     @property
     def name(self) -> str:
         """Of the backend's job: the same shard has the same name in every run, so a live job is found again.
 
-        How it is made (engine settings, checkpoint size) does not count: with an edited pipeline, a run that is
-        executed again would launch every job a second time beside the live one.
+        How it is made (engine settings, checkpoint size, reuse) does not count: with an edited pipeline, a run that
+        is executed again would launch every job a second time beside the live one.
         """
         readable = re.sub(r"[^a-z0-9]+", "-", f"{self.pipeline}-{self.shard.key}".lower())
         return f"{readable}-{digest_of([self.lake, self.shard.folder], length=10)}"

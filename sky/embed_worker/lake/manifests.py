@@ -166,6 +166,23 @@ class Canaries(BaseModel):
         return float(np.min(np.nan_to_num(cosines, nan=-1.0)))
 
 
+class Reused(BaseModel):
+    """What a shard has taken from an earlier one, as that one was."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: LakePath
+    """Of the earlier shard, relative to the lake."""
+    data_version: str
+    rows: int
+    windows: int
+    tokens: int
+
+    def __add__(self, other: "Reused") -> "Reused":
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("rows", "windows", "tokens")}
+        return self.model_copy(update=counts)
+
+
 class ShardManifest(Manifest):
     """THE commit of an embedding partition."""
 
@@ -177,8 +194,12 @@ class ShardManifest(Manifest):
     rejects: FileRef | None = None
     rows_in: int
     rows_embedded: int
+    """By the engine, for this shard."""
+    rows_reused: int = 0
+    """Whose vectors are those of earlier shards, bit for bit."""
     rows_rejected: int
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
+    reused: list[Reused] = Field(default_factory=list)
     windows: int
     """Vectors written: one a window."""
     tokens: int
@@ -189,6 +210,8 @@ class ShardManifest(Manifest):
     """None where not one row could be embedded."""
     dtype: Literal["float32", "float16"]
     canaries: Canaries | None
+    engine_of: LakePath | None = None
+    """Folder of the earlier shard whose canaries and engine these are, where no engine ran for this one."""
     checkpoint_rows: int
     checkpoints: int
     engine: dict[str, str]
@@ -200,8 +223,12 @@ class ShardManifest(Manifest):
     def _adds_up(self) -> "ShardManifest":
         if self.shard.input_digest != self.input.digest or self.rows_in != self.input.rows:
             raise ValueError("the input is not the shard's")
-        if self.rows_in != self.rows_embedded + self.rows_rejected:
-            raise ValueError("rows_in is not rows_embedded + rows_rejected")
+        if self.rows_in != self.rows_embedded + self.rows_reused + self.rows_rejected:
+            raise ValueError("rows_in is not rows_embedded + rows_reused + rows_rejected")
+        if self.rows_reused != sum(one.rows for one in self.reused):
+            raise ValueError("rows_reused is not the sum of reused")
+        if self.engine_of is not None and self.rows_embedded:
+            raise ValueError("rows were embedded, and engine_of says that no engine ran")
         if self.rows_rejected != sum(self.rejects_by_reason.values()):
             raise ValueError("rows_rejected is not the sum of rejects_by_reason")
         return self
@@ -210,6 +237,18 @@ class ShardManifest(Manifest):
     def listed(self) -> list[FileRef]:
         """Every file that the manifest commits."""
         return [*self.files, *([self.rejects] if self.rejects else [])]
+
+    @property
+    def rows_with_vector(self) -> int:
+        return self.rows_embedded + self.rows_reused
+
+    @property
+    def windows_embedded(self) -> int:
+        return self.windows - sum(one.windows for one in self.reused)
+
+    @property
+    def tokens_embedded(self) -> int:
+        return self.tokens - sum(one.tokens for one in self.reused)
 
     @property
     def rows_without_vector(self) -> int:

@@ -38,7 +38,7 @@ class SetShard(BaseModel):
     def of(cls, manifest: ShardManifest, checks: list[str]) -> "SetShard":
         return cls(
             stride=manifest.shard.stride, input_digest=manifest.input.digest, data_version=manifest.data_version,
-            rows=manifest.rows_embedded, rows_rejected=manifest.rows_rejected, windows=manifest.windows,
+            rows=manifest.rows_with_vector, rows_rejected=manifest.rows_rejected, windows=manifest.windows,
             tokens=manifest.tokens, files=manifest.files, checks=sorted(checks),
         )  # fmt: skip
 

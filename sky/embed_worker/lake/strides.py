@@ -77,6 +77,11 @@ class Stride:
         if held:
             yield pa.concat_tables(pending)
 
+    def unordered(self) -> Iterator[pa.Table]:
+        """All rows as they lie, some at a time. Raises DamagedData where a span is no rows."""
+        for run in self._runs():
+            yield from run
+
     def prove(self, digest: RowsDigest) -> None:
         """Raises DamagedData where these are not the rows with this digest: each text is held against its key."""
         found = RowsDigest()

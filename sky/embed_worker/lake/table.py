@@ -53,10 +53,14 @@ def embedding_column(vectors: np.ndarray, field: pa.Field) -> pa.FixedSizeListAr
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Plain columns: dictionaries and compression only slow random floats down."""
+    """Plain columns: dictionaries and compression only slow random floats down. Each page has a checksum: who reads
+    some row groups of a file cannot hold it against the digest of the whole."""
     compression = {field.name: "zstd" for field in schema if field.name != "embedding"}
     compression["embedding.list.element"] = "none"
-    return pq.ParquetWriter(path, schema, use_dictionary=False, compression=compression, write_statistics=["text_key"])
+    return pq.ParquetWriter(
+        path, schema, use_dictionary=False, compression=compression, write_statistics=["text_key"],
+        write_page_checksum=True,
+    )  # fmt: skip
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.processes import end_with_parent
 from embed_worker.lake.store import Store
 from embed_worker.steps.parts import Made, Parts, Task
 from embed_worker.steps.spec import SourceSpec
@@ -57,15 +57,7 @@ _parts: Parts | None = None
 def _begin(root: str, spec: SourceSpec) -> None:
     global _parts
     _parts = Parts(Store(root), spec)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    """A worker waits for work of a parent that was killed for ever: it holds both ends of their pipe."""
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _make(task: Task) -> Made:

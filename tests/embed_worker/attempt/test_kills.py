@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embed_worker.attempt.runner import UNWRITTEN
+from embed_worker.attempt.writing import UNWRITTEN
 from embed_worker.lake.store import Store
 from tests.kits.attempt.jobs import (
     CountingEngine,

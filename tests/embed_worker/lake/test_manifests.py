@@ -56,7 +56,7 @@ def test_a_shard_manifest_reads_back(lake: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows_embedded": 9}, "rows_in is not rows_embedded + rows_rejected"),
+        ({"rows_embedded": 9}, "rows_in is not rows_embedded + rows_reused + rows_rejected"),
         ({"rows_in": 11}, "the input is not the shard's"),
         ({"rejects_by_reason": {"no tokens": 1}}, "not the sum of rejects_by_reason"),
         ({"rows_embedded": 7, "rows_rejected": 3}, "not the sum of rejects_by_reason"),

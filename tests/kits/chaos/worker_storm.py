@@ -16,7 +16,7 @@ import pytest
 
 from embed_assets.upkeep import gc, leases
 from embed_worker.attempt.checkpoints import Checkpoints
-from embed_worker.attempt.runner import UNWRITTEN
+from embed_worker.attempt.writing import UNWRITTEN
 from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
 from embed_worker.lake.store import Store
