@@ -58,12 +58,17 @@ class GraphBench:
 
     def partitions(self, *names: str) -> list[str]:
         """Of stride_partitions and embedding_shards: each dataset's strides, then its delta."""
-        chosen = [name for name in self.sources if name in names or not names]
+        chosen = names or [name for name in ("a", "b") if name in self.strides]
         return [key for name in chosen for key in self.dataset(name).partition_keys()]
+
+    def strides_of(self, *names: str) -> list[str]:
+        """The same without the deltas."""
+        return [key for key in self.partitions(*names) if not key.endswith("-delta")]
 
     def snapshots(self, *names: str) -> list[str]:
         """Of raw_reviews: each dataset's base, then its delta."""
-        return [key for name in self.sources if name in names or not names for key in (name, f"{name}-delta")]
+        chosen = names or [name for name in ("a", "b") if name in self.strides]
+        return [key for name in chosen for key in (name, f"{name}-delta")]
 
     def run(
         self, asset: dg.AssetKey, first: str, last: str | None = None, config: dict[str, Any] | None = None

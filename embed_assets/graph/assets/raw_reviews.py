@@ -92,8 +92,9 @@ def make_snapshots(
         of, is_delta = snapshot_of(name)
         try:
             if not is_delta or of not in made:  # else the base was read in this very run
-                made[of] = _Making(run, lake, _asked(pipeline.dataset(of), config.sample_rows), config)
-                made[of].read(keep_base=is_delta)
+                making = _Making(run, lake, _asked(pipeline.dataset(of), config.sample_rows), config)
+                making.read(keep_base=is_delta)
+                made[of] = making
             made[of].record(name, inputs[name], of_delta=is_delta)
         except (SourceError, LakeError) as error:
             run.failed(name, str(error))
@@ -221,18 +222,18 @@ class _Making:
 
     def record(self, partition: str, inputs: Inputs, *, of_delta: bool) -> None:
         assert self._base is not None and self._delta is not None
-        base, latest = self._base, self._latest
-        raw = latest if of_delta else base
-        metadata = snapshot_metadata(self._lake, raw, self._adopted or raw is not latest)
+        raw = self._latest if of_delta or self._base.snapshot == self._latest.snapshot else self._base
+        is_latest = raw is self._latest
+        metadata = snapshot_metadata(self._lake, raw, self._adopted or not is_latest)
         if of_delta:
             metadata |= delta_metadata(self._lake, self._delta)
         if self._config.sample_rows:
             metadata["sample_rows"] = self._config.sample_rows
-        view = self._view if raw.snapshot == latest.snapshot else _view(self._lake, raw, self._dataset)
+        view = self._view if is_latest else _view(self._lake, raw, self._dataset)
         self._run.committed(
             partition,
             data_version=self.version(of_delta=of_delta),
-            metadata=metadata | (self._changes if raw is latest else {}),
+            metadata=metadata | (self._changes if is_latest else {}),
             inputs=inputs,
             checks=_checked(view, self._run.selected_checks),
         )

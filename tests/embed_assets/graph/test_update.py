@@ -101,9 +101,8 @@ def test_force_embeds_anew(bench: GraphBench) -> None:
     bench.all()
     run = bench.update(force=True, datasets=["a"])
     assert run.success
-    assert {key: data["adopted"] for key, data in bench.made(run).items()} == dict.fromkeys(
-        bench.partitions("a"), False
-    )
+    made = {key: data["adopted"] for key, data in bench.made(run).items()}
+    assert made == {**dict.fromkeys(bench.strides_of("a"), False), "a-delta": True}
 
 
 def test_a_sample_is_whole_in_itself_and_the_next_update_takes_the_rest(bench: GraphBench) -> None:
