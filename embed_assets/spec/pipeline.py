@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from embed_assets.spec.index import IndexSpec
 from embed_assets.spec.translation import KeyText, OpOptions, Translation
 from embed_worker.lake.layout import Method, Partitioning, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
@@ -91,6 +92,8 @@ class EmbeddingPipeline(StrictModel):
     """Dollars that all runs of the pipeline may spend together. A job that finds no room is not launched."""
     fail_on: list[ShardCheck] = Field(default_factory=list)
     """Checks of embedding_shards that fail a run where they are red; any red one keeps a set from being published."""
+    index: IndexSpec = IndexSpec()
+    """The table of `vector_index`. It changes no row and no vector."""
     plan: PlanAssumptions = PlanAssumptions()
     """What `embed-assets plan` is told. It changes no row and no vector."""
     translation: Translation = Translation()
