@@ -39,28 +39,45 @@ class Hit:
 def published(lake: Lake, spec: EmbeddingSpec, dataset: str) -> SearchTable | None:
     """The version of a dataset's table that readers take, or None before the first."""
     record = read_record(lake.store, dataset, spec.spec_id)
-    table = lance.open_version(lake, record) if record is not None else None
-    if record is None or table is None:
-        return None
-    return SearchTable(dataset, spec, table, search_of(record), record.columns, record.full_text)
+    return open_tables(lake, [Searchable(spec, record)])[0] if record is not None else None
 
 
-def search_of(record: IndexRecord) -> Search:
-    return Search(record.nprobes, record.refine_factor)
+@dataclass(frozen=True)
+class Searchable:
+    """A published table that is not opened yet, and the spec its vectors were made with."""
+
+    spec: EmbeddingSpec
+    record: IndexRecord
 
 
-def find_tables(lake: Lake, pipelines: Sequence[EmbeddingPipeline], datasets: Sequence[str]) -> list[SearchTable]:
-    """The tables of these datasets; without names all there are. Raises ValueError saying what there is."""
-    known = {d.name: p for p in pipelines for d in p.datasets}
+def find_records(lake: Lake, pipelines: Sequence[EmbeddingPipeline], datasets: Sequence[str]) -> list[Searchable]:
+    """Of these datasets; without names all there are. Raises ValueError saying what there is."""
+    known = {d.name: p.embedding for p in pipelines for d in p.datasets}
     for name in datasets:
         if name not in known:
             raise ValueError(f"no dataset {name!r}; there are {', '.join(known) or 'none'}")
     names = list(dict.fromkeys(datasets)) or list(known)
-    tables = {name: published(lake, known[name].embedding, name) for name in names}
-    built = [table for table in tables.values() if table is not None]
-    if missing := [name for name in names if tables[name] is None] if datasets or not built else []:
+    found = {name: read_record(lake.store, name, known[name].spec_id) for name in names}
+    there = [Searchable(known[name], record) for name, record in found.items() if record is not None]
+    if missing := [name for name, record in found.items() if record is None] if datasets or not there else []:
         raise ValueError(f"no vector_index of {', '.join(missing)} in {lake.root}; materialize it first")
-    return built
+    return there
+
+
+def open_tables(lake: Lake, found: Sequence[Searchable]) -> list[SearchTable]:
+    tables = []
+    for one in found:
+        record = one.record
+        table = lance.open_version(lake, record)
+        if table is None:
+            raise ValueError(f"the vector_index of {record.dataset} in {lake.root} is gone; materialize it again")
+        search = Search(record.nprobes, record.refine_factor)
+        tables.append(SearchTable(record.dataset, one.spec, table, search, record.columns, record.full_text))
+    return tables
+
+
+def find_tables(lake: Lake, pipelines: Sequence[EmbeddingPipeline], datasets: Sequence[str]) -> list[SearchTable]:
+    return open_tables(lake, find_records(lake, pipelines, datasets))
 
 
 def search_table(found: SearchTable, vector: list[float], limit: int, where: str | None = None) -> list[Hit]:
