@@ -27,16 +27,28 @@ def demo() -> None:
     run_demo()
 
 
-@app.command(epilog='Example: `embed-assets search "a heist that goes wrong" --dataset plot_summaries --limit 3`')
+@app.command(
+    epilog='Example: `embed-assets search "a heist that goes wrong" -d plots --where "rating >= 4"`. Without a query '
+    "and without `--like` it asks for queries, the model loaded once."
+)
 @friendly_errors
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    dataset: Dataset = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Number of results.")] = 5,
+    query: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Dataset to look in; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Number of rows.")] = 5,
+    where: Annotated[str | None, typer.Option(help="Only rows for which this SQL holds: `rating >= 4`.")] = None,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="Also by words; wants `index.full_text`.")] = False,
+    like: Annotated[str | None, typer.Option(help="Rows near the row with this id, instead of a query.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
 ) -> None:
     """Find the rows nearest in meaning; embeds the query with the same model and the query prompt."""
-    commands.search(query, dataset, limit, pipeline)
+    from embed_assets.cli import search as searching
+
+    options = searching.Options(limit, where, hybrid, as_json)
+    searching.search(query, dataset or [], pipeline, like, options)
 
 
 @app.command(epilog="Example: `embed-assets update` each night, or `embed-assets update --only failed` at 2 a.m.")

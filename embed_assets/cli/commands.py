@@ -8,11 +8,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from embed_assets.cli.common import chosen
-from embed_assets.deployment import compute_resource
 from embed_assets.estimate.costs import read_costs, total_of
-from embed_assets.index.hits import print_hits
-from embed_assets.index.search import find_table, search_table
 from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
 from embed_assets.tell.terminal import CommandError, console, shown
@@ -31,17 +27,6 @@ STYLES = {
     State.WAITING: "dim",
     State.DAMAGED: "bold red",
 }
-
-
-def search(query: str, dataset: str | None, limit: int, pipeline: str | None) -> None:
-    if not any(c.isprintable() and not c.isspace() for c in query):
-        raise CommandError(f"the query {query!r} has no words; say what to look for")
-    settings, pipelines, lake = deployment()
-    pipelines = chosen(pipelines, pipeline)
-    found = find_table(lake, pipelines, dataset)
-    with console.status(shown(f"loading {found.spec.model} …")):
-        vector = compute_resource(settings).embed_queries(found.spec, [query])[0]
-    print_hits(query, found.dataset, search_table(found, vector, limit))
 
 
 def status(partitions: bool, as_json: bool) -> None:

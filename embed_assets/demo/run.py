@@ -31,7 +31,7 @@ from embed_assets.graph.keys import (
 )
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.hits import print_hits
-from embed_assets.index.search import find_table, search_table
+from embed_assets.index.search import find_tables, search_table
 from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
@@ -88,8 +88,8 @@ def run_demo() -> None:
         _print_summary(summaries)
         with console.status("embedding the query …"):
             vectors = vector.result() if vector else compute.embed_queries(pipeline.embedding, [QUERY])
-    found = find_table(lake, [pipeline], QUERY_DATASET)
-    print_hits(QUERY, QUERY_DATASET, search_table(found, vectors[0], 5))
+    found = find_tables(lake, [pipeline], [QUERY_DATASET])[0]
+    print_hits(f"“{QUERY}” in {QUERY_DATASET}", search_table(found, vectors[0], 5))
     console.print(f"\nDone in {time.monotonic() - begun:.0f} s. The lake is {lake.store.root}.")
     console.print("Open the UI:       ", Text("make ui", "bold"), "      (then http://127.0.0.1:3000)", sep="")
     console.print(

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from embed_assets.spec.index import IndexSpec
 from embed_assets.spec.translation import KeyText, OpOptions, Translation
 from embed_worker.lake.layout import DATASET_NAME, DELTA, Partitioning, delta_key, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
@@ -135,6 +136,8 @@ class EmbeddingPipeline(StrictModel):
     """When, such as `0 3 * * *`; with `automation: cron`."""
     cron_timezone: str = "UTC"
     """Of `cron`, such as `Europe/Berlin`."""
+    index: IndexSpec = IndexSpec()
+    """The table of `vector_index`. It changes no row and no vector."""
     plan: PlanAssumptions = PlanAssumptions()
     """What `embed-assets plan` is told. It changes no row and no vector."""
     translation: Translation = Translation()

@@ -1,11 +1,12 @@
 """`python -m embed_worker JOB.json…` makes the partitions of some job files and exits, with an engine a GPU.
 
 `python -m embed_worker --serve` takes requests as JSON lines on stdin and answers on stdout, the engine loaded
-once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...]}} →
-{"vectors": [[…]]}. It ends when stdin closes. Logs go to stderr. An answer with "leaving": true is its last one: after
-an error that nobody foresaw, as CUDA's, the engine may be broken for all that come later. One with "lake_away": true
-says nothing of the job: the lake could not be read or written. Between the answers come signs of life: {"sign":
-"ready"} once Python is up, "begun" when a request is understood, "loading" and "loaded" around the model.
+once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...], "space": {…}}}
+→ {"vectors": [[…]]}; with a space's canaries, a model that gives them without vLLM serves in its place. It ends
+when stdin closes. Logs go to stderr. An answer with "leaving": true is its last one: after an error that nobody
+foresaw, as CUDA's, the engine may be broken for all that come later. One with "lake_away": true says nothing of the
+job: the lake could not be read or written. Between the answers come signs of life: {"sign": "ready"} once Python is
+up, "begun" when a request is understood, "loading" and "loaded" around the model.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from embed_worker.errors import Preempted, SickEngine, WorkerError, exit_code_of
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import load_job
+from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
 
 log = logging.getLogger("embed_worker")
@@ -47,6 +49,7 @@ class Worker:
         self._sign = sign
         self._model: LoadedModel | None = None
         self._tokenizer: tuple[EmbeddingSpec, TextTokenizer] | None = None
+        self._light: tuple[EmbeddingSpec, LoadedModel | None] | None = None
 
     def tokenizer(self, spec: EmbeddingSpec) -> TextTokenizer:
         if self._tokenizer is None or self._tokenizer[0] != spec:
@@ -86,13 +89,25 @@ class Worker:
             lane.close()
         return ExitCode.DONE, None
 
+    def _query_model(self, spec: EmbeddingSpec, space: dict[str, Any] | None) -> LoadedModel:
+        """vLLM's, or one that starts at once and gives the same vectors."""
+        if self._model is not None or space is None:
+            return self.model(spec)
+        if self._light is None or self._light[0] != spec:
+            from embed_worker.engine.light import load_light
+
+            self._sign("loading")
+            self._light = (spec, load_light(spec, Canaries.model_validate(space)))
+        self._sign("loaded")
+        return self._light[1] or self.model(spec)
+
     def query(self, query: dict[str, Any]) -> dict[str, Any]:
         """Vectors of a few search texts, with the spec's query prompt."""
         try:
             spec = EmbeddingSpec.model_validate(query["spec"])
             self._sign("begun")
             check_tokens(self.tokenizer(spec), query["texts"], spec.prompts.query)  # before a model is loaded in vain
-            vectors = self.model(spec).embed_texts(query["texts"], spec.prompts.query)
+            vectors = self._query_model(spec, query.get("space")).embed_texts(query["texts"], spec.prompts.query)
         except (WorkerError, LakeError, NoTokens) as error:
             return {"error": str(error)}
         except Exception as error:

@@ -11,7 +11,7 @@ import pytest
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.checks.source import RAW_CHECKS
 from embed_assets.checks.strides import STRIDE_CHECKS
-from embed_assets.index.table import open_table
+from embed_assets.index.search import published
 from embed_worker.lake.seal import sealed
 from resources.lake import Lake
 from tests.kits import pipelines as kit
@@ -41,10 +41,11 @@ def test_the_whole_path(bench: GraphBench) -> None:
     for name in "ab":
         index = bench.run(INDEX, name)
         assert bench.made(index)[name]["dagster/partition_row_count"] == 20
-        assert bench.checks(index) == {name: {"complete": True}}
-    table = open_table(Lake(str(bench.lake)), kit.spec().spec_id, "a")
-    found = table.to_arrow().to_pylist()
-    assert {row["text"] for row in found} == {record["text"] for record in kit.texts(20)}
+        assert bench.checks(index) == {name: {"complete": True, "recall": True}}
+    found = published(Lake(str(bench.lake)), kit.spec(), "a")
+    assert found is not None
+    passages = {row["passage"] for row in found.table.to_arrow().to_pylist()}
+    assert passages == {record["text"] for record in kit.texts(20)}
     assert "_dagster" not in json.dumps([str(path) for path in bench.lake.rglob("*")])
 
 
