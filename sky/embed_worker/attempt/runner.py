@@ -21,6 +21,7 @@ from embed_worker.attempt.heartbeat import Pulse
 from embed_worker.attempt.lanes import SINGLE, Lane
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.attempt.parts import Parts
+from embed_worker.attempt.patience import NONE, Patience, PatientStore
 from embed_worker.attempt.starts import beginning, check_starts
 from embed_worker.attempt.vector_cache import VectorCache
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
@@ -51,6 +52,7 @@ def run_job(
     stop: threading.Event,
     tokenizer: LoadTokenizer = load_tokenizer,
     lane: Lane = SINGLE,
+    patience: Patience = NONE,
 ) -> bool:
     """Embeds and commits one partition. False where it was committed already, also by a twin meanwhile.
 
@@ -58,7 +60,7 @@ def run_job(
     A `lane` other than the first embeds its share of the checkpoints and leaves the commit to the first.
     """
     with beginning():
-        store = Store(job.lake)
+        store = PatientStore(job.lake, patience)
         if _committed(store, job):
             log.info("%s is committed already", job.shard.key)
             Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
@@ -69,7 +71,7 @@ def run_job(
         raise
     except Exception as error:
         with suppress(StoreUnavailable, OSError):  # what went wrong first decides the exit code
-            if _committed(store, job):
+            if _committed(Store(job.lake), job):
                 log.info("%s was committed by another attempt meanwhile (%s)", job.shard.key, error)
                 Checkpoints(store, job).sweep()
                 return False
@@ -111,9 +113,9 @@ class _Attempt:
             self.checkpoints.register(attempt)
             failpoints.reach("attempt.registered")
             if self.lane.commits:
-                check_starts(self.checkpoints, attempt.skypilot_job_id)
+                check_starts(self.store, self.checkpoints, attempt.skypilot_job_id)
         log.info("%s: attempt %s, %d rows", self.job.shard.key, self.name, self.job.input.rows)
-        with self.store.scratch() as scratch, Pulse(self.store, self.job, attempt) as self.heartbeat:
+        with self.store.scratch() as scratch, Pulse(Store(self.job.lake), self.job, attempt) as self.heartbeat:
             stride = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
             failpoints.reach("attempt.fetched")
@@ -196,7 +198,7 @@ class _Attempt:
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
             return self._timed("tokenise", lambda: open_checkpoint(index, table, tokenizer, prompt))  # type: ignore[no-any-return]
 
-        return Feeder(self._tables(stride), make)
+        return Feeder(self._tables(stride), make, ahead=self.lane.ahead)
 
     def _tables(self, stride: Stride) -> Iterator[tuple[int, pa.Table]]:
         """This lane's checkpoints, then what the other lanes have left undone."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
 import orjson
@@ -16,10 +16,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embed_worker.extras import told
 from embed_worker.lake import clock, failpoints, local_disk, store_errors
-from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.errors import NoSpace, StoreUnavailable
 from embed_worker.lake.reading import Reading
 from embed_worker.lake.secrets import check_address
 from embed_worker.lake.store_errors import FULL, LOST, NO_BUCKET, NO_RANGE, NO_UPLOAD, server_code, until_decided
+
+T = TypeVar("T")
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
@@ -179,6 +181,10 @@ class Store:
             )
         raise store_errors.bucket_missing(self.root)
 
+    def again(self, work: Callable[[], T]) -> T:
+        """Does what may be done twice: reading a whole file, say. A store with patience tries again."""
+        return work()
+
     # -- writing ---------------------------------------------------------------------------------
 
     def create(self, path: str, data: bytes) -> bool:
@@ -251,7 +257,7 @@ class Store:
             if error.errno not in FULL:
                 raise
             where = "or point EMBED_LAKE elsewhere" if self.is_local else "or point TMPDIR elsewhere"
-            raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
+            raise NoSpace(f"{folder}: no space left. Free some space, {where}") from error
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -217,7 +217,7 @@ def test_credentials_that_expire_in_mid_run_give_one_clear_error_and_the_job_res
             return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
         ended = worker("old")
-        assert ended.returncode == ExitCode.RETRY, ended.stderr
+        assert ended.returncode == ExitCode.UNAVAILABLE, ended.stderr
         assert ended.stderr.count("the credentials have expired. Renew them") in (1, 2)  # the heartbeat says so, too
         assert "Traceback" not in ended.stderr
         record_faults(proxy)
