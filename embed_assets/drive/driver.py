@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
-
 from embed_assets.checks.proof import Prove
 from embed_assets.drive.adoption import Found
-from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Refusal, Tell, Unlimited
-from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
+from embed_assets.drive.breaker import Breaker
+from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Refusal, Tell, Unlimited, first_of
+from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped, patiently
 from embed_assets.drive.progress import ProgressLine
 from embed_assets.drive.proving import Proving, Seen
 from embed_worker.lake import failpoints
@@ -23,9 +22,6 @@ from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.parallel import in_parallel
 from resources.compute import Compute, ComputeUnavailable, JobHandle, JobState, JobStatus
 from resources.lake import Lake
-
-NOTICES_TOLD = 5
-"""Of those that come with one poll."""
 
 
 @dataclass
@@ -68,6 +64,7 @@ class Driver:
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
         self._unsure = {job.name for job in jobs} if compute.outlives_driver else set[str]()
         self._held_up = False  # by the budget
+        self._breaker = Breaker()
         self._progress = ProgressLine(sum(job.input.rows for job in jobs), clock())
 
     @property
@@ -82,11 +79,7 @@ class Driver:
         """
         handles = self.open_handles
         if self._unsure:
-            patient = Retrying(
-                retry=retry_if_exception_type(ComputeUnavailable), stop=stop_after_attempt(70) | stop_after_delay(150),
-                wait=wait_fixed(2), sleep=self._sleep, reraise=True,
-            )  # fmt: skip
-            handles += patient(self._compute.find, sorted(self._unsure)).values()
+            handles += patiently(lambda: self._compute.find(sorted(self._unsure)), self._sleep).values()
         self._compute.cancel(handles)
         for entry in self._open.values():
             self._budget.ended(entry.job, entry.handle, entry.status, committed=False)
@@ -98,6 +91,8 @@ class Driver:
             self._sort()
             if self._waiting:
                 self._attach()
+                for advice in self._compute.advice(len(self._waiting)):
+                    self._tell(advice, warning=True)
             looked = self._clock()
             while self._waiting or self._open or self._proving:
                 yield from self._submit()
@@ -175,6 +170,8 @@ class Driver:
 
     def _submit(self) -> Iterator[Outcome]:
         now = self._clock()
+        if self._waiting and (why := self._breaker.why):
+            yield from self._launch_no_more(why, "Mend that, and materialize them again; what runs goes on")
         if self._outages.not_yet("submit"):
             return
         due = [job for at, job in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
@@ -185,7 +182,7 @@ class Driver:
                 self._outages.unanswered("submit", error)
                 return
             if refusal is not None and not due and not self._open:
-                yield from self._launch_no_more(refusal)
+                yield from self._launch_no_more(refusal.short, "raise budget_usd, and materialize them again", refusal)
             elif refusal is not None and not self._held_up:
                 self._tell(f"{refusal.figures}. What waits is asked for again as jobs end", warning=True)
             self._held_up = refusal is not None
@@ -208,11 +205,11 @@ class Driver:
             self._waiting = [(at, other) for at, other in self._waiting if other is not job]
             self._budget.launched([job])
 
-    def _launch_no_more(self, refusal: Refusal) -> Iterator[Outcome]:
-        """Nothing runs any more whose end may leave room for what waits."""
-        why, jobs = f"not launched: {refusal.short}", [job for _, job in self._waiting]
-        fit = f"{sum(self._attempts.values())} jobs of this run found room, {len(jobs)} partitions are not launched"
-        self._tell(f"{refusal.figures}. {fit}: raise budget_usd, and materialize them again", warning=True)
+    def _launch_no_more(self, short: str, cure: str, refusal: Refusal | None = None) -> Iterator[Outcome]:
+        """Of what waits: nothing runs whose end may leave room for it, or it would end as others did."""
+        why, jobs = f"not launched: {short}", [job for _, job in self._waiting]
+        launched = f"{sum(self._attempts.values())} jobs of this run were launched, {len(jobs)} partitions are not"
+        self._tell(f"{refusal.figures if refusal else short}. {launched}: {cure}", warning=True)
         in_parallel(lambda job: self._lake.give_up(job, why), jobs)
         for job in jobs:
             self._failed += 1
@@ -236,8 +233,7 @@ class Driver:
                 entry.told = entry.status.notice
                 notices.append(f"{entry.job.shard.key}: {entry.told}")
         if notices:
-            more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
-            self._tell("\n".join(notices[:NOTICES_TOLD]) + more, warning=True)
+            self._tell(first_of(notices), warning=True)
         self._budget.running([(entry.job, entry.status) for entry in self._open.values()])
         failpoints.reach("driver.polled")
 
@@ -255,6 +251,7 @@ class Driver:
                 self._committed += 1
                 self._progress.done(entry.job.input.rows)
                 self._budget.ended(entry.job, entry.handle, entry.status, committed=True)
+                self._breaker.ended()
                 attempts, elapsed = self._attempts[entry.job.shard.key], self._clock() - entry.since
                 self._proving.add(Seen(entry.job, manifest, entry.status, attempts, elapsed))
             elif entry.status.state.final:
@@ -273,7 +270,9 @@ class Driver:
         log = self._log_of(entry.handle)
         del self._open[key]
         self._budget.ended(job, entry.handle, entry.status, committed=False)
-        if state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts:
+        self._breaker.ended(entry.status.kind)
+        final = state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts
+        if final or self._breaker.why:
             self._failed += 1
             if state is JobState.CANCELLED:
                 detail = f"the job was cancelled outside of this run. {detail}".strip()

@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
 
 KINDS = {
     ExitCode.BAD_JOB: "the job is refused as it is written",
-    ExitCode.UNAVAILABLE: "the lake or the model's source refuses the nodes, or is away",
+    ExitCode.UNAVAILABLE: "the lake or the model's source refuses the node, or is away",
     ExitCode.MACHINE: "the machine's driver, GPU, memory or disk is at fault",
     ExitCode.AGAIN: "the worker failed in mid-job",
 }

@@ -27,8 +27,6 @@ CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
 PUT_ID = "embed-put"
 """Metadata of an object on S3: which put made it."""
-PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
-"""A put that takes longer hangs: HTTP's own time-outs do not run while a server keeps a client from sending."""
 WHOLE = {"max_concurrency": 1}
 """s3fs asks for an object's size before it reads, to read it in pieces: twice the requests for small files."""
 UPLOAD = {"chunksize": 16 << 20, "max_concurrency": 4}
@@ -211,7 +209,7 @@ class Store:
                 local_disk.replace(Path(self.path(path)), data)
                 return
             try:
-                self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
+                self.fs.pipe_file(self.path(path), data, timeout=clock.put_deadline(len(data)))
             except FileNotFoundError as error:
                 raise store_errors.bucket_missing(self.root) from error
 
@@ -228,7 +226,7 @@ class Store:
                 local_disk.remove(Path(target))
                 return
             try:
-                self.fs.rm(target, recursive=True, timeout=PUT_SECONDS)
+                self.fs.rm(target, recursive=True, timeout=clock.put_deadline())
             except FileNotFoundError:
                 pass
             # One request takes many files, and s3fs hides which of them the server refused or a listing left out.
@@ -269,7 +267,7 @@ class Store:
         @until_decided
         def put_once() -> bool:
             try:
-                put(mode="create", timeout=_deadline(size), **options)
+                put(mode="create", timeout=clock.put_deadline(size), **options)
                 failpoints.reach("store.put")
                 return True
             except FileExistsError:
@@ -299,7 +297,3 @@ class Store:
 
 def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _deadline(size: int) -> float:
-    return PUT_SECONDS + size / PUT_BYTES_PER_SECOND

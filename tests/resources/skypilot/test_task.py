@@ -45,7 +45,7 @@ for name, path in json.loads(sys.argv[1]).items():
         "resources": [
             {
                 "gpus": r.accelerators, "spot": r.use_spot, "recovery": r.job_recovery, "disk": r.disk_size,
-                "cpus": r.cpus, "memory": r.memory, "ports": r.ports, "cloud": str(r.cloud), "region": r.region,
+                "dollars": r.max_hourly_cost, "cpus": r.cpus, "memory": r.memory, "ports": r.ports, "cloud": str(r.cloud), "region": r.region,
                 "zone": r.zone,
             }
             for r in task.resources
@@ -89,17 +89,20 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_task_asks_for_spot_gpus_first_then_on_demand_anywhere(parsed: dict[str, Any]) -> None:
+def test_the_task_asks_for_cheap_gpus_first_and_for_none_at_any_price(parsed: dict[str, Any]) -> None:
     task = parsed["task"]
     assert task["order"] == "list"  # `ordered`: tried from top to bottom
     found = [(next(iter(r["gpus"])), r["spot"]) for r in task["resources"]]
-    assert found == [(gpu, True) for gpu in GPUS] + [(gpu, False) for gpu in GPUS]
+    assert found[:4] == [("L4", True), ("A10G", True), ("L40S", True), ("L4", False)]
+    assert all(spot for gpu, spot in found if gpu in ("A100", "A100-80GB", "H100")), "dear ones only as spot"
+    assert {gpu for gpu, _ in found} == set(GPUS)
     for resources in task["resources"]:
         assert resources["gpus"][next(iter(resources["gpus"]))] == 1
         assert resources["recovery"] == {
             "strategy": "EAGER_NEXT_REGION", "recover_on_exit_codes": [75], "max_restarts_on_errors": 0,
         }  # fmt: skip
         assert (resources["cpus"], resources["memory"], resources["disk"]) == ("4+", "16+", 150)
+        assert resources["dollars"] == 3.0
         assert resources["ports"] is None and resources["region"] is None and resources["zone"] is None
     assert task["envs"] == {"EMBED_JOB": "s3://x/job.json", "EMBED_WORKER_PYTHON": "", "EMBED_MAX_STARTS": "10"}
     assert task["secrets"] == ["HF_TOKEN"]
