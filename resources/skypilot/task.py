@@ -16,7 +16,7 @@ from resources.skypilot.places import ANYWHERE
 
 Config = dict[str, Any]
 
-WORKER_FILES = ("pyproject.toml", "setup_node.sh", "locks/worker-cpu.txt", "locks/worker-gpu.txt")
+WORKER_FILES = ("pyproject.toml", "setup_node.sh", *(f"locks/worker-{kind}.txt" for kind in ("cpu", "gpu", "lake")))
 WORKDIR = "sky"
 """`workdir` of the shipped files: the repository's folder, where a person launches by hand."""
 ALTERNATIVES = ("ordered", "any_of")
