@@ -23,6 +23,9 @@ class InProcess:
     def __init__(self) -> None:
         self._ended: dict[JobHandle, JobStatus] = {}
 
+    def advice(self, jobs: int) -> Sequence[str]:
+        return ()
+
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         from embed_worker.attempt.runner import run_job
         from embed_worker.engine.loading import load_model

@@ -13,6 +13,7 @@ from resources.local.process import WorkerMissing, check_python
 from resources.local.resource import LocalComputeResource
 from resources.skypilot.client import SkyClient
 from resources.skypilot.compute import SkyPilotCompute
+from resources.skypilot.places import check_accelerators
 from resources.skypilot.settings import SkyPilotFields
 from resources.skypilot.task import for_pool, load_task, stage_worker, with_overrides, with_secrets
 
@@ -34,6 +35,7 @@ class SkyPilotResource(SkyPilotFields, ComputeResource):
     def session(self) -> Iterator[SkyPilotCompute]:
         """A backend for one run. Its end leaves the jobs alone."""
         config = with_overrides(load_task(self.task_file, TASK_FILE), self.overrides())
+        check_accelerators(config)
         config = with_secrets(for_pool(config) if self.pool else config, self.secret_names())
         with run_folder("staged") as folder:
             compute = SkyPilotCompute(self.client(), stage_worker(config, folder), self)
