@@ -14,8 +14,12 @@ class Lines:
         self._stream = io.BufferedReader(stream, base.BUFFER) if end == b"\n" else _Ended(stream, end)  # type: ignore[type-var,arg-type]
         self._end = end
         self._back: list[bytes | None] = []
+        self._begun = b""
+        """Of the line behind those given back."""
         self.number = 0
         """Of the line given last."""
+        self.bytes = 0
+        """Of the lines so far, but those too long."""
 
     def __iter__(self) -> Iterator[bytes | None]:
         while (line := self.next()) != b"":
@@ -23,12 +27,19 @@ class Lines:
 
     def next(self) -> bytes | None:
         """The next line; empty at the end."""
-        if self._back:
+        line = self._back.pop() if self._back else self._read()
+        if line is None:
             self.number += 1
-            return self._back.pop()
-        line = self._stream.readline(base.MAX_LINE)
-        if line:
+        elif line:
             self.number += 1
+            self.bytes += len(line)
+        return line
+
+    def _read(self) -> bytes | None:
+        line = self._begun
+        if len(line) < base.MAX_LINE:
+            line += self._stream.readline(base.MAX_LINE - len(line))
+        self._begun = b""
         if len(line) >= base.MAX_LINE and not line.endswith(self._end):
             while (rest := self._stream.readline(base.MAX_LINE)) and not rest.endswith(self._end):
                 continue
@@ -39,6 +50,56 @@ class Lines:
         """The last lines taken, in their order: they come again."""
         self._back += reversed(lines)
         self.number -= len(lines)
+        self.bytes -= sum(len(line) for line in lines if line)
+
+    # -- many at once, of lines that end with a line feed --------------------------------------------------------
+
+    @property
+    def is_whole(self) -> bool:
+        """No line that was given back was too long to be kept."""
+        return None not in self._back
+
+    def some(self, size: int) -> bytes:
+        """The next lines up to the first that ends at `size` or behind it, all that is left at the end. The last may
+        be too long, and cut off then. Only where `is_whole`."""
+        data = b"".join(line for line in reversed(self._back) if line) + self._begun
+        self._back, self._begun = [], b""
+        if len(data) < size:
+            data += self._stream.read(size - len(data))  # type: ignore[union-attr]
+        if end := data.find(b"\n", size - 1) + 1:
+            self._split(data[end:])
+            data = data[:end]
+        elif data:
+            data += self._stream.readline(base.MAX_LINE)
+        self.number += _count(data)
+        self.bytes += len(data)
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """What `some` gave last: it comes again."""
+        self.number -= _count(data)
+        self.bytes -= len(data)
+        self._split(data)
+
+    def _split(self, data: bytes) -> None:
+        *whole, last = data.split(b"\n")
+        lines = [line + b"\n" if len(line) < base.MAX_LINE else None for line in whole]
+        if last and self._ahead():
+            self._begun = last
+        elif last:
+            lines.append(last if len(last) < base.MAX_LINE else None)
+        self._back += reversed(lines)
+
+    def _ahead(self) -> bytes:
+        return self._stream.peek() if isinstance(self._stream, io.BufferedReader) else b""
+
+    def unread(self) -> int:
+        """Lines that have been read of the stream and not been given."""
+        return len(self._back) + self._ahead().count(b"\n")
+
+
+def _count(data: bytes) -> int:
+    return data.count(b"\n") + bool(data and not data.endswith(b"\n"))
 
 
 class _Ended:
