@@ -31,10 +31,12 @@ def read(data: bytes, opening: Opening, spec: SourceSpec) -> Block | None:
     quotes in mid-field or not known to enclose fields, escapes, broken records of several lines, bytes that are no
     UTF-8, records too long."""
     marks, plan, names = opening.marks, Plan(spec), opening.names
-    special = [marks.escape_character, '"' if opening.undecided else None]
+    special = [marks.escape_character, *(['\n"', f'{marks.delimiter}"'] if opening.undecided else [])]
     if not opening.proved or not str(marks.quote).isascii():
         special.append(marks.quote)
     if any(mark.encode() in data for mark in special if mark) or len(names) > MAX_NAMED // 2:
+        return None
+    if opening.undecided and data.startswith(b'"'):
         return None
     fields = fields_of(data if data.endswith(b"\n") else data + b"\n", marks)
     if fields is None or (len(fields.starts) and (fields.ends - fields.starts).max() >= base.MAX_LINE - 2):
