@@ -136,19 +136,26 @@ def _of_parquet(plan: Plan, file: SourceFile, span: Range) -> Iterator[Piece]:
         whole = span.kind == "whole"
         groups = range(opened.metadata.num_row_groups) if whole else range(span.start, span.end)
         missing = sum(opened.metadata.row_group(at).num_rows for at in groups)
+        held: pa.Table | None = None
         for table in each_told(file, parquet.tables(opened, names, groups)):
             missing -= table.num_rows
-            yield Piece(partial(_rows, table, plan), fast_parquet.read(table, plan.spec))
-        yield Piece(partial(_nothing, missing))
+            if held is not None:
+                yield _of_table(plan, held, 0)
+            held = table
+        yield _of_table(
+            plan, opened.schema_arrow.empty_table().rename_columns(names) if held is None else held, missing
+        )
 
 
-def _rows(table: pa.Table, plan: Plan, account: Account) -> Iterator[Row]:
+def _of_table(plan: Plan, table: pa.Table, missing: int) -> Piece:
+    """`missing`: rows that the footer counts behind these; they are in the account's total alone."""
+    if (block := fast_parquet.read(table, plan.spec)) is not None:
+        block.account.total += missing
+    return Piece(partial(_rows, table, plan, missing), block)
+
+
+def _rows(table: pa.Table, plan: Plan, missing: int, account: Account) -> Iterator[Row]:
     yield from parquet.rows_of(table, plan.needed)
     account.unit, account.whole = "rows", True
-    account.total = account.accounted = account.records = table.num_rows
-
-
-def _nothing(missing: int, account: Account) -> Iterator[Row]:
-    """Of row groups behind their last row; what is missing of the rows that the footer counts is not accounted for."""
-    account.unit, account.total, account.whole = "rows", missing, True
-    return iter(())
+    account.accounted = account.records = table.num_rows
+    account.total = table.num_rows + missing

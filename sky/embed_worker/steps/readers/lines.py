@@ -4,6 +4,8 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
+import numpy as np
+
 from embed_worker.steps.readers import base
 
 
@@ -14,8 +16,8 @@ class Lines:
         self._stream = io.BufferedReader(stream, base.BUFFER) if end == b"\n" else _Ended(stream, end)  # type: ignore[type-var,arg-type]
         self._end = end
         self._back: list[bytes | None] = []
-        self._begun = b""
-        """Of the line behind those given back."""
+        self._held, self._at = b"", 0
+        """Bytes behind those lines, and how many of them are gone."""
         self.number = 0
         """Of the line given last."""
         self.bytes = 0
@@ -36,10 +38,16 @@ class Lines:
         return line
 
     def _read(self) -> bytes | None:
-        line = self._begun
-        if len(line) < base.MAX_LINE:
-            line += self._stream.readline(base.MAX_LINE - len(line))
-        self._begun = b""
+        if self._at < len(self._held):
+            end = self._held.find(self._end, self._at) + 1
+            line = self._held[self._at : end or None]
+            self._at = end or len(self._held)
+            if end:
+                return line if len(line) <= base.MAX_LINE else None
+            if len(line) < base.MAX_LINE:
+                line += self._stream.readline(base.MAX_LINE - len(line))
+        else:
+            line = self._stream.readline(base.MAX_LINE)
         if len(line) >= base.MAX_LINE and not line.endswith(self._end):
             while (rest := self._stream.readline(base.MAX_LINE)) and not rest.endswith(self._end):
                 continue
@@ -62,12 +70,12 @@ class Lines:
     def some(self, size: int) -> bytes:
         """The next lines up to the first that ends at `size` or behind it, all that is left at the end. The last may
         be too long, and cut off then. Only where `is_whole`."""
-        data = b"".join(line for line in reversed(self._back) if line) + self._begun
-        self._back, self._begun = [], b""
+        data = b"".join(line for line in reversed(self._back) if line) + self._held[self._at :]
+        self._back, self._held, self._at = [], b"", 0
         if len(data) < size:
             data += self._stream.read(size - len(data))  # type: ignore[union-attr]
         if end := data.find(b"\n", size - 1) + 1:
-            self._split(data[end:])
+            self._held = data[end:]
             data = data[:end]
         elif data:
             data += self._stream.readline(base.MAX_LINE)
@@ -79,27 +87,22 @@ class Lines:
         """What `some` gave last: it comes again."""
         self.number -= _count(data)
         self.bytes -= len(data)
-        self._split(data)
-
-    def _split(self, data: bytes) -> None:
-        *whole, last = data.split(b"\n")
-        lines = [line + b"\n" if len(line) < base.MAX_LINE else None for line in whole]
-        if last and self._ahead():
-            self._begun = last
-        elif last:
-            lines.append(last if len(last) < base.MAX_LINE else None)
-        self._back += reversed(lines)
-
-    def _ahead(self) -> bytes:
-        return self._stream.peek() if isinstance(self._stream, io.BufferedReader) else b""
+        self._held, self._at = data + self._held, 0
 
     def unread(self) -> int:
         """Lines that have been read of the stream and not been given."""
-        return len(self._back) + self._ahead().count(b"\n")
+        ahead = self._stream.peek() if isinstance(self._stream, io.BufferedReader) else b""
+        begun = not ahead and len(self._held) > self._at and not self._held.endswith(b"\n")  # the file ends so
+        return len(self._back) + count_of(self._held[self._at :], 10) + begun + count_of(ahead, 10)
 
 
 def _count(data: bytes) -> int:
-    return data.count(b"\n") + bool(data and not data.endswith(b"\n"))
+    return count_of(data, 10) + bool(data and not data.endswith(b"\n"))
+
+
+def count_of(data: bytes, byte: int) -> int:
+    """How often a byte is there."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == byte))
 
 
 class _Ended:

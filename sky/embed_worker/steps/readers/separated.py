@@ -12,7 +12,7 @@ from embed_worker.steps.opening import Unpacked
 from embed_worker.steps.readers.base import Account, Fault, Row
 from embed_worker.steps.readers.fields import FieldParser, Marks, Parsed
 from embed_worker.steps.readers.header import Header, header_of, sep_line
-from embed_worker.steps.readers.lines import Lines
+from embed_worker.steps.readers.lines import Lines, count_of
 from embed_worker.steps.readers.quoting import decide_quoting
 from embed_worker.steps.values import excerpt
 
@@ -97,7 +97,7 @@ class Separated:
     def some(self, size: int) -> bytes:
         """The next lines, `size` bytes and on to where no quote is open; empty at the end. `lines` takes them back."""
         data, quote = self.lines.some(size), self.marks.quote
-        if quote and data.count(quote.encode()) % 2:
+        if quote and quote.isascii() and count_of(data, ord(quote)) % 2:
             more, odd = [data], True
             while odd and sum(map(len, more[1:])) < FURTHER and (line := self.lines.some(1)):
                 more.append(line)
