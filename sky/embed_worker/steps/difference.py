@@ -17,7 +17,7 @@ from embed_worker.lake import failpoints, files, layout
 from embed_worker.lake.deltas import REMOVED_SCHEMA, DeltaManifest, no_delta
 from embed_worker.lake.errors import BadManifest, DamagedData
 from embed_worker.lake.files import FileRef, fault_of
-from embed_worker.lake.identity import RowsDigest, digest_of_words, row_words
+from embed_worker.lake.identity import RowsDigest, array_row_words, digest_of_words
 from embed_worker.lake.manifests import read_manifest, write_manifest
 from embed_worker.lake.snapshots import RawManifest, RawPart, packed_rows
 from embed_worker.lake.store import Store
@@ -214,7 +214,7 @@ class _Difference:
 
 
 def _words(batch: pa.RecordBatch) -> np.ndarray:
-    return row_words(batch.column("id").to_pylist(), batch.column("text_key").to_pylist())
+    return array_row_words(batch.column("id"), batch.column("text_key"))
 
 
 def _hashes(batch: pa.RecordBatch) -> np.ndarray:
