@@ -65,6 +65,10 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
         )
     if one.snapshot is None:
         return
+    if one.latest is not None:
+        yield Text(
+            f"  the delta adds {one.rows_added:,} rows and removes {one.rows_removed:,}, to snapshot {one.latest}"
+        )
     yield Text(
         f"  {one.rows_embedded:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
         f"{one.vectors:,} vectors, {one.tokens:,} tokens"
