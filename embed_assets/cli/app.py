@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from click import Choice
 
 from embed_assets.cli import commands
 from embed_assets.cli.common import friendly_errors
@@ -55,8 +56,14 @@ def search(
 @friendly_errors
 def update(
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; repeatable.")] = None,
-    only: Annotated[str, typer.Option(help="due, missing or failed partitions.")] = "due",
-    rebase: Annotated[str, typer.Option(help="When the latest snapshot becomes the base: auto, never, now.")] = "auto",
+    only: Annotated[
+        str,
+        typer.Option(click_type=Choice(["due", "missing", "failed"]), help="Of the partitions of embedding_shards."),
+    ] = "due",
+    rebase: Annotated[
+        str,
+        typer.Option(click_type=Choice(["auto", "never", "now"]), help="When the latest snapshot becomes the base."),
+    ] = "auto",
     confirm: Annotated[bool, typer.Option("--confirm", help="Take a snapshot that loses very many rows.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Embed anew even what is committed.")] = False,
     sample_rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
