@@ -1,9 +1,8 @@
 """The Typer app and its commands; what they do is elsewhere."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from click import Choice
 
 from embed_assets.cli import commands
 from embed_assets.cli.common import friendly_errors
@@ -57,12 +56,10 @@ def search(
 def update(
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; repeatable.")] = None,
     only: Annotated[
-        str,
-        typer.Option(click_type=Choice(["due", "missing", "failed"]), help="Of the partitions of embedding_shards."),
+        Literal["due", "missing", "failed"], typer.Option(help="Of the partitions of embedding_shards.")
     ] = "due",
     rebase: Annotated[
-        str,
-        typer.Option(click_type=Choice(["auto", "never", "now"]), help="When the latest snapshot becomes the base."),
+        Literal["auto", "never", "now"], typer.Option(help="When the latest snapshot becomes the base.")
     ] = "auto",
     confirm: Annotated[bool, typer.Option("--confirm", help="Take a snapshot that loses very many rows.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Embed anew even what is committed.")] = False,
