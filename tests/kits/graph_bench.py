@@ -176,9 +176,10 @@ class GraphBench:
         assert made is not None
         line, file = made.lines[int(partition[-5:])], commit.parents[1] / made.file.path
         whole = file.read_bytes()
-        at = int(line["offset"] + line["length"] // 2)
+        begin, size = int(line["offset"]), int(line["length"])
+        at = begin + size // 4  # half of it: a few bytes may be padding
         file.unlink()
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        file.write_bytes(whole[:at] + bytes(byte ^ 1 for byte in whole[at : at + size // 2]) + whole[at + size // 2 :])
 
         def mend() -> None:
             file.unlink()

@@ -83,10 +83,12 @@ class SetManifest(Manifest):
 
     @property
     def digest(self) -> str:
-        """Of what the set holds; the name of its file and its data version."""
+        """Of what the set holds, and where: the name of its file and its data version. A shard that was made anew may
+        have its files under other names."""
         about = [self.spec_id, self.snapshot, self.partitioning.name]
-        delta = [self.delta.data_version, self.delta.shard and self.delta.shard.data_version] if self.delta else []
-        return digest_of([*about, [s.data_version for s in self.shards], *delta], length=16)
+        delta = [self.delta.data_version, self.delta.removed and self.delta.removed.path] if self.delta else []
+        members = [[one.data_version, *(file.path for file in one.files)] for _, one in self.members]
+        return digest_of([*about, *members, *delta], length=16)
 
     @property
     def partitioning(self) -> Partitioning:

@@ -102,6 +102,27 @@ def too_many_are_set_aside(scene: Scene) -> Iterator[str]:
     scene.made(RAW)
 
 
+@provokes("the source loses … rows (…), more than max_removed …. Nothing is taken of it")
+def the_export_is_nearly_empty(scene: Scene) -> Iterator[str]:
+    scene.made(RAW)
+    whole = scene.source.read_bytes()
+    scene.source.write_bytes(whole.splitlines(keepends=True)[0])
+    yield scene.told(RAW, "a-delta")
+    scene.source.write_bytes(whole)
+    scene.made(RAW, "a-delta")
+
+
+@provokes("stride_partitions of … is not there for delta …; materialize it first")
+def the_delta_is_not_cut(scene: Scene) -> Iterator[str]:
+    scene.made(RAW)
+    with scene.source.open("a") as file:
+        file.write('{"text": "one more"}\n')
+    scene.made(RAW, "a-delta")
+    yield scene.told(SHARDS, "a-delta")
+    scene.made(STRIDES, "a-delta")
+    scene.made(SHARDS, "a-delta")
+
+
 @provokes("has no column …; it has …")
 def the_template_names_no_column(scene: Scene) -> Iterator[str]:
     scene.bench.ingest = {"text": "{body}"}
