@@ -80,7 +80,7 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
     if one.snapshot is None:
         return
     yield Text(
-        f"  {one.rows_embedded:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
+        f"  {one.rows_with_vector:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
         f"{one.vectors:,} vectors, {one.tokens:,} tokens"
     )
 

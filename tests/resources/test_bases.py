@@ -1,13 +1,18 @@
 """Which earlier shards a job is told of: by the lake's listings alone, the best first, a bounded number."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embed_worker.lake.layout import WHOLE, Partitioning, ShardId
 from embed_worker.lake.store import Store
 from resources.bases import Bases
+from tests.kits.attempt.histories import cut, prove_rows, rows_of, sequences_of
+from tests.kits.attempt.jobs import CountingEngine, run
 
 SPEC = "m-0123456789ab"
 
@@ -90,3 +95,24 @@ def test_what_is_not_committed_is_not_told(lake: Listed, tmp_path: Path) -> None
     (folder / "_retired-x.json").write_text("")
     (folder / "part-00000.parquet").write_text("")
     assert lake.of(shard(content(1), 0, "bb")) == []
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("tuvwxyz"), min_size=1), st.integers(1, 4)),
+        min_size=2, max_size=4,
+    )
+)  # fmt: skip
+def test_a_base_finds_every_text_of_the_one_before(history: list[tuple[dict[str, str], int]]) -> None:
+    """With any numbers of strides: what is embedded is what the snapshot before has not."""
+    with tempfile.TemporaryDirectory() as lake:
+        before: set[str] = set()
+        for rows, count in history:
+            told = Bases(Store(lake), cut(lake, rows, content(1))[0].shard.spec_id)
+            for job in cut(lake, rows, content(count)):
+                engine = CountingEngine(job.spec)
+                run(job.model_copy(update={"reuse": told.of(job.shard)}), engine)
+                assert set(engine.seen) <= sequences_of(job, set(rows.values()) - before)
+                prove_rows(job, rows_of(job, rows))
+            before = set(rows.values())
