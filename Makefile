@@ -71,7 +71,7 @@ bench-plan: demo ## what the plan says of the demo, against what the demo took
 	@scripts/setup_platform.sh dev
 	.venv/bin/python -m bench.plan
 
-bench-ingest: ## reading reviews against Polars alone, on one core (about 5 minutes)
+bench-ingest: ## reading and cutting reviews against Polars alone (about 15 minutes)
 	@scripts/setup_platform.sh dev
 	.venv/bin/python -m bench.ingest
 

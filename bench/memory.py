@@ -56,3 +56,25 @@ def watch(processes: list[subprocess.Popen[bytes]], every: float = 0.5) -> list[
 def _fields(path: Path) -> dict[str, int]:
     pairs = (line.split(":") for line in path.read_text().splitlines() if line.endswith(" kB"))
     return {name: int(value.split()[0]) for name, value in pairs}
+
+
+def peak_of_tree(process: subprocess.Popen[bytes], every: float = 0.1) -> float:
+    """The largest sum of the PSS of a process and its descendants, in MB, until it ends."""
+    peak = 0.0
+    while process.poll() is None:
+        total = 0
+        for pid in _tree(process.pid):
+            with contextlib.suppress(OSError, KeyError):
+                total += _fields(Path(f"/proc/{pid}/smaps_rollup"))["Pss"]
+        peak = max(peak, total / MB)
+        time.sleep(every)
+    return round(peak, 1)
+
+
+def _tree(root: int) -> list[int]:
+    found = [root]
+    for pid in found:
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, task.read_text().split())
+    return found

@@ -44,6 +44,8 @@ class JobStatus:
     detail: str = ""
     """For people: why it failed and what to do."""
     facts: JobFacts = field(default_factory=JobFacts)
+    kind: str = ""
+    """Of a bad end: in words that other jobs' ends of the same cause share; empty where the backend cannot tell."""
     notice: str = ""
     """Something that happened while the job goes on; each is told once."""
 
@@ -65,6 +67,9 @@ class Compute(Protocol):
     """Jobs that may be open at once."""
     outlives_driver: bool
     """True where jobs go on when the Dagster process dies, so that a re-executed run can attach to them."""
+
+    def advice(self, jobs: int) -> Sequence[str]:
+        """What a person should know before so many jobs are launched, a warning each."""
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         """Starts a job, or finds the live one of that name, and returns at once. `url` is its job file."""

@@ -4,6 +4,7 @@
 #   locks/platform-dev.txt  the same versions, and what `make test` needs Python 3.11 to 3.13
 #   sky/locks/worker-cpu.txt  the worker on this machine, without torch   Python 3.11 to 3.13
 #   sky/locks/worker-gpu.txt  the worker on a GPU node                    Python 3.12, Linux x86-64
+#   sky/locks/worker-lake.txt those of its releases that the lake needs   Python 3.12, Linux x86-64
 # The worker's locks lie in sky/, which is all that a node gets; locks/ has links to them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,4 +58,10 @@ builder sky/pyproject.toml > "$work/more.txt"
 compile --generate-hashes --no-annotate --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
   --extra gpu --extra s3 --extra gcs --extra azure sky/pyproject.toml "$work/more.txt" -o "$work/lock.txt" >/dev/null
 write sky/locks/worker-gpu.txt
+
+say sky/locks/worker-lake.txt
+compile --generate-hashes --no-annotate --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
+  --extra s3 --extra gcs --extra azure -c sky/locks/worker-gpu.txt sky/pyproject.toml "$work/more.txt" \
+  -o "$work/lock.txt" >/dev/null
+write sky/locks/worker-lake.txt
 wc -l locks/*.txt

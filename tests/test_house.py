@@ -41,6 +41,8 @@ DISTRIBUTIONS = {
     "botocore": "s3fs",
 }  # fmt: skip
 """Module → what brings it, where the names differ."""
+WITH_VLLM = ("vllm.py", "light.py")
+"""Modules of the worker that are imported where vLLM is installed, with all that it brings."""
 IN_THE_TERMINAL = ("cli/", "demo/", "index/hits.py", "tell/terminal.py")
 """Modules of embed_assets that take the extra `cli`: nothing that Dagster loads imports them."""
 
@@ -123,7 +125,7 @@ def test_every_import_is_a_dependency(room: str, project: str) -> None:
         at_the_top = core | dependencies(ROOT / project, *(["cli"] if place.startswith(IN_THE_TERMINAL) else []))
         for top, listed in ((True, at_the_top), (False, everything)):
             for name in set(imports(path, only_at_the_top=top)) - set(sys.stdlib_module_names) - set(ROOMS):
-                assert DISTRIBUTIONS.get(name, name) in listed or path.name == "vllm.py", f"{path} imports {name}"
+                assert DISTRIBUTIONS.get(name, name) in listed or path.name in WITH_VLLM, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ LOCKS = {
     "platform-dev": ("pyproject.toml", ["dev"]),
     "worker-cpu": ("sky/pyproject.toml", ["cpu", "s3"]),
     "worker-gpu": ("sky/pyproject.toml", ["gpu", "s3", "gcs", "azure"]),
+    "worker-lake": ("sky/pyproject.toml", ["s3", "gcs", "azure"]),
 }
 RELEASE = re.compile(r"([a-z0-9][a-z0-9.-]*)==([^ ;]+)(?: ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
 
@@ -74,8 +75,13 @@ def test_the_cpu_worker_is_free_of_cuda() -> None:
     assert {"torch", "vllm"} <= releases("worker-gpu").keys()
 
 
+def test_what_asks_the_lake_is_a_small_part_of_what_a_gpu_node_installs() -> None:
+    assert releases("worker-lake").items() <= releases("worker-gpu").items()
+    assert not releases("worker-lake").keys() & {"torch", "vllm", "triton"}
+
+
 def test_the_workers_locks_lie_where_a_node_finds_them() -> None:
-    for name in ("worker-cpu.txt", "worker-gpu.txt"):
+    for name in ("worker-cpu.txt", "worker-gpu.txt", "worker-lake.txt"):
         assert not (ROOT / "sky/locks" / name).is_symlink()
         assert (ROOT / "locks" / name).samefile(ROOT / "sky/locks" / name)
 

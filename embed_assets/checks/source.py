@@ -41,6 +41,7 @@ class RawView(RowsView):
     """A snapshot: its rows, and what its manifest says of the source."""
 
     max_rejects: float = field(kw_only=True)
+    fresh_hours: float | None = field(default=None, kw_only=True)
     seen: Seen = field(default_factory=Seen, kw_only=True)
 
     def look(self, path: Path, part: RawPart) -> None:

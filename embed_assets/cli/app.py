@@ -1,6 +1,6 @@
 """The Typer app and its commands; what they do is elsewhere."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,16 +27,52 @@ def demo() -> None:
     run_demo()
 
 
-@app.command(epilog='Example: `embed-assets search "a heist that goes wrong" --dataset plot_summaries --limit 3`')
+@app.command(
+    epilog='Example: `embed-assets search "a heist that goes wrong" -d plots --where "rating >= 4"`. Without a query '
+    "and without `--like` it asks for queries, the model loaded once."
+)
 @friendly_errors
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    dataset: Dataset = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Number of results.")] = 5,
+    query: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Dataset to look in; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Number of rows.")] = 5,
+    where: Annotated[str | None, typer.Option(help="Only rows for which this SQL holds: `rating >= 4`.")] = None,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="Also by words; wants `index.full_text`.")] = False,
+    like: Annotated[str | None, typer.Option(help="Rows near the row with this id, instead of a query.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
 ) -> None:
     """Find the rows nearest in meaning; embeds the query with the same model and the query prompt."""
-    commands.search(query, dataset, limit, pipeline)
+    from embed_assets.cli import search as searching
+
+    options = searching.Options(limit, where, hybrid, as_json)
+    searching.search(query, dataset or [], pipeline, like, options)
+
+
+@app.command(epilog="Example: `embed-assets update` each night, or `embed-assets update --only failed` at 2 a.m.")
+@friendly_errors
+def update(
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; repeatable.")] = None,
+    only: Annotated[
+        Literal["due", "missing", "failed"], typer.Option(help="Of the partitions of embedding_shards.")
+    ] = "due",
+    rebase: Annotated[
+        Literal["auto", "never", "now"], typer.Option(help="When the latest snapshot becomes the base.")
+    ] = "auto",
+    confirm: Annotated[bool, typer.Option("--confirm", help="Take a snapshot that loses very many rows.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Embed anew even what is committed.")] = False,
+    sample_rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Dollars that all runs may spend together.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline.")] = None,
+) -> None:
+    """Take what is due through all assets: deltas of changed sources, missing shards, sets, indexes."""
+    from embed_assets.cli import update as updating
+
+    config = {"datasets": dataset or [], "only": only, "rebase": rebase, "confirm": confirm, "force": force}
+    more = {"sample_rows": sample_rows, "budget_usd": budget_usd}
+    updating.update(pipeline, config | {key: value for key, value in more.items() if value is not None})
 
 
 @app.command(epilog="Example: `embed-assets status --partitions`")

@@ -1,17 +1,14 @@
 """What the commands print."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from embed_assets.cli.common import chosen
-from embed_assets.deployment import compute_resource
 from embed_assets.estimate.costs import read_costs, total_of
-from embed_assets.index.hits import print_hits
-from embed_assets.index.search import find_table, search_table
 from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
 from embed_assets.tell.terminal import CommandError, console, shown
@@ -30,17 +27,6 @@ STYLES = {
     State.WAITING: "dim",
     State.DAMAGED: "bold red",
 }
-
-
-def search(query: str, dataset: str | None, limit: int, pipeline: str | None) -> None:
-    if not any(c.isprintable() and not c.isspace() for c in query):
-        raise CommandError(f"the query {query!r} has no words; say what to look for")
-    settings, pipelines, lake = deployment()
-    pipelines = chosen(pipelines, pipeline)
-    found = find_table(lake, pipelines, dataset)
-    with console.status(shown(f"loading {found.spec.model} …")):
-        vector = compute_resource(settings).embed_queries(found.spec, [query])[0]
-    print_hits(query, found.dataset, search_table(found, vector, limit))
 
 
 def status(partitions: bool, as_json: bool) -> None:
@@ -79,6 +65,10 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
         )
     if one.snapshot is None:
         return
+    if one.latest is not None:
+        yield Text(
+            f"  the delta adds {one.rows_added:,} rows and removes {one.rows_removed:,}, to snapshot {one.latest}"
+        )
     yield Text(
         f"  {one.rows_with_vector:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
         f"{one.vectors:,} vectors, {one.tokens:,} tokens"
@@ -120,8 +110,11 @@ def verify(root: str | None, as_json: bool) -> None:
 
 
 def gc(yes: bool) -> None:
-    store = deployment()[2].store
-    garbage = find_garbage(store)
+    _, pipelines, lake = deployment()
+    store, keep = lake.store, Counter[str]()
+    for dataset in (dataset for pipeline in pipelines for dataset in pipeline.datasets):
+        keep[dataset.name] = max(keep[dataset.name], dataset.keep_sets)
+    garbage = find_garbage(store, keep)
     for item in garbage:
         line = shown(f"{item.bytes / 1e6:>10,.1f} MB  {item.path} ")
         console.print(Text.assemble(line, (f"({item.why})", "dim")), soft_wrap=True)

@@ -19,6 +19,7 @@ from embed_assets.demo.bars import embedding_bars, progress_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.deployment import compute_resource, deployed
+from embed_assets.graph.jobs.outcome import reason_of
 from embed_assets.graph.keys import (
     ASSETS,
     EMBEDDING_SET,
@@ -30,7 +31,7 @@ from embed_assets.graph.keys import (
 )
 from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.index.hits import print_hits
-from embed_assets.index.search import find_table, search_table
+from embed_assets.index.search import find_tables, search_table
 from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
 from embed_assets.spec import EmbeddingPipeline
@@ -87,8 +88,8 @@ def run_demo() -> None:
         _print_summary(summaries)
         with console.status("embedding the query …"):
             vectors = vector.result() if vector else compute.embed_queries(pipeline.embedding, [QUERY])
-    found = find_table(lake, [pipeline], QUERY_DATASET)
-    print_hits(QUERY, QUERY_DATASET, search_table(found, vectors[0], 5))
+    found = find_tables(lake, [pipeline], [QUERY_DATASET])[0]
+    print_hits(f"“{QUERY}” in {QUERY_DATASET}", search_table(found, vectors[0], 5))
     console.print(f"\nDone in {time.monotonic() - begun:.0f} s. The lake is {lake.store.root}.")
     console.print("Open the UI:       ", Text("make ui", "bold"), "      (then http://127.0.0.1:3000)", sep="")
     console.print(
@@ -125,7 +126,7 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
             _collect(summaries[name], instance, result.run_id, asset_key(pipeline, name))
             summaries[name].seconds += time.monotonic() - begun
             if not result.success:
-                raise CommandError(f"{name} failed: {_reason(instance, result.run_id)}")
+                raise CommandError(f"{name} failed: {reason_of(instance, result.run_id)}")
 
         snapshots = list(partitions.snapshots.get_partition_keys())
         _bar(progress, RAW_REVIEWS, len(snapshots), lambda: run(RAW_REVIEWS, _range(snapshots)))
@@ -171,18 +172,6 @@ def _collect(summary: AssetSummary, instance: dg.DagsterInstance, run_id: str, k
             summary.checks_passed += evaluation.passed
             if not evaluation.passed:
                 summary.failures.append(f"{evaluation.partition} {evaluation.check_name}: {evaluation.description}")
-
-
-def _reason(instance: dg.DagsterInstance, run_id: str) -> str:
-    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-        if entry.dagster_event is not None:
-            data = entry.dagster_event.step_failure_data
-            failure = data.user_failure_data
-            if failure is not None and failure.description:
-                return failure.description
-            if data.error is not None:
-                return (data.error.cause or data.error).message.strip()
-    return f"see run {run_id} in {os.environ['DAGSTER_HOME']}"
 
 
 def _print_summary(summaries: dict[str, AssetSummary]) -> None:

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
-
 from embed_assets.checks.proof import Prove
 from embed_assets.drive.adoption import Found
+from embed_assets.drive.breaker import Breaker
 from embed_assets.drive.composing import Composing
 from embed_assets.drive.events import Budget, Committed, Failed, Outcome, Refusal, Tell, Unlimited
 from embed_assets.drive.open_jobs import OpenJob, take_statuses
-from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped
+from embed_assets.drive.outages import MAX_BACKOFF, UNAVAILABLE, Outages, Stopped, patiently
 from embed_assets.drive.progress import ProgressLine
 from embed_assets.drive.proving import Proving, Seen
 from embed_worker.lake import failpoints
@@ -56,7 +55,8 @@ class Driver:
         self._committed = self._failed = self._adopted = self._unadopted = 0
         # Names that may have a job of which this run does not know; at first, of an earlier run that died.
         self._unsure = {job.name for job in jobs} if compute.outlives_driver else set[str]()
-        self._held_up = False
+        self._held_up = False  # by the budget
+        self._breaker = Breaker()
         self._progress = ProgressLine(sum(job.input.rows for job in jobs), clock())
 
     @property
@@ -65,17 +65,10 @@ class Driver:
         return [entry.handle for entry in self._open.values()]
 
     def cancel(self) -> int:
-        """Stops the open jobs, and those that may be there without this run's knowledge; their number.
-
-        May raise ComputeUnavailable.
-        """
+        """Stops the open jobs, and those that this run does not know of; their number. May raise ComputeUnavailable."""
         handles = self.open_handles
         if self._unsure:
-            patient = Retrying(
-                retry=retry_if_exception_type(ComputeUnavailable), stop=stop_after_attempt(70) | stop_after_delay(150),
-                wait=wait_fixed(2), sleep=self._sleep, reraise=True,
-            )  # fmt: skip
-            handles += patient(self._compute.find, sorted(self._unsure)).values()
+            handles += patiently(lambda: self._compute.find(sorted(self._unsure)), self._sleep).values()
         self._compute.cancel(handles)
         for entry in self._open.values():
             self._budget.ended(entry.job, entry.handle, entry.status, committed=False)
@@ -87,6 +80,8 @@ class Driver:
             self._sort()
             if self._waiting:
                 self._attach()
+                for advice in self._compute.advice(len(self._waiting)):
+                    self._tell(advice, warning=True)
             looked = self._clock()
             while self._waiting or self._open or self._proving or self._composing:
                 self._waiting = self._composing.take(self._waiting)
@@ -182,6 +177,8 @@ class Driver:
 
     def _submit(self) -> Iterator[Outcome]:
         now = self._clock()
+        if self._waiting and (why := self._breaker.why):
+            yield from self._launch_no_more(why, "Mend that, and materialize them again; what runs goes on")
         if self._outages.not_yet("submit"):
             return
         due = [job for at, job in self._waiting if at <= now][: max(0, self._compute.slots - len(self._open))]
@@ -192,7 +189,7 @@ class Driver:
                 self._outages.unanswered("submit", error)
                 return
             if refusal is not None and not due and not self._open:
-                yield from self._launch_no_more(refusal)
+                yield from self._launch_no_more(refusal.short, "raise budget_usd, and materialize them again", refusal)
             elif refusal is not None and not self._held_up:
                 self._tell(f"{refusal.figures}. What waits is asked for again as jobs end", warning=True)
             self._held_up = refusal is not None
@@ -215,11 +212,11 @@ class Driver:
             self._waiting = [(at, other) for at, other in self._waiting if other is not job]
             self._budget.launched([job])
 
-    def _launch_no_more(self, refusal: Refusal) -> Iterator[Outcome]:
-        """Nothing runs any more whose end may leave room for what waits."""
-        why, jobs = f"not launched: {refusal.short}", [job for _, job in self._waiting]
-        fit = f"{sum(self._attempts.values())} jobs of this run found room, {len(jobs)} partitions are not launched"
-        self._tell(f"{refusal.figures}. {fit}: raise budget_usd, and materialize them again", warning=True)
+    def _launch_no_more(self, short: str, cure: str, refusal: Refusal | None = None) -> Iterator[Outcome]:
+        """Of what waits: nothing runs whose end may leave room for it, or it would end as others did."""
+        why, jobs = f"not launched: {short}", [job for _, job in self._waiting]
+        launched = f"{sum(self._attempts.values())} jobs of this run were launched, {len(jobs)} partitions are not"
+        self._tell(f"{refusal.figures if refusal else short}. {launched}: {cure}", warning=True)
         in_parallel(lambda job: self._lake.give_up(job, why), jobs)
         for job in jobs:
             self._failed += 1
@@ -255,6 +252,7 @@ class Driver:
                 self._committed += 1
                 self._progress.done(entry.job.input.rows)
                 self._budget.ended(entry.job, entry.handle, entry.status, committed=True)
+                self._breaker.ended()
                 attempts, elapsed = self._attempts[entry.job.shard.key], self._clock() - entry.since
                 self._proving.add(Seen(entry.job, manifest, entry.status, attempts, elapsed))
             elif entry.status.state.final:
@@ -273,7 +271,9 @@ class Driver:
         log = self._log_of(entry.handle)
         del self._open[key]
         self._budget.ended(job, entry.handle, entry.status, committed=False)
-        if state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts:
+        self._breaker.ended(entry.status.kind)
+        final = state in (JobState.REFUSED, JobState.CANCELLED) or attempts >= self._max_attempts
+        if final or self._breaker.why:
             self._failed += 1
             if state is JobState.CANCELLED:
                 detail = f"the job was cancelled outside of this run. {detail}".strip()

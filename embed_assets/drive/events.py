@@ -42,6 +42,15 @@ class Failed:
 Outcome = Committed | Failed
 
 
+NOTICES_TOLD = 5
+"""Of those that come with one poll."""
+
+
+def first_of(notices: Sequence[str]) -> str:
+    more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
+    return "\n".join(notices[:NOTICES_TOLD]) + more
+
+
 class Tell(Protocol):
     """Takes what a person may want to read in the run's log."""
 

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from embed_assets.drive.events import first_of
 from embed_worker.lake.job import EmbedJob
 from resources.compute import JobHandle, JobState, JobStatus
-
-NOTICES_TOLD = 5
-"""Of those that come with one poll."""
 
 
 @dataclass
@@ -30,5 +28,4 @@ def take_statuses(jobs: Iterable[OpenJob], statuses: Mapping[JobHandle, JobStatu
         if entry.status.notice and entry.status.notice != entry.told:
             entry.told = entry.status.notice
             notices.append(f"{entry.job.shard.key}: {entry.told}")
-    more = f"\n… and {len(notices) - NOTICES_TOLD} more" if len(notices) > NOTICES_TOLD else ""
-    return "\n".join(notices[:NOTICES_TOLD]) + more
+    return first_of(notices)

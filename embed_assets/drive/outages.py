@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
+
 from embed_assets.drive.events import Tell
 from embed_worker.lake.errors import StoreUnavailable
 from resources.compute import ComputeUnavailable
@@ -19,6 +21,14 @@ UNAVAILABLE = (ComputeUnavailable, StoreUnavailable)
 
 class Stopped(BaseException):
     """The run is not to go on; the caller decides what becomes of the open jobs."""
+
+
+def patiently(ask: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """For a caller that is about to end: asks again for two minutes and a half. Raises ComputeUnavailable then."""
+    return Retrying(
+        retry=retry_if_exception_type(ComputeUnavailable), stop=stop_after_attempt(70) | stop_after_delay(150),
+        wait=wait_fixed(2), sleep=sleep, reraise=True,
+    )(ask)  # fmt: skip
 
 
 @dataclass

@@ -71,7 +71,7 @@ def quotes_for(pipeline: EmbeddingPipeline, settings: SkyPilotFields, catalog: b
             for name, price in pipeline.plan.usd_per_hour.items()
         }
         rest = [name for name in accelerators if name not in own and name != speed.CPU]
-        found = catalog_quotes(rest, settings.infra) if rest and catalog else {}
+        found = catalog_quotes(rest, settings.priced_at) if rest and catalog else {}
         none = Quote(None, None, reason="" if catalog else "prices were not asked for")
         free = Quote(None, None, reason="a machine without GPU has no price here")
         return {

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from embed_assets.graph.jobs.automation import condition
 from embed_assets.graph.keys import asset_key
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
@@ -48,6 +49,7 @@ def recorded_asset(
         owners=list(pipeline.owners),
         tags={PIPELINE_TAG: pipeline.name, **pipeline.translation.tags},
         kinds={*kinds, *([stored] if stored else [])},
+        automation_condition=condition(pipeline),
         metadata={**described, "model": pipeline.embedding.model, **about},
     )
     return dg.multi_asset(

@@ -14,6 +14,7 @@ from embed_assets.graph.assets.stride_partitions import build_stride_partitions
 from embed_assets.graph.assets.vector_index import build_vector_index
 from embed_assets.graph.code_reference import leading_to
 from embed_assets.graph.dagster_events import GraphOf, asset_graph
+from embed_assets.graph.jobs.automation import build_schedules, build_sensors
 from embed_assets.graph.jobs.check import build_check_job
 from embed_assets.graph.jobs.update import build_update_job
 from embed_assets.graph.partitions import PipelinePartitions
@@ -50,14 +51,18 @@ def build_jobs(pipeline: EmbeddingPipeline, settings: Settings) -> list[dg.JobDe
 def build_definitions(
     pipelines: Iterable[EmbeddingPipeline], settings: Settings | None = None, files: Mapping[str, Path] | None = None
 ) -> dg.Definitions:
-    """Assets, checks and jobs; no resources and no executor, so that they merge into any code location.
+    """Assets, checks, jobs and what launches them; no resources and no executor, so that they merge into any code
+    location.
 
     `files`: of the pipelines by their names; the UI leads to them.
     """
     pipelines, settings, files = list(pipelines), settings or Settings(), files or {}
+    jobs = {pipeline.name: build_jobs(pipeline, settings) for pipeline in pipelines}
     return dg.Definitions(
         assets=[asset for one in pipelines for asset in build_assets(one, settings, files.get(one.name))],
-        jobs=[job for pipeline in pipelines for job in build_jobs(pipeline, settings)],
+        jobs=[job for of in jobs.values() for job in of],
+        schedules=[one for pipeline in pipelines for one in build_schedules(pipeline, jobs[pipeline.name][0])],
+        sensors=[one for pipeline in pipelines for one in build_sensors(pipeline, jobs[pipeline.name][0])],
     )
 
 

@@ -1,30 +1,27 @@
-"""Nearest rows of a dataset's table."""
+"""Nearest rows of a dataset's published table."""
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from embed_assets.index.table import open_table
+from embed_assets.index import lance
+from embed_assets.index.nearest import Search, Window, nearest, quoted, windows_of
+from embed_assets.index.record import IndexRecord, read_record
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.lake import Lake
 
-WINDOWS_A_ROW = 4
-"""Windows that are asked for at first, for each row that is wanted."""
-REFINE = 4
-"""An approximate index looks at this many times as many, by their stored vectors."""
-
 
 @dataclass(frozen=True)
 class SearchTable:
-    """A dataset's table and the spec its vectors were made with."""
+    """A dataset's table, the spec its vectors were made with, and how it is asked."""
 
     dataset: str
     spec: EmbeddingSpec
     table: Any
+    search: Search = field(default_factory=Search)
+    columns: dict[str, str] = field(default_factory=dict)
+    full_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,87 +32,115 @@ class Hit:
     id: str
     chunk: int
     passage: str
+    dataset: str = ""
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
-def find_table(lake: Lake, pipelines: Sequence[EmbeddingPipeline], dataset: str | None) -> SearchTable:
-    """The table of a dataset; without a name the only one there is. Raises ValueError saying what there is."""
-    known = {d.name: p for p in pipelines for d in p.datasets}
-    if dataset is not None and dataset not in known:
-        raise ValueError(f"no dataset {dataset!r}; there are {', '.join(known) or 'none'}")
-    names = [dataset] if dataset is not None else list(known)
-    tables = {name: open_table(lake, known[name].embedding.spec_id, name) for name in names}
-    built = [name for name, table in tables.items() if table is not None]
-    if not built:
-        raise ValueError(f"no vector_index of {', '.join(names)} in {lake.root}; materialize it first")
-    if len(built) > 1:
-        raise ValueError(f"several datasets can be searched; say which: --dataset {' | '.join(built)}")
-    return SearchTable(built[0], known[built[0]].embedding, tables[built[0]])
-
-
-def search_table(found: SearchTable, vector: list[float], limit: int) -> list[Hit]:
-    """The nearest rows, best first, each with its best window; fewer than `limit` only where there are no more."""
-    size, exact = WINDOWS_A_ROW * limit, False
-    best: dict[str, _Window] = {}
-    while len(best) < limit:
-        windows = _nearest(found.table, vector, size, [*best], exact)
-        for window in windows:
-            best.setdefault(window.id, window)
-        if len(windows) < size:  # no more rows; or an approximate index that did not reach them
-            if exact:
-                break
-            exact = True
-        size *= 2
-    return _hits(found.table, sorted(best.values(), key=_Window.order)[:limit])
+def published(lake: Lake, spec: EmbeddingSpec, dataset: str) -> SearchTable | None:
+    """The version of a dataset's table that readers take, or None before the first."""
+    record = read_record(lake.store, dataset, spec.spec_id)
+    return open_tables(lake, [Searchable(spec, record)])[0] if record is not None else None
 
 
 @dataclass(frozen=True)
-class _Window:
-    score: float
-    id: str
-    key: int
-    """LanceDB's own number of the table's row."""
+class Searchable:
+    """A published table that is not opened yet, and the spec its vectors were made with."""
 
-    def order(self) -> tuple[float, str]:
-        return -self.score, self.id
+    spec: EmbeddingSpec
+    record: IndexRecord
 
 
-def _nearest(table: Any, vector: list[float], size: int, without: list[str], exact: bool) -> list[_Window]:
-    """The best windows first. Texts are not read here: a long one would come once with each of its windows."""
-    query = table.search(vector, vector_column_name="vector").metric("cosine").limit(size).refine_factor(REFINE)
-    if without:
-        query = query.where(f"id NOT IN ({', '.join(map(_quoted, without))})", prefilter=True)
-    if exact:
-        query = query.bypass_vector_index()
-    rows = query.select(["id", "vector", "_distance"]).with_row_id(True).to_arrow()
-    vectors = np.stack(rows.column("vector").to_numpy()) if len(rows) else np.empty((0, len(vector)))
-    scores = cosines(vectors, vector).tolist()
-    columns = (scores, rows.column("id").to_pylist(), rows.column("_rowid").to_pylist())
-    return sorted(itertools.starmap(_Window, zip(*columns, strict=True)), key=_Window.order)
+def find_records(lake: Lake, pipelines: Sequence[EmbeddingPipeline], datasets: Sequence[str]) -> list[Searchable]:
+    """Of these datasets; without names all there are. Raises ValueError saying what there is."""
+    known = {d.name: p.embedding for p in pipelines for d in p.datasets}
+    for name in datasets:
+        if name not in known:
+            raise ValueError(f"no dataset {name!r}; there are {', '.join(known) or 'none'}")
+    names = list(dict.fromkeys(datasets)) or list(known)
+    found = {name: read_record(lake.store, name, known[name].spec_id) for name in names}
+    there = [Searchable(known[name], record) for name, record in found.items() if record is not None]
+    if missing := [name for name, record in found.items() if record is None] if datasets or not there else []:
+        raise ValueError(f"no vector_index of {', '.join(missing)} in {lake.root}; materialize it first")
+    return there
 
 
-def _quoted(value: str) -> str:
-    """A text in SQL."""
-    return "'" + value.replace("'", "''") + "'"
+def open_tables(lake: Lake, found: Sequence[Searchable]) -> list[SearchTable]:
+    tables = []
+    for one in found:
+        record = one.record
+        table = lance.open_version(lake, record)
+        if table is None:
+            raise ValueError(f"the vector_index of {record.dataset} in {lake.root} is gone; materialize it again")
+        search = Search(record.nprobes, record.refine_factor)
+        tables.append(SearchTable(record.dataset, one.spec, table, search, record.columns, record.full_text))
+    return tables
 
 
-def cosines(vectors: np.ndarray, vector: list[float]) -> np.ndarray:
-    """Of the stored vectors themselves: the distance an index gives is that of its compressed ones."""
-    many, one = vectors.astype(np.float64), np.asarray(vector, np.float64)
-    norms = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
-    scores = np.zeros(len(many))
-    np.divide(many @ one, norms, out=scores, where=norms > 0)
-    return scores
+def find_tables(lake: Lake, pipelines: Sequence[EmbeddingPipeline], datasets: Sequence[str]) -> list[SearchTable]:
+    return open_tables(lake, find_records(lake, pipelines, datasets))
 
 
-def _hits(table: Any, windows: list[_Window]) -> list[Hit]:
+def search_table(found: SearchTable, vector: list[float], limit: int, where: str | None = None) -> list[Hit]:
+    """The nearest rows, best first, each with its best window; fewer than `limit` only where there are no more."""
+    search = replace(found.search, where=where)
+    size, best = search.windows(limit), dict[str, Window]()
+    while len(best) < limit:
+        windows = nearest(found.table, vector, size, search, [*best])
+        for window in windows:
+            best.setdefault(window.id, window)
+        if len(windows) < size:  # no more rows; or an approximate index that did not reach them
+            if search.exact:
+                break
+            search = replace(search, exact=True)
+        size *= 2
+    return _hits(found, sorted(best.values(), key=Window.order)[:limit])
+
+
+def hybrid_search(found: SearchTable, vector: list[float], words: str, limit: int, where: str | None) -> list[Hit]:
+    """The nearest rows and those that have the words, by reciprocal ranks. The score is still the cosine."""
+    from lancedb.rerankers import RRFReranker
+
+    if not found.full_text:
+        raise ValueError(
+            f"{found.dataset} has no index of words: set index.full_text: true, and materialize vector_index"
+        )
+    size, best = found.search.windows(limit), dict[str, Window]()
+    while True:
+        query = found.table.search(query_type="hybrid", vector_column_name="vector", fts_columns="passage")
+        query = query.vector(vector).text(words).distance_type("cosine").refine_factor(found.search.refine_factor)
+        if found.search.nprobes is not None:
+            query = query.nprobes(found.search.nprobes)
+        if where:
+            query = query.where(where, prefilter=True)
+        rows = query.limit(size).rerank(RRFReranker()).with_row_id(True).to_arrow()
+        ranked = rows.column("_rowid").to_pylist()
+        scored = {window.key: window for window in windows_of(rows, vector)}
+        for key in ranked:
+            best.setdefault(scored[key].id, scored[key])
+        if len(best) >= limit or len(ranked) < size:
+            return _hits(found, [*best.values()][:limit])
+        size *= 2
+
+
+def vector_of(found: SearchTable, id_: str) -> list[float]:
+    """Of a row's first window. Raises ValueError where there is no such row."""
+    rows = found.table.search().where(f"id = {quoted(id_)}").select(["chunk", "vector"]).to_list()
+    if not rows:
+        raise ValueError(f"{found.dataset} has no row {id_!r}")
+    vector: list[float] = min(rows, key=lambda row: row["chunk"])["vector"]
+    return vector
+
+
+def _hits(found: SearchTable, windows: list[Window]) -> list[Hit]:
     if not windows:
         return []
-    columns = ["id", "chunk", "char_start", "char_end", "text"]
-    taken = table.take_row_ids([window.key for window in windows]).select(columns).with_row_id().to_list()
+    columns = ["id", "chunk", "passage", *found.columns]
+    keys = [window.key for window in windows]
+    taken = found.table.take_row_ids(keys).select(columns).with_row_id().to_list()
     rows = {row["_rowid"]: row for row in taken}
-    return [_hit(window.score, rows[window.key]) for window in windows]
+    return [_hit(found, window.score, rows[window.key]) for window in windows]
 
 
-def _hit(score: float, row: dict[str, Any]) -> Hit:
-    passage = row["text"][row["char_start"] : row["char_end"]]
-    return Hit(score, row["id"], row["chunk"], passage)
+def _hit(found: SearchTable, score: float, row: dict[str, Any]) -> Hit:
+    values = {name: row[name] for name in found.columns}
+    return Hit(score, row["id"], row["chunk"], row["passage"], found.dataset, values)

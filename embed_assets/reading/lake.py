@@ -12,7 +12,7 @@ from embed_worker.lake.layout import ShardId
 from embed_worker.lake.manifests import ShardManifest, Space, read_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.removed import removed_ids
-from embed_worker.lake.sets import SetManifest, SetShard, current_set
+from embed_worker.lake.sets import SetManifest, SetShard, current_set, set_of
 from embed_worker.lake.snapshots import RawManifest
 from resources import lake
 
@@ -34,19 +34,31 @@ class Lake(lake.Lake):
         dataset: str,
         *,
         partition: str | Sequence[str] | None = None,
+        snapshot: str | None = None,
         missing: Missing = "raise",
         storage_options: Mapping[str, Any] | None = None,
     ) -> "pl.LazyFrame":
         """The vectors of a dataset's current set, as embedding_set has published it: a row a window, by partition.
         Where there is no set yet, and for `partition`, those of the current snapshot's shards.
 
-        `pipeline` may be the path of its YAML; `partition` is a key of `embedding_shards`, or several. The call reads
+        `pipeline` may be the path of its YAML; `partition` is a key of `embedding_shards`, or several. `snapshot` is an
+        earlier one of which gc has kept the set, or that set's digest. The call reads
         manifests only; the files are read when the frame is collected, and of them what the query needs.
         `storage_options` are Polars's own, beside those of the lake. Raises NotReady where partitions are not
         committed, unless they may be skipped.
         """
         pipeline = as_pipeline(pipeline)
         spec, described = pipeline.embedding, pipeline.dataset(dataset)
+        if snapshot is not None:
+            which = dataset, spec.spec_id, described.ingest_id
+            if partition is not None:
+                raise ValueError("a snapshot is read as a whole: pass `partition` or `snapshot`")
+            if (earlier := set_of(self.store, *which, snapshot)) is None:
+                raise NotReady(
+                    f"no set of snapshot {snapshot} of {dataset} is in {self.root}: it was never made, or gc has "
+                    "removed it; `keep_sets` says how many are kept"
+                )
+            return self._published(earlier, storage_options or {})
         keys = _keys(described, partition)
         if partition is None and (published := current_set(self.store, dataset, spec.spec_id, described.ingest_id)):
             return self._published(published, storage_options or {})

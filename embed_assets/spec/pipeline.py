@@ -2,9 +2,11 @@
 
 import re
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from embed_assets.spec.index import IndexSpec
 from embed_assets.spec.translation import KeyText, OpOptions, Translation
 from embed_worker.lake.layout import DATASET_NAME, DELTA, Partitioning, delta_key, partition_key
 from embed_worker.lake.spec import EmbeddingSpec
@@ -32,6 +34,11 @@ class DatasetSpec(SourceSpec):
     export must not empty an index."""
     max_changed: float = Field(default=1.0, ge=0, le=1)
     """The same of rows whose text is another."""
+    keep_sets: Count = Field(default=1, ge=1)
+    """The youngest so many sets that `embed-assets gc` keeps, with all they are made of; `Lake.scan` reads any of
+    them."""
+    fresh_hours: float | None = Field(default=None, gt=0)
+    """The check `source_fresh` is red where no file of the source was changed for so long."""
     rebase_above: float = Field(default=0.05, ge=0, le=1)
     """The update job takes a new base where the delta adds and removes more than this share of the base's rows."""
     reuse_from: list[Annotated[str, Field(pattern=rf"^{DATASET_NAME}$")]] = Field(default_factory=list)
@@ -93,6 +100,16 @@ class PlanAssumptions(StrictModel):
     """Seconds that loading the model takes; without it, 40 s and the weights at 250 MB/s."""
 
 
+def _is_cron(text: str) -> bool:
+    if len(text.split()) != 5:
+        return False
+    try:
+        from dagster._utils.schedules import is_valid_cron_string
+    except ImportError:  # where the lake is only read, nothing is scheduled
+        return True
+    return bool(is_valid_cron_string(text))
+
+
 class EmbeddingPipeline(StrictModel):
     """A pipeline: datasets, one embedding spec, and how the work is cut."""
 
@@ -112,6 +129,15 @@ class EmbeddingPipeline(StrictModel):
     """Dollars that all runs of the pipeline may spend together. A job that finds no room is not launched."""
     fail_on: list[ShardCheck] = Field(default_factory=list)
     """Checks of embedding_shards that fail a run where they are red; any red one keeps a set from being published."""
+    automation: Literal["manual", "sensor", "cron", "conditions"] = "manual"
+    """What launches `{pipeline}__update` by itself. `sensor`: a file of a source has changed, as its listing shows;
+    `cron`: the time of `cron`. `conditions` materializes partitions of which an input has another data version."""
+    cron: str | None = None
+    """When, such as `0 3 * * *`; with `automation: cron`."""
+    cron_timezone: str = "UTC"
+    """Of `cron`, such as `Europe/Berlin`."""
+    index: IndexSpec = IndexSpec()
+    """The table of `vector_index`. It changes no row and no vector."""
     plan: PlanAssumptions = PlanAssumptions()
     """What `embed-assets plan` is told. It changes no row and no vector."""
     translation: Translation = Translation()
@@ -126,6 +152,18 @@ class EmbeddingPipeline(StrictModel):
             if not OWNER.fullmatch(owner):
                 raise ValueError(f"{owner!r} is neither an e-mail address nor `team:name`")
         return value
+
+    @model_validator(mode="after")
+    def _timed(self) -> "EmbeddingPipeline":
+        if (self.automation == "cron") != (self.cron is not None):
+            raise ValueError("`automation: cron` and `cron` go together")
+        if self.cron is not None and not _is_cron(self.cron):
+            raise ValueError(f"cron {self.cron!r} is no time; five fields, such as '0 3 * * *'")
+        try:
+            ZoneInfo(self.cron_timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"cron_timezone {self.cron_timezone!r} is not known; such as Europe/Berlin") from error
+        return self
 
     @model_validator(mode="after")
     def _unique(self) -> "EmbeddingPipeline":

@@ -1,5 +1,7 @@
 """Column schemas and column lineage: where each column of an asset comes from."""
 
+from collections.abc import Iterable, Mapping
+
 import dagster as dg
 
 from embed_worker.lake.manifests import ShardManifest
@@ -11,12 +13,13 @@ TEXTS = {
     "id": "The record's own id",
     "text_key": "128 bits of a hash of the text: equal where texts are",
     "text": "The text to embed, made by the pipeline's template",
+    "passage": "The window's own piece of the text",
     "chunk": "Window of the text, from 0",
     "n_tokens": "Tokens of the window, special tokens included",
     "char_start": "First character of the window's passage in the text",
     "char_end": "Character after the passage",
 }
-TYPES = {"row_id": "int64", "id": "string", "text_key": "fixed_size_binary[16]", "text": "string"}
+TYPES = {"row_id": "int64", "id": "string", "text_key": "fixed_size_binary[16]", "text": "string", "passage": "string"}
 KEYS, FROM_TEXT = ("id", "text_key"), ("chunk", "n_tokens", "char_start", "char_end", "embedding")
 
 
@@ -42,9 +45,10 @@ def set_schema(found: SetManifest) -> dg.TableSchema:
     )
 
 
-def index_schema(found: SetManifest, model: str) -> dg.TableSchema:
-    names = ["id", "text_key", "chunk", "char_start", "char_end", "text"]
-    return dg.TableSchema([*_columns(names), _vector("vector", found.dtype, found.dimension, model)])
+def index_schema(found: SetManifest, model: str, columns: Mapping[str, str]) -> dg.TableSchema:
+    names = ["id", "text_key", "chunk", "char_start", "char_end", "passage"]
+    own = [dg.TableColumn(name, kind, "Of the source") for name, kind in columns.items()]
+    return dg.TableSchema([*_columns(names), *own, _vector("vector", found.dtype, found.dimension, model)])
 
 
 def shard_lineage(parent: dg.AssetKey) -> dg.TableColumnLineage:
@@ -55,11 +59,15 @@ def shard_lineage(parent: dg.AssetKey) -> dg.TableColumnLineage:
     )
 
 
-def index_lineage(shards: dg.AssetKey, strides: dg.AssetKey) -> dg.TableColumnLineage:
-    """Of an index: all but the passage comes from the shards."""
+def index_lineage(
+    shards: dg.AssetKey, strides: dg.AssetKey, raw: dg.AssetKey, columns: Iterable[str]
+) -> dg.TableColumnLineage:
+    """Of an index: the passage comes from the strides, columns to filter by from the snapshot, the rest from shards."""
     own = {name: [dg.TableColumnDep(shards, name)] for name in ("id", "text_key", "chunk", "char_start", "char_end")}
     passage = [dg.TableColumnDep(strides, "text"), *own["char_start"], *own["char_end"]]
-    return dg.TableColumnLineage({**own, "text": passage, "vector": [dg.TableColumnDep(shards, "embedding")]})
+    others = {name: [dg.TableColumnDep(raw, name)] for name in columns}
+    vector = [dg.TableColumnDep(shards, "embedding")]
+    return dg.TableColumnLineage({**own, "passage": passage, **others, "vector": vector})
 
 
 def _columns(names: list[str]) -> list[dg.TableColumn]:

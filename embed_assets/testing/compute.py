@@ -9,9 +9,10 @@ from embed_worker.exits import ExitCode
 from embed_worker.extras import need
 from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import EmbedJob, load_job
+from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.compute import Compute, JobHandle, JobState, JobStatus
-from resources.dagster import ComputeResource
+from resources.dagster import ComputeResource, EmbedQueries
 
 
 class InProcess:
@@ -21,6 +22,9 @@ class InProcess:
 
     def __init__(self) -> None:
         self._ended: dict[JobHandle, JobStatus] = {}
+
+    def advice(self, jobs: int) -> Sequence[str]:
+        return ()
 
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         from embed_worker.attempt.runner import run_job
@@ -60,8 +64,9 @@ class InProcessCompute(ComputeResource):
         need("testing")
         yield type(self).backend()
 
-    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
+    @contextmanager
+    def queries(self, spec: EmbeddingSpec, space: Canaries | None) -> Iterator[EmbedQueries]:
         from embed_worker.engine.loading import load_model
 
-        found: list[list[float]] = load_model(spec).embed_texts(texts, spec.prompts.query).tolist()
-        return found
+        model = load_model(spec)
+        yield lambda texts: model.embed_texts(texts, spec.prompts.query).tolist()

@@ -2,9 +2,10 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from embed_assets.upkeep.cuts import cut_folders, rows_of, strides_of
 from embed_assets.upkeep.leases import Leases
@@ -34,12 +35,13 @@ class Garbage:
     bytes: int
 
 
-def find_garbage(store: Store) -> list[Garbage]:
-    """Nothing that a snapshot lists to which a pointer leads, and nothing that a live or awaited job reads or writes.
+def find_garbage(store: Store, keep_sets: Mapping[str, int] = MappingProxyType({})) -> list[Garbage]:
+    """Nothing that a snapshot lists to which a pointer leads, and nothing that a live or awaited job reads or writes,
+    or that one of the youngest sets is made of: `keep_sets` says how many of a dataset, 1 without a word.
 
     Raises StoreUnavailable where there is no such bucket or folder.
     """
-    return _Search(store).garbage()
+    return _Search(store, keep_sets).garbage()
 
 
 def remove(store: Store, garbage: Iterable[Garbage]) -> None:
@@ -73,7 +75,7 @@ class _Folder:
 class _Search:
     """One listing of the lake, then what its pointers, manifests, jobs and heartbeats say."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, keep_sets: Mapping[str, int]) -> None:
         self._store, self._now = store, now_by_writing(store)
         self._files = _listed(store)
         self._shards = self._folders("embedding_shards", 6)
@@ -86,8 +88,8 @@ class _Search:
             known = self._current.setdefault(folder.dataset, set())
             named = folder.pointed
             self._current[folder.dataset] = None if known is None or named is None else known | named
-        self._sets = read_sets(store, [file.path for file in self._files[SETS]])
-        """Path of each set → the set, the current one of a dataset and spec, whether it is that."""
+        self._sets = read_sets(store, [file.path for file in self._files[SETS]], keep_sets)
+        """Path of each set → the set, and whether it is kept."""
         self._cuts = cut_folders(store, self._files["stride_partitions"])
         cuts = [cut for folder in self._cuts for cut in folder.cuts.values() if cut is not None]
         near = {rows_of(shard) for shard in self._leases.near}
@@ -181,9 +183,9 @@ class _Search:
             yield from found
 
     def _old_sets(self) -> Iterator[Garbage]:
-        for path, (found, current) in self._sets.items():
-            if not current and self._old(found.dataset, found.snapshot):
-                yield Garbage(path, "set of an old snapshot", self._size(path))
+        for path, (_, kept) in self._sets.items():
+            if not kept:
+                yield Garbage(path, "set that another has followed", self._size(path))
 
     def _notes(self) -> Iterator[Garbage]:
         """Heartbeats and job files of which nothing will come any more."""

@@ -1,6 +1,7 @@
 """The sets of a lake, for those who clean up behind them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from embed_worker.lake import layout
 from embed_worker.lake.errors import BadManifest
@@ -13,8 +14,11 @@ from embed_worker.lake.store import Store
 SETS = "embedding_sets"
 
 
-def read_sets(store: Store, paths: Sequence[str]) -> dict[str, tuple[SetManifest, bool]]:
-    """Path of each set → the set, and whether it is the current one of its dataset and spec. `paths`: all files there.
+def read_sets(
+    store: Store, paths: Sequence[str], keep: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, tuple[SetManifest, bool]]:
+    """Path of each set → the set, and whether it is kept: the current one of its dataset and spec, and the youngest
+    as many as `keep` has for the dataset. `paths`: all files there.
 
     Where one of a dataset and spec cannot be read, none of them is told: it condemns nothing.
     """
@@ -26,9 +30,11 @@ def read_sets(store: Store, paths: Sequence[str]) -> dict[str, tuple[SetManifest
             made = in_parallel(lambda path: read_manifest(store, path, SetManifest), names)
         except BadManifest:
             continue
-        for path, one in zip(names, made, strict=True):
-            if one is not None:
-                found[path] = one, current is not None and path == f"{folder}/{current.set_digest}.json"
+        there = [(path, one) for path, one in zip(names, made, strict=True) if one is not None]
+        there.sort(key=lambda each: each[1].created_at, reverse=True)
+        for place, (path, one) in enumerate(there):
+            is_current = current is not None and path == f"{folder}/{current.set_digest}.json"
+            found[path] = one, is_current or place < keep.get(one.dataset, 1)
     return found
 
 

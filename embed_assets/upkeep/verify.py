@@ -9,13 +9,12 @@ from pydantic import BaseModel
 from embed_assets.checks.outcome import run_checks
 from embed_assets.checks.rows import ROW_CHECKS, RowsView
 from embed_assets.checks.shard import SHARD_CHECKS, ShardView
+from embed_assets.upkeep.deltas import prove_deltas
 from embed_assets.upkeep.slices import SliceProof
 from embed_assets.upkeep.wire import Wire
 from embed_worker.lake import census, damage, layout
 from embed_worker.lake.damage import Damage
-from embed_worker.lake.deltas import DeltaManifest
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.files import fault_of
 from embed_worker.lake.identity import RowsDigest
 from embed_worker.lake.integrity import space_fault
 from embed_worker.lake.job import EmbedJob
@@ -69,6 +68,8 @@ class _Verifier:
         self._report = Report()
         self._rows: dict[tuple[str, str], RowsDigest] = {}
         """(dataset, snapshot) → its rows."""
+        self._current: dict[tuple[str, str], set[str]] = {}
+        """(dataset, ingest id) → its base, and the delta that leads from it to the latest."""
         self._known_parts: set[tuple[str, str]] = set()
         """(folder, part id), looked at."""
         self._slices = SliceProof(self._store, self._report.damages, self._progress)
@@ -84,7 +85,7 @@ class _Verifier:
             self._raw(dataset)
         for dataset in census.datasets(self._store, "stride_partitions"):
             for ingest_id, partitioning in census.cuts(self._store, dataset):
-                self._cuts(dataset, ingest_id, partitioning)
+                self._cuts(dataset, ingest_id, partitioning, [s for s in places if s.dataset == dataset])
         for place in places:
             self._shard(place)
         for path, _ in list(self._store.walk("embedding_sets")):
@@ -110,36 +111,18 @@ class _Verifier:
         for ingest_id in census.ingests(self._store, dataset):
             there = census.snapshots(self._store, dataset, ingest_id)
             sound = {snapshot for snapshot in there if self._snapshot(dataset, ingest_id, snapshot)}
+            named = list[str]()
             for path in (layout.raw_base(dataset, ingest_id), layout.raw_latest(dataset, ingest_id)):
                 pointer = self._manifest(path, Pointer)
+                named += [pointer.snapshot] if pointer is not None else []
                 if pointer is not None and pointer.snapshot not in sound:
                     missing = layout.snapshot_file(dataset, ingest_id, pointer.snapshot)
                     self._damage(path, f"names a snapshot that has no sound {missing}")
                 elif pointer is None and not self._store.exists(path) and sound:
                     self._damage(path, "is missing; materialize raw_reviews to restore it")
-            folder = f"{layout.raw_folder(dataset, ingest_id)}/{layout.DELTAS}"
-            for name in self._store.list(folder):
-                if name.endswith(".json") and not layout.is_temporary(name):
-                    self._delta(f"{folder}/{name}")
-
-    def _delta(self, path: str) -> None:
-        """base - removed + added = latest; of snapshots that are there."""
-        delta = self._manifest(path, DeltaManifest)
-        if delta is None:
-            return
-        if delta.path != path:
-            self._damage(path, f"belongs to {delta.path}, not here")
-            return
-        added = RowsDigest.parse(delta.rows, delta.rows_digest)
-        self._rows[delta.dataset, delta.snapshot] = added
-        for file in delta.listed:
-            if fault := fault_of(self._store, delta.folder, file):
-                self._damage(path, f"{fault}; materialize raw_reviews of {layout.delta_key(delta.dataset)} again")
-        base, latest = (self._rows.get((delta.dataset, name)) for name in (delta.base, delta.latest))
-        if base is None or latest is None:
-            return  # gc takes snapshots first
-        if base - RowsDigest.parse(delta.rows_removed, delta.removed_digest) + added != latest:
-            self._damage(path, "does not lead from its base to its latest; materialize raw_reviews again")
+            if len(named) == 2:
+                self._current[dataset, ingest_id] = {named[0], "-".join(named)}
+            prove_deltas(self._store, dataset, ingest_id, self._rows, self._report.damages)
 
     def _snapshot(self, dataset: str, ingest_id: str, snapshot: str) -> bool:
         """Whether its manifest is sound."""
@@ -172,11 +155,19 @@ class _Verifier:
     def _part(self, path: str) -> PartRecord | None:
         return self._manifest(path, PartRecord)
 
-    def _cuts(self, dataset: str, ingest_id: str, partitioning: Partitioning) -> None:
+    def _cuts(self, dataset: str, ingest_id: str, partitioning: Partitioning, shards: list[ShardId]) -> None:
         folder = layout.strides_folder(dataset, ingest_id, partitioning)
-        for name in self._store.list(folder):
-            if name.endswith(".json") and not layout.is_temporary(name):
-                self._cut(f"{folder}/{name}", dataset, ingest_id, partitioning)
+        names = [n for n in self._store.list(folder) if n.endswith(".json") and not layout.is_temporary(n)]
+        for name in names:
+            self._cut(f"{folder}/{name}", dataset, ingest_id, partitioning)
+        current = self._current.get((dataset, ingest_id), set())
+        if names or not current or not any(shard.partitioning == partitioning for shard in shards):
+            return
+        wanted = next(name for name in sorted(current) if ("-" in name) == (partitioning.method == layout.DELTA))
+        self._damage(
+            layout.cut_file(folder, wanted),
+            "is missing, but shards are there that were made of it; materialize stride_partitions again",
+        )
 
     def _cut(self, path: str, dataset: str, ingest_id: str, partitioning: Partitioning) -> None:
         cut = self._manifest(path, StridesManifest)

@@ -65,6 +65,9 @@ class LocalCompute:
         self.poll_seconds = poll_seconds
         self.slots = 2 * workers  # one in hand, one waiting, so that a worker never idles for a poll
 
+    def advice(self, jobs: int) -> Sequence[str]:
+        return ()
+
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         if live := self.find([name]).get(name):
             return live
@@ -152,7 +155,7 @@ class LocalCompute:
             return
         job, seat.job = seat.job, None
         job.log = seat.process.tail(100)
-        job.status = JobStatus(state, detail, job.status.facts, notice)
+        job.status = JobStatus(state, detail, job.status.facts, notice=notice)
 
     def _free_seat(self, spec: EmbeddingSpec) -> _Seat | None:
         free = [seat for seat in self._seats if seat.job is None]

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field
 
+from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
-from resources.dagster import ComputeResource
+from resources.dagster import ComputeResource, EmbedQueries
 from resources.folders import run_folder
 from resources.local.compute import LocalCompute
 from resources.local.process import Limits, WorkerProcess
@@ -40,20 +42,28 @@ class LocalComputeResource(ComputeResource):
             finally:
                 compute.close()
 
-    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
-        """Raises RuntimeError with the worker's reason where it cannot."""
+    @contextlib.contextmanager
+    def queries(self, spec: EmbeddingSpec, space: Canaries | None) -> Iterator[EmbedQueries]:
+        """Its calls raise RuntimeError with the worker's reason where it cannot."""
+        asked: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
+        if space is not None:
+            asked["space"] = space.model_dump(mode="json")
         with run_folder("query") as folder:
             process = WorkerProcess(self.worker_python, folder / "query.log", self._limits())
             try:
-                with contextlib.suppress(OSError):  # dead already: its death says how
-                    process.send({"query": {"spec": spec.model_dump(mode="json"), "texts": texts}})
-                answer = None
-                while answer is None and process.death() is None:
-                    answer = process.answer(timeout=0.5)
-                answer = answer or process.answer() or {"error": f"{process.death()}\n{process.tail(20)}"}
+                yield lambda texts: _vectors(process, {**asked, "texts": texts})
             finally:
                 process.stop()
-        if "vectors" not in answer:
-            raise RuntimeError(answer.get("error") or "the worker gave no answer")
-        vectors: list[list[float]] = answer["vectors"]
-        return vectors
+
+
+def _vectors(process: WorkerProcess, query: dict[str, Any]) -> list[list[float]]:
+    with contextlib.suppress(OSError):  # dead already: its death says how
+        process.send({"query": query})
+    answer = None
+    while answer is None and process.death() is None:
+        answer = process.answer(timeout=0.5)
+    answer = answer or process.answer() or {"error": f"{process.death()}\n{process.tail(20)}"}
+    if "vectors" not in answer:
+        raise RuntimeError(answer.get("error") or "the worker gave no answer")
+    vectors: list[list[float]] = answer["vectors"]
+    return vectors

@@ -189,6 +189,10 @@ class SkyClient:
         return str(common.get_server_url())
 
     @property
+    def server_is_here(self) -> bool:
+        return urlsplit(self.endpoint).hostname in ("127.0.0.1", "localhost", "::1")
+
+    @property
     def sky(self) -> Any:
         if self._module is None:
             self._module = import_sky(self._endpoint)

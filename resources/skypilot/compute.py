@@ -13,9 +13,11 @@ from resources.skypilot.cost import Ledger, PriceList
 from resources.skypilot.deadlines import Threads
 from resources.skypilot.errors import LaunchFailed, LaunchRejected
 from resources.skypilot.job import ManagedJob, Phase
+from resources.skypilot.limits import overdue
 from resources.skypilot.lookout import SETTLE_SECONDS, Lookout
+from resources.skypilot.places import advice, check_engine
 from resources.skypilot.settings import SkyPilotFields
-from resources.skypilot.states import CONTROLLER_LOG, logs_command
+from resources.skypilot.states import CONTROLLER_LOG, REJECTED, logs_command
 
 ABSENT_SECONDS = 60.0
 """A lost launch that is neither in flight nor in the queue for so long did not happen."""
@@ -55,6 +57,10 @@ class SkyPilotCompute:
 
     # -- the protocol ----------------------------------------------------------------------------
 
+    def advice(self, jobs: int) -> Sequence[str]:
+        local, pool = self._client.server_is_here, bool(self._settings.pool)
+        return advice(self._config, self._settings.lake, jobs, local_server=local, pool=pool)
+
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         """Returns at once: the launch goes on in a thread, its outcome comes with the polls.
 
@@ -64,6 +70,8 @@ class SkyPilotCompute:
         known = self._jobs.get(name)
         if known is not None and not known.status.state.final:
             return known.handle
+        if not self._settings.pool:
+            check_engine(self._config, job)
         if self._clock() - self._lookout.at > self.poll_seconds:
             self._lookout.launches(self._launching())
             self._lookout.jobs(self._ended)
@@ -157,7 +165,7 @@ class SkyPilotCompute:
             job.lost_at, job.phase = job.lost_at or self._clock(), Phase.LOST
             job.status = JobStatus(JobState.STARTING, f"the launch's answer got lost ({error}); looking for the job")
         except LaunchRejected as error:
-            job.end(JobState.REFUSED, f"SkyPilot rejects the launch of {job.name}: {error}")
+            job.end(JobState.REFUSED, f"SkyPilot rejects the launch of {job.name}: {error}", REJECTED)
         except LaunchFailed as error:
             job.end(JobState.FAILED, f"SkyPilot could not launch {job.name}: {error}")
         except BackendBroken as error:
@@ -250,29 +258,23 @@ class SkyPilotCompute:
                 continue
             if (record := by_id.get(job.job_id)) is not None:
                 job.read(record, now)
-                self._check_start(job, record, now)
+                self._check_limits(job, record, now)
                 continue
             job.missing_since = job.missing_since or now
             if now - job.missing_since > VANISHED_SECONDS:
                 job.end(JobState.FAILED, f"the API server no longer knows managed job {job.job_id} ({job.name})")
 
-    def _check_start(self, job: ManagedJob, record: Record, now: float) -> None:
-        limit = self._settings.start_deadline_seconds
-        if limit is None or job.late or job.status.state.final or job.started(record):
+    def _check_limits(self, job: ManagedJob, record: Record, now: float) -> None:
+        if (over := overdue(job, record, now, self._settings)) is None:
             return
-        if now - job.asked_at <= limit:
-            return
-        job.late = True
-        text = f"managed job {job.job_id} has not started to run within {limit:g} s: {job.status.detail or job.seen}"
-        if not self._settings.cancel_when_late:
-            job.status.notice = f"{text}. It goes on waiting (EMBED_SKY_CANCEL_WHEN_LATE=true would cancel it)"
+        if not over.cancel:
+            job.late, job.status.notice = True, over.text
             return
         try:
             self._client.cancel(self._ids([job]))
         except ComputeUnavailable:
-            job.late = False  # at the next poll
-            return
-        job.end(JobState.REFUSED, f"{text}. It was cancelled, as EMBED_SKY_CANCEL_WHEN_LATE says")
+            return  # at the next poll
+        job.end(JobState.REFUSED, over.text, over.kind)
 
     # -- small things ----------------------------------------------------------------------------
 

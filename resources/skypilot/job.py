@@ -11,7 +11,7 @@ from resources.compute import JobHandle, JobState, JobStatus
 from resources.facts import JobFacts
 from resources.skypilot.client import Record, RequestId
 from resources.skypilot.cost import EMPTY, Ledger, Machine, machine_of
-from resources.skypilot.states import explain, is_live, job_state
+from resources.skypilot.states import explain, is_live, job_state, kind_of
 
 CLOCK_SKEW = 120.0
 """Between this machine's clock and the server's."""
@@ -80,8 +80,8 @@ class ManagedJob:
         late = [int(r["job_id"]) for r in mine if float(r.get("submitted_at") or 0) >= self.asked_at - CLOCK_SKEW]
         return max(late) if late and gone else None
 
-    def end(self, state: JobState, detail: str) -> None:
-        self.status = JobStatus(state, detail, self.status.facts)
+    def end(self, state: JobState, detail: str, kind: str = "") -> None:
+        self.status = JobStatus(state, detail, self.status.facts, kind=kind)
 
     def read(self, record: Record, now: float) -> None:
         """Takes over what the queue says."""
@@ -99,10 +99,16 @@ class ManagedJob:
         self.recoveries = recoveries
         assert self.job_id is not None
         detail = explain(self.seen, self.job_id, record.get("failure_reason")) or str(record.get("details") or "")
-        self.status = JobStatus(state, detail, self._facts(record, now), notice)
+        kind = kind_of(self.seen, record.get("failure_reason"))
+        self.status = JobStatus(state, detail, self._facts(record, now), kind=kind, notice=notice)
 
     def started(self, record: Record) -> bool:
         return _time(record, "start_at") is not None
+
+    def hours(self, record: Record, now: float) -> float | None:
+        """Since it first began to run, its recoveries included; None before."""
+        start = _time(record, "start_at")
+        return None if start is None else (now - start) / 3600
 
     def _facts(self, record: Record, now: float) -> JobFacts:
         submitted, start, end = (_time(record, key) for key in ("submitted_at", "start_at", "end_at"))

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
-from resources.dagster import ComputeResource
+from resources.dagster import ComputeResource, EmbedQueries
 from resources.folders import run_folder
-from resources.local.process import WorkerMissing
+from resources.local.process import WorkerMissing, check_python
 from resources.local.resource import LocalComputeResource
 from resources.skypilot.client import SkyClient
 from resources.skypilot.compute import SkyPilotCompute
+from resources.skypilot.places import check_accelerators
 from resources.skypilot.settings import SkyPilotFields
 from resources.skypilot.task import for_pool, load_task, stage_worker, with_overrides, with_secrets
 
@@ -33,6 +35,7 @@ class SkyPilotResource(SkyPilotFields, ComputeResource):
     def session(self) -> Iterator[SkyPilotCompute]:
         """A backend for one run. Its end leaves the jobs alone."""
         config = with_overrides(load_task(self.task_file, TASK_FILE), self.overrides())
+        check_accelerators(config)
         config = with_secrets(for_pool(config) if self.pool else config, self.secret_names())
         with run_folder("staged") as folder:
             compute = SkyPilotCompute(self.client(), stage_worker(config, folder), self)
@@ -41,11 +44,14 @@ class SkyPilotResource(SkyPilotFields, ComputeResource):
             finally:
                 compute.close()
 
-    def embed_queries(self, spec: EmbeddingSpec, texts: list[str]) -> list[list[float]]:
+    @contextlib.contextmanager
+    def queries(self, spec: EmbeddingSpec, space: Canaries | None) -> Iterator[EmbedQueries]:
         """A query is answered here and now, by the worker's environment on this machine."""
         try:
-            return LocalComputeResource(worker_python=self.worker_python).embed_queries(spec, texts)
+            python = check_python(self.worker_python)
         except WorkerMissing as error:
             raise WorkerMissing(
                 f"partitions are embedded by SkyPilot, search queries on this machine, but there is {error}"
             ) from error
+        with LocalComputeResource(worker_python=python).queries(spec, space) as embed:
+            yield embed

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from embed_worker.lake.secrets import check_address
+from resources.skypilot.places import ANYWHERE, cloud_of
 from resources.skypilot.task import Overrides
 
 NAME_PREFIX = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*-$"
@@ -22,7 +23,11 @@ class SkyPilotFields(BaseModel):
         description="Endpoint of the SkyPilot API server, without a password; default: what `sky api login` remembers.",
     )
     task_file: str | None = Field(default=None, description="SkyPilot task; default: the shipped embed_partition.yaml.")
-    infra: str | None = Field(default=None, description="Where jobs may run: `aws`, `gcp/us-central1`, `slurm/name`.")
+    infra: str | None = Field(
+        default=None,
+        description="Where jobs may run: `aws`, `gcp/us-central1`, `slurm/name`, `*`; default: the lake's cloud.",
+    )
+    lake: str = Field(default="", description="URL of the lake: its cloud is where jobs run, unless `infra` says more.")
     accelerators: str | None = Field(
         default=None, description="GPUs instead of the task file's, best first: `L4:1, A100:1`; `none` for CPU nodes."
     )
@@ -31,6 +36,12 @@ class SkyPilotFields(BaseModel):
     memory: str | None = Field(default=None, description="GiB of memory of a machine: `32`, `32+`.")
     image_id: str | None = Field(default=None, description="Machine or container image with the worker baked in.")
     disk_size: int | None = Field(default=None, ge=1, description="GB of disk.")
+    max_hourly_cost: float | None = Field(
+        default=None, gt=0, description="Dollars an hour that a machine may cost; default: the task file's."
+    )
+    max_job_hours: float | None = Field(
+        default=24.0, gt=0, description="A job that has run for so long is cancelled and reported."
+    )
     pool: str | None = Field(default=None, description="Name of the warm pool that jobs go to.")
     max_concurrent_jobs: int = Field(default=100, ge=1, description="Jobs of one Dagster run open at once.")
     launch_parallelism: int = Field(default=4, ge=1, le=32, description="Launch requests in flight at once.")
@@ -41,7 +52,9 @@ class SkyPilotFields(BaseModel):
     )
     cancel_when_late: bool = Field(default=False, description="Cancel a job that missed the start deadline.")
     max_starts: int = Field(
-        default=10, ge=1, description="Starts of a managed job that commit nothing before its worker gives up."
+        default=10,
+        ge=1,
+        description="Failed starts of a managed job, in a row, that commit nothing before it gives up.",
     )
     envs: dict[str, str] = Field(default={}, description="More environment variables of the job; no secrets here.")
     secrets: str = Field(
@@ -61,15 +74,27 @@ class SkyPilotFields(BaseModel):
                 "SkyPilot the URL itself (SKYPILOT_API_SERVER_ENDPOINT)"
             ) from None
 
+    @property
+    def beside(self) -> str | None:
+        """The lake's cloud, where the deployment says nothing else."""
+        return None if self.infra else cloud_of(self.lake)
+
+    @property
+    def priced_at(self) -> str | None:
+        """Where machines are priced."""
+        return self.beside if self.infra in (None, ANYWHERE) else self.infra
+
     def overrides(self) -> Overrides:
         return Overrides(
             infra=self.infra,
+            beside=self.beside,
             accelerators=self.accelerators,
             use_spot=self.use_spot,
             cpus=self.cpus,
             memory=self.memory,
             image_id=self.image_id,
             disk_size=self.disk_size,
+            max_hourly_cost=self.max_hourly_cost,
             envs={"EMBED_MAX_STARTS": str(self.max_starts), **self.envs},
         )
 
@@ -85,6 +110,7 @@ class SkyPilotSettings(SkyPilotFields, BaseSettings):
     )
 
     envs: Annotated[dict[str, str], NoDecode] = {}
+    lake: str = Field(default="", validation_alias="EMBED_LAKE")
 
     @field_validator("envs", mode="before")
     @classmethod

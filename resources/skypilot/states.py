@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from embed_worker.exits import ExitCode
+from embed_worker.exits import KINDS, ExitCode
 from resources.compute import JobState
 
 STATES: Mapping[str, JobState] = {
@@ -18,7 +18,7 @@ STATES: Mapping[str, JobState] = {
     "SUCCEEDED": JobState.SUCCEEDED,
     "CANCELLED": JobState.CANCELLED,
     "FAILED": JobState.FAILED,
-    "FAILED_SETUP": JobState.FAILED,  # a package index that is away for minutes looks alike
+    "FAILED_SETUP": JobState.FAILED,  # a package index that is away for minutes looks like a node that is not fit
     "FAILED_PRECHECKS": JobState.REFUSED,
     "FAILED_NO_RESOURCE": JobState.REFUSED,
     "FAILED_CONTROLLER": JobState.FAILED,
@@ -39,8 +39,23 @@ ADVICE: Mapping[str, str] = {
 }
 """For every status that can end a partition without its shard."""
 
+BY_EXIT_CODE: Mapping[int, str] = {
+    ExitCode.BAD_JOB: "The worker refuses the job: another attempt would fail alike. Its log below names the cause.",
+    ExitCode.UNAVAILABLE: "The lake or the model's source refuses the node, or was away for longer than the worker "
+    "waits (EMBED_PATIENCE_SECONDS): its log below says which. Give the nodes' role read and write access to "
+    "EMBED_LAKE; what is committed is kept.",
+    ExitCode.MACHINE: "This machine's driver, GPU, memory or disk is at fault; its log below says which. Another "
+    "attempt gets another machine. Where all end so, choose other machines (EMBED_SKY_ACCELERATORS, EMBED_SKY_INFRA, "
+    "EMBED_SKY_IMAGE_ID).",
+    ExitCode.AGAIN: "The worker failed twice on this machine in mid-job; its log is below. What is committed is kept.",
+}
+"""Of a job that ended as FAILED."""
+
 CONTROLLER_LOG = frozenset({"FAILED_PRECHECKS", "FAILED_NO_RESOURCE", "FAILED_CONTROLLER", "PENDING", "STARTING"})
 """Where the job itself has written nothing yet: the controller's log says why."""
+
+REJECTED = "SkyPilot rejects the launch"
+"""A kind of end that is no status of SkyPilot's."""
 
 EXIT_CODE = re.compile(r"exit(?:ed with)?(?: exit)? codes?\D{0,10}?(\d{1,3})\b", re.IGNORECASE)
 
@@ -69,18 +84,21 @@ def job_state(name: str, failure_reason: str | None) -> JobState:
     return STATES.get(name, JobState.RUNNING)
 
 
+def kind_of(name: str, failure_reason: str | None) -> str:
+    """Of a bad end: what the jobs that end of the same cause share. Empty where it says nothing of a cause."""
+    if name not in ADVICE or name == "CANCELLED":
+        return ""
+    code = exit_code(failure_reason) if name == "FAILED" else None
+    return f"{KINDS[ExitCode(code)]} (exit code {code})" if code in set(KINDS) else name
+
+
 def explain(name: str, job_id: int, failure_reason: str | None) -> str:
     """What happened, what SkyPilot says, what to do, where to look."""
     if name not in ADVICE:
         return ""
     advice = ADVICE[name]
-    if name == "FAILED" and exit_code(failure_reason) == ExitCode.BAD_JOB:
-        advice = "The worker refuses the job: another attempt would fail alike. Its log below names the cause."
-    if name == "FAILED" and exit_code(failure_reason) == ExitCode.UNAVAILABLE:
-        advice = (
-            "The worker could not begin in the lake, or has no access to it: its log below says why. Give the nodes' "
-            "role read and write access to EMBED_LAKE; what is committed is kept."
-        )
+    if name == "FAILED":
+        advice = BY_EXIT_CODE.get(exit_code(failure_reason) or 0, advice)
     reason = f" ({' '.join(failure_reason.split())})" if failure_reason else ""
     return f"managed job {job_id} ended as {name}{reason}. {advice} Full log: {logs_command(name, job_id)}"
 

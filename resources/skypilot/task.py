@@ -12,14 +12,15 @@ import yaml
 
 import embed_worker
 from resources.compute import BackendBroken
+from resources.skypilot.places import ANYWHERE
 
 Config = dict[str, Any]
 
-WORKER_FILES = ("pyproject.toml", "setup_node.sh", "locks/worker-cpu.txt", "locks/worker-gpu.txt")
+WORKER_FILES = ("pyproject.toml", "setup_node.sh", *(f"locks/worker-{kind}.txt" for kind in ("cpu", "gpu", "lake")))
 WORKDIR = "sky"
 """`workdir` of the shipped files: the repository's folder, where a person launches by hand."""
 ALTERNATIVES = ("ordered", "any_of")
-COMMON = ("infra", "cpus", "memory", "image_id", "disk_size")
+COMMON = ("infra", "cpus", "memory", "image_id", "disk_size", "max_hourly_cost")
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,16 @@ class Overrides:
     """What a deployment asks for instead of what the task file says; None leaves the file's word."""
 
     infra: str | None = None
+    """ANYWHERE takes the file's own restriction away."""
+    beside: str | None = None
+    """Cloud of the lake: where neither `infra` nor the file says anything."""
     accelerators: str | None = None
     use_spot: bool | None = None
     cpus: str | None = None
     memory: str | None = None
     image_id: str | None = None
     disk_size: int | None = None
+    max_hourly_cost: float | None = None
     envs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,6 +73,10 @@ def with_overrides(config: Config, over: Overrides) -> Config:
             resources[key] = value
             for one in candidates:
                 one.pop(key, None)
+    if over.infra == ANYWHERE:
+        resources.pop("infra")
+    elif over.beside is not None and not any("infra" in one or "cloud" in one for one in [resources, *candidates]):
+        resources["infra"] = over.beside
     if over.accelerators is not None:
         candidates = _with_accelerators(resources, candidates, over.accelerators)
     if over.use_spot is not None:

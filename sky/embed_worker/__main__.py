@@ -1,11 +1,12 @@
 """`python -m embed_worker JOB.json…` makes the partitions of some job files and exits, with an engine a GPU.
 
 `python -m embed_worker --serve` takes requests as JSON lines on stdin and answers on stdout, the engine loaded
-once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...]}} →
-{"vectors": [[…]]}. It ends when stdin closes. Logs go to stderr. An answer with "leaving": true is its last one: after
-an error that nobody foresaw, as CUDA's, the engine may be broken for all that come later. One with "lake_away": true
-says nothing of the job: the lake could not be read or written. Between the answers come signs of life: {"sign":
-"ready"} once Python is up, "begun" when a request is understood, "loading" and "loaded" around the model.
+once: {"job": URL} → {"job": URL, "code": 0, "error": null}, {"query": {"spec": {…}, "texts": [...], "space": {…}}}
+→ {"vectors": [[…]]}; with a space's canaries, a model that gives them without vLLM serves in its place. It ends
+when stdin closes. Logs go to stderr. An answer with "leaving": true is its last one: after an error that nobody
+foresaw, as CUDA's, the engine may be broken for all that come later. One with "lake_away": true says nothing of the
+job: the lake could not be read or written. Between the answers come signs of life: {"sign": "ready"} once Python is
+up, "begun" when a request is understood, "loading" and "loaded" around the model.
 """
 
 import argparse
@@ -20,19 +21,24 @@ from typing import Any
 
 import orjson
 
-from embed_worker.attempt.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of, run_lanes
+from embed_worker.attempt.crew import run_lanes
+from embed_worker.attempt.lanes import LANE, SINGLE, Lane, engine_groups, lanes_of
+from embed_worker.attempt.patience import DEFAULT_SECONDS, SECONDS, Patience
 from embed_worker.attempt.runner import run_job
 from embed_worker.attempt.starts import beginning
 from embed_worker.engine.loading import LoadedModel, load_model, load_tokenizer
 from embed_worker.engine.tokens import NoTokens, TextTokenizer, check_tokens
-from embed_worker.errors import Preempted, SickEngine, WorkerError, exit_code_of, lake_away
+from embed_worker.errors import BadMachine, Preempted, WorkerError, exit_code_of, lake_away
 from embed_worker.exits import ExitCode
 from embed_worker.lake.errors import LakeError
 from embed_worker.lake.job import load_job
+from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
 
 log = logging.getLogger("embed_worker")
 
+STARTED_AGAIN = "EMBED_STARTED_AGAIN"
+"""Of a worker that has taken the place of one that failed."""
 GRACE_SECONDS = 8.0
 """After a signal: time to finish the write in hand. A model being loaded is not waited for."""
 
@@ -40,24 +46,26 @@ GRACE_SECONDS = 8.0
 class Worker:
     """Runs jobs one after another; the engine stays loaded while the spec stays the same."""
 
-    def __init__(self, sign: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, sign: Callable[[str], None] = lambda _: None, patience_seconds: float = 0.0) -> None:
         os.environ["RUST_BACKTRACE"] = "0"  # to print one, a Rust library that is out of memory would wait for ever
         self.stop = threading.Event()
+        self._patience = Patience(patience_seconds, self.stop)
         self.leaving = self.lake_away = False
         self._sign = sign
         self._model: LoadedModel | None = None
         self._tokenizer: tuple[EmbeddingSpec, TextTokenizer] | None = None
+        self._light: tuple[EmbeddingSpec, LoadedModel | None] | None = None
 
     def tokenizer(self, spec: EmbeddingSpec) -> TextTokenizer:
         if self._tokenizer is None or self._tokenizer[0] != spec:
             self._sign("loading")
-            self._tokenizer = (spec, load_tokenizer(spec))
+            self._tokenizer = (spec, self._patience.until_there(lambda: load_tokenizer(spec)))
         return self._tokenizer[1]
 
     def model(self, spec: EmbeddingSpec) -> LoadedModel:
         if self._model is None:
             self._sign("loading")
-            self._model = load_model(spec)
+            self._model = self._patience.until_there(lambda: load_model(spec))
         elif _without_query(self._model.spec) != _without_query(spec):
             raise WorkerError("this worker process has another model loaded; start one for this spec")
         self._sign("loaded")
@@ -68,23 +76,41 @@ class Worker:
         self.lake_away = False
         try:
             with beginning():
-                job = load_job(url)
+                job = self._patience.until_there(lambda: load_job(url))
             self._sign("begun")
-            run_job(job, lambda: self.model(job.spec), self.stop, self.tokenizer, lane)
+            run_job(job, lambda: self.model(job.spec), self.stop, self.tokenizer, lane, patience=self._patience)
         except Preempted as error:
             log.warning("%s: %s", url, error)
-            return ExitCode.RETRY, str(error)
+            return ExitCode.PREEMPTED, str(error)
         except (WorkerError, LakeError) as error:
             log.error("%s: %s", url, error)
-            self.leaving, self.lake_away = isinstance(error, SickEngine), lake_away(error)
-            return exit_code_of(error), str(error)
+            self.leaving, self.lake_away = isinstance(error, BadMachine), lake_away(error)
+            return ExitCode.PREEMPTED if self.stop.is_set() else exit_code_of(error), str(error)
         except BaseException as error:  # also a panic in a Rust library, which is no Exception
             log.exception("%s: failed", url)
             self.leaving = True
-            return ExitCode.RETRY, f"{type(error).__name__}: {error}"
+            return self._unforeseen(), f"{type(error).__name__}: {error}"
         finally:
             lane.close()
         return ExitCode.DONE, None
+
+    def _query_model(self, spec: EmbeddingSpec, space: dict[str, Any] | None) -> LoadedModel:
+        """vLLM's, or one that starts at once and gives the same vectors."""
+        if self._model is not None or space is None:
+            return self.model(spec)
+        if self._light is None or self._light[0] != spec:
+            from embed_worker.engine.light import load_light
+
+            self._sign("loading")
+            self._light = (spec, load_light(spec, Canaries.model_validate(space)))
+        self._sign("loaded")
+        return self._light[1] or self.model(spec)
+
+    def _unforeseen(self) -> ExitCode:
+        """Of an error that nobody sorted: before the engine has proved itself, it is most likely the machine's."""
+        if self.stop.is_set():
+            return ExitCode.PREEMPTED
+        return ExitCode.MACHINE if self._model is None else ExitCode.AGAIN
 
     def query(self, query: dict[str, Any]) -> dict[str, Any]:
         """Vectors of a few search texts, with the spec's query prompt."""
@@ -92,7 +118,7 @@ class Worker:
             spec = EmbeddingSpec.model_validate(query["spec"])
             self._sign("begun")
             check_tokens(self.tokenizer(spec), query["texts"], spec.prompts.query)  # before a model is loaded in vain
-            vectors = self.model(spec).embed_texts(query["texts"], spec.prompts.query)
+            vectors = self._query_model(spec, query.get("space")).embed_texts(query["texts"], spec.prompts.query)
         except (WorkerError, LakeError, NoTokens) as error:
             return {"error": str(error)}
         except Exception as error:
@@ -156,6 +182,15 @@ def _gpus_of(url: str) -> int:
     return int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
 
 
+def once_more() -> None:
+    """Starts this very command anew in its place, with an engine and a CUDA context that are fresh; once."""
+    if os.environ.get(STARTED_AGAIN):
+        return
+    log.warning("starting once more on this machine")
+    sys.stderr.flush()
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, STARTED_AGAIN: "1"})  # noqa: S606 - our own command
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embed_worker", description="Embeds partitions with vLLM.")
     parser.add_argument("jobs", nargs="*", metavar="JOB.json", help="URL of a job file")
@@ -174,13 +209,16 @@ def main() -> int:
         answers.write(orjson.dumps(line).decode() + "\n")
         answers.flush()
 
-    worker = Worker(lambda sign: tell({"sign": sign})) if arguments.serve else Worker()
+    if arguments.serve:  # whoever asks does the waiting
+        worker = Worker(lambda sign: tell({"sign": sign}))
+    else:
+        worker = Worker(patience_seconds=float(os.environ.get(SECONDS) or DEFAULT_SECONDS))
     signalled = threading.Event()
 
     def on_signal(*_: object) -> None:
         signalled.set()
         worker.stop.set()
-        hard_stop = threading.Timer(GRACE_SECONDS, lambda: os._exit(ExitCode.RETRY))
+        hard_stop = threading.Timer(GRACE_SECONDS, lambda: os._exit(ExitCode.PREEMPTED))
         hard_stop.daemon = True
         hard_stop.start()
 
@@ -188,7 +226,9 @@ def main() -> int:
         signal.signal(number, on_signal)
     if arguments.serve:
         serve(worker, tell)
-        return ExitCode.RETRY if signalled.is_set() or worker.leaving else ExitCode.DONE
+        if signalled.is_set():
+            return ExitCode.PREEMPTED
+        return ExitCode.AGAIN if worker.leaving else ExitCode.DONE
     codes = []
     for url, lane in zip(arguments.jobs, lanes_of(len(arguments.jobs)), strict=True):
         code, _ = worker.run(url, lane)
@@ -196,8 +236,10 @@ def main() -> int:
         if signalled.is_set():
             break
     if len(codes) < len(arguments.jobs):
-        return ExitCode.RETRY
-    return max(codes)  # RETRY outranks the others: what can still be done comes first
+        return ExitCode.PREEMPTED
+    if max(codes) is ExitCode.AGAIN and LANE not in os.environ:
+        once_more()
+    return max(codes)  # what can still be done outranks what cannot
 
 
 if __name__ == "__main__":

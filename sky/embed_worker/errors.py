@@ -1,17 +1,19 @@
 """What ends an attempt, and with which exit code.
 
-    WorkerError
-    ├── BadJob        it cannot succeed as it is written: exit 65
-    ├── NotBegun      its start could not be noted in the lake: exit 69
-    ├── Preempted     told to stop: exit 75
-    ├── SickEngine    this machine has gone bad: exit 75
-    └── NeedsEngine   it was to be done without an engine, and cannot: exit 75
+    WorkerError           another start may do better: exit 74
+    ├── BadJob            it cannot succeed as it is written: exit 65
+    ├── NotBegun          its start could not be noted in the lake: exit 69
+    ├── ModelAway         the hub or the model's bucket does not answer: exit 69
+    ├── BadMachine        this machine cannot do it: exit 70
+    │   └── SickEngine    it has gone bad in mid-job
+    ├── Preempted         told to stop: exit 75
+    └── NeedsEngine       it was to be done without an engine, and cannot: exit 74
 
 The lake's own errors (`embed_worker.lake.errors`) end an attempt too; they know no exit codes.
 """
 
 from embed_worker.exits import ExitCode
-from embed_worker.lake.errors import BadJobFile, NoPermission, StoreUnavailable
+from embed_worker.lake.errors import BadJobFile, NoSpace, StoreUnavailable
 
 
 class WorkerError(Exception):
@@ -26,12 +28,20 @@ class NotBegun(WorkerError):
     """The attempt failed before its start was noted in the lake."""
 
 
+class ModelAway(WorkerError):
+    """Where the model lies does not answer; it may in a moment."""
+
+
+class BadMachine(WorkerError):
+    """This machine's driver, GPU, memory or disk is at fault. Another one may do."""
+
+
+class SickEngine(BadMachine):
+    """The engine no longer gives the vectors of its start."""
+
+
 class Preempted(WorkerError):
     """The worker was told to stop; what is committed stays committed."""
-
-
-class SickEngine(WorkerError):
-    """The engine no longer gives the vectors of its start. Another machine is not bad."""
 
 
 class NeedsEngine(WorkerError):
@@ -39,14 +49,21 @@ class NeedsEngine(WorkerError):
 
 
 def exit_code_of(error: Exception) -> ExitCode:
-    """Of an attempt that ended with this error. Another machine has the same identity, so a refusal is told at once."""
+    """Of an attempt that ended with this error.
+
+    Another machine has the same identity and the same lake, so what the lake does is told at once.
+    """
     match error:
         case BadJob() | BadJobFile():
             return ExitCode.BAD_JOB
-        case NotBegun() | NoPermission():
+        case BadMachine() | NoSpace():
+            return ExitCode.MACHINE
+        case NotBegun() | ModelAway() | StoreUnavailable():
             return ExitCode.UNAVAILABLE
+        case Preempted():
+            return ExitCode.PREEMPTED
         case _:
-            return ExitCode.RETRY
+            return ExitCode.AGAIN
 
 
 def lake_away(error: Exception) -> bool:

@@ -67,7 +67,7 @@ CHAINS = [
     (EMBEDDING_SHARDS, ["store.replacing", "driver.job_file", "driver.submitted", "driver.polled"]),
     (EMBEDDING_SHARDS, ["driver.seen", "record.kept", "record.materialized", "record.checked", "record.set"]),
     (EMBEDDING_SHARDS, ["driver.adopted", "driver.retired"]),
-    (VECTOR_INDEX, ["index.batch", "index.created"]),
+    (VECTOR_INDEX, ["index.batch", "index.created", "index.measured", "index.published"]),
 ]
 """On one lake each, in an order in which each can be reached after the one before."""
 STEPS = [(asset, step) for asset, steps in CHAINS for step in steps]

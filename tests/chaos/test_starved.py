@@ -19,7 +19,7 @@ from tests.kits.chaos.worker_storm import Partition, some_texts
 pytestmark = pytest.mark.slow
 
 LONG = int(os.environ.get("EMBED_CHAOS_KILLS", "0")) > 100
-ENDS = (ExitCode.DONE, ExitCode.RETRY, ExitCode.UNAVAILABLE)
+ENDS = (ExitCode.DONE, ExitCode.AGAIN, ExitCode.MACHINE, ExitCode.UNAVAILABLE)
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, 127)
 """How C libraries end where they get no memory. None of them stands for a bad job."""
 
@@ -93,7 +93,7 @@ def test_a_scratch_disk_without_space(s3_root: str, small_disk: Path, tmp_path: 
 def test_a_limit_on_the_size_of_files(lake: str, tmp_path: Path) -> None:
     """EFBIG is told as a full disk is."""
     with Partition(lake, tmp_path / "attempts", some_texts(600), checkpoint_rows=400) as partition:
-        assert partition.run(allowed=ENDS, file_bytes=50_000) == ExitCode.RETRY
+        assert partition.run(allowed=ENDS, file_bytes=50_000) == ExitCode.MACHINE
         the_error_is_clear(partition.whole_log(), lake)
         nothing_is_half_committed(partition)
         partition.prove()

@@ -84,7 +84,7 @@ def test_a_person_materializes_backfills_and_reads_checks(deploy: Callable[[int]
         launch(page, "Missing")
         wait_until(lambda: len(deployment.manifests()) == 6, "all manifests")
         assert one.items() <= deployment.manifests().items()
-        see(page, f"{url}{SHARDS}?view=partitions&partition=plot_summaries-00001", "Materialized (6)")
+        see(page, f"{url}{SHARDS}?view=partitions&partition=plot_summaries-00001", "Materialized (8)")
         expect(page.get_by_text("tokens_per_second").first).to_be_visible()
         shoot(page, "partition")
         page.goto(f"{url}{SHARDS}?view=checks")

@@ -57,7 +57,18 @@ class GraphBench:
         return deployed([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
 
     def partitions(self, *names: str) -> list[str]:
-        return [f"{name}-{i:05d}" for name in names or ("a", "b") for i in range(self.strides[name])]
+        """Of stride_partitions and embedding_shards: each dataset's strides, then its delta."""
+        chosen = names or [name for name in ("a", "b") if name in self.strides]
+        return [key for name in chosen for key in self.dataset(name).partition_keys()]
+
+    def strides_of(self, *names: str) -> list[str]:
+        """The same without the deltas."""
+        return [key for key in self.partitions(*names) if not key.endswith("-delta")]
+
+    def snapshots(self, *names: str) -> list[str]:
+        """Of raw_reviews: each dataset's base, then its delta."""
+        chosen = names or [name for name in ("a", "b") if name in self.strides]
+        return [key for name in chosen for key in (name, f"{name}-delta")]
 
     def run(
         self, asset: dg.AssetKey, first: str, last: str | None = None, config: dict[str, Any] | None = None
@@ -70,7 +81,7 @@ class GraphBench:
         )  # fmt: skip
 
     def prepare(self) -> None:
-        assert self.run(RAW, "a", "b").success
+        assert self.run(RAW, self.snapshots()[0], self.snapshots()[-1]).success
         assert self.run(STRIDES, self.partitions()[0], self.partitions()[-1]).success
 
     def embed(self) -> dg.ExecuteInProcessResult:

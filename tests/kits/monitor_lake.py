@@ -33,24 +33,26 @@ def digest(stride: int) -> str:
 class FakeLake:
     """One dataset cut in `count`."""
 
-    def __init__(self, root: Path, count: int, rows: int = 1000, dataset: str = "books") -> None:
+    def __init__(
+        self, root: Path, count: int, rows: int = 1000, dataset: str = "books", ingest_id: str = INGEST_ID
+    ) -> None:
         self.root, self.count, self.rows, self.dataset = root, count, rows, dataset
         self.partitioning = Partitioning("stride", count)
-        self.cut = f"{INGEST_ID}-{self.partitioning.name}"
-        self.base = layout.raw_base(dataset, INGEST_ID)
-        self.raw = layout.snapshot_file(dataset, INGEST_ID, SNAPSHOT)
-        self.strides = layout.cut_file(layout.strides_folder(dataset, INGEST_ID, self.partitioning), SNAPSHOT)
+        self.cut = f"{ingest_id}-{self.partitioning.name}"
+        self.base = layout.raw_base(dataset, ingest_id)
+        self.raw = layout.snapshot_file(dataset, ingest_id, SNAPSHOT)
+        self.strides = layout.cut_file(layout.strides_folder(dataset, ingest_id, self.partitioning), SNAPSHOT)
         made = "2026-01-01T00:00:00+00:00"
         entries = [StrideEntry(rows=rows, bytes=0, digest=digest(stride)) for stride in range(count)]
         self.manifest(self.base, Pointer(snapshot=SNAPSHOT))
         self.manifest(
             self.raw,
-            RawManifest(created_at=made, dataset=dataset, ingest_id=INGEST_ID, snapshot=SNAPSHOT, source=[], ingest={},
+            RawManifest(created_at=made, dataset=dataset, ingest_id=ingest_id, snapshot=SNAPSHOT, source=[], ingest={},
                         parts=[], records=0, rows=0, rows_digest="0"),
         )  # fmt: skip
         self.manifest(
             self.strides,
-            StridesManifest(created_at=made, dataset=dataset, ingest_id=INGEST_ID, snapshot=SNAPSHOT, method="stride",
+            StridesManifest(created_at=made, dataset=dataset, ingest_id=ingest_id, snapshot=SNAPSHOT, method="stride",
                             count=count, rows=rows * count, rows_digest=f"{sum(range(1, count + 1)):032x}", slices=[],
                             strides=entries),
         )  # fmt: skip

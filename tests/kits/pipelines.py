@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from embed_assets.index.table import ShardInput, build_table
+from embed_assets.index.build import Built, build_index
 from embed_assets.spec import DatasetSpec, EmbeddingPipeline
+from embed_assets.spec.index import IndexSpec
 from embed_worker.attempt.runner import run_job
 from embed_worker.engine.loading import load_model
 from embed_worker.lake.identity import RowsDigest
@@ -131,22 +132,21 @@ class Prepared:
         assert manifest is not None
         return manifest
 
-    def index(self) -> None:
-        """Embeds the last of three shards, and builds the dataset's table."""
+    def index(self, **changes: Any) -> Built:
+        """Embeds the last of three shards, and makes the dataset's table, with changes of the `index:` block."""
         self.embed(2)
-        shards, members = [], []
-        for stride in range(3):
-            job = self.job(stride)
-            manifest = self.resource.shard(job.shard)
-            assert manifest is not None
-            shards.append(ShardInput(manifest, job.spans, manifest.windows))
-            members.append(SetShard.of(manifest, []))
-        first = shards[0].manifest
-        found = SetManifest(
-            dataset="d", spec_id=first.shard.spec_id, ingest_id=self.raw.ingest_id, snapshot=self.raw.snapshot,
-            method=self.strides.method, count=3, dimension=first.dimension, dtype=first.dtype, shards=members,
+        return build_index(self.resource, self.set(), IndexSpec(**changes))
+
+    def set(self) -> SetManifest:
+        """Of all shards, unchecked."""
+        manifests = [self.resource.shard(self.job(stride).shard) for stride in range(self.partitioning.count)]
+        there = [manifest for manifest in manifests if manifest is not None]
+        first = next((manifest for manifest in there if manifest.dimension), there[0])
+        return SetManifest(
+            dataset=self.dataset.name, spec_id=self.pipeline.embedding.spec_id, ingest_id=self.raw.ingest_id,
+            snapshot=self.raw.snapshot, method=self.strides.method, count=self.strides.count,
+            dimension=first.dimension, dtype=first.dtype, shards=[SetShard.of(manifest, []) for manifest in there],
         )  # fmt: skip
-        build_table(self.resource, found, shards)
 
     def expected(self, stride: int) -> RowsDigest:
         entry = self.strides.strides[stride]

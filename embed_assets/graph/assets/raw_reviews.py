@@ -6,6 +6,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from embed_assets.checks.fresh import raw_checks, source_fresh
 from embed_assets.checks.outcome import CheckOutcome, all_failed, run_checks
 from embed_assets.checks.source import RAW_CHECKS, RawView
 from embed_assets.graph.assets.guard import changes_against_latest, guard
@@ -65,7 +66,7 @@ def build_raw_reviews(
         ],
         kinds=["parquet"],
         about={"source": {d.name: d.source for d in pipeline.datasets}},
-        checks=RAW_CHECKS,
+        checks=raw_checks(pipeline),
     )  # fmt: skip
     def raw_reviews(
         context: dg.AssetExecutionContext, config: SnapshotConfig, lake: dg.ResourceParam[Lake]
@@ -91,8 +92,9 @@ def make_snapshots(
         of, is_delta = snapshot_of(name)
         try:
             if not is_delta or of not in made:  # else the base was read in this very run
-                made[of] = _Making(run, lake, _asked(pipeline.dataset(of), config.sample_rows), config)
-                made[of].read(keep_base=is_delta)
+                making = _Making(run, lake, _asked(pipeline.dataset(of), config.sample_rows), config)
+                making.read(keep_base=is_delta)
+                made[of] = making
             made[of].record(name, inputs[name], of_delta=is_delta)
         except (SourceError, LakeError) as error:
             run.failed(name, str(error))
@@ -123,6 +125,8 @@ def update_snapshots(
             for key in (name, layout.delta_key(name)):
                 if known.get(key) != making.version(of_delta=key != name):
                     making.record(key, inputs[key], of_delta=key != name)
+                else:
+                    making.look_whether_fresh(key)
         except (SourceError, LakeError) as error:
             run.failed(name, str(error))
         else:
@@ -161,7 +165,12 @@ def check_snapshot(
         return all_failed(checks, str(error))
     if raw is None:
         return all_failed(checks, f"no snapshot of {dataset.name} is in {lake.root}")
-    return run_checks(RAW_CHECKS, checks, _view(lake, raw, dataset))
+    return _checked(_view(lake, raw, dataset), checks)
+
+
+def _checked(view: RawView, names: Sequence[str]) -> dict[str, CheckOutcome]:
+    asked = [name for name in names if name in RAW_CHECKS or view.fresh_hours is not None]
+    return run_checks({**RAW_CHECKS, "source_fresh": source_fresh}, asked, view)
 
 
 class _Making:
@@ -213,21 +222,26 @@ class _Making:
 
     def record(self, partition: str, inputs: Inputs, *, of_delta: bool) -> None:
         assert self._base is not None and self._delta is not None
-        base, latest = self._base, self._latest
-        raw = latest if of_delta else base
-        metadata = snapshot_metadata(self._lake, raw, self._adopted or raw is not latest)
+        raw = self._latest if of_delta or self._base.snapshot == self._latest.snapshot else self._base
+        is_latest = raw is self._latest
+        metadata = snapshot_metadata(self._lake, raw, self._adopted or not is_latest)
         if of_delta:
             metadata |= delta_metadata(self._lake, self._delta)
         if self._config.sample_rows:
             metadata["sample_rows"] = self._config.sample_rows
-        view = self._view if raw.snapshot == latest.snapshot else _view(self._lake, raw, self._dataset)
+        view = self._view if is_latest else _view(self._lake, raw, self._dataset)
         self._run.committed(
             partition,
             data_version=self.version(of_delta=of_delta),
-            metadata=metadata | (self._changes if raw is latest else {}),
+            metadata=metadata | (self._changes if is_latest else {}),
             inputs=inputs,
-            checks=run_checks(RAW_CHECKS, self._run.selected_checks, view),
+            checks=_checked(view, self._run.selected_checks),
         )
+
+    def look_whether_fresh(self, partition: str) -> None:
+        """Of what is recorded already: time alone makes it stale."""
+        if self._dataset.fresh_hours is not None:
+            self._run.checked(partition, _checked(self._view, ["source_fresh"]))
 
     def _read(self) -> tuple[Ingested, RawView]:
         lake, name = self._lake, self._dataset.name
@@ -270,4 +284,4 @@ class _Making:
 
 
 def _view(lake: Lake, raw: RawManifest, dataset: DatasetSpec) -> RawView:
-    return RawView(lake.store, raw, max_rejects=dataset.max_rejects)
+    return RawView(lake.store, raw, max_rejects=dataset.max_rejects, fresh_hours=dataset.fresh_hours)

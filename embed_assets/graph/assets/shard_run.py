@@ -30,8 +30,6 @@ from resources.dagster import ComputeResource
 from resources.lake import Lake
 
 INTERRUPTS_BORNE = 5
-NOTHING = "empty"
-"""Data version of the shard that a delta without added rows has not."""
 
 
 class ShardConfig(LaunchConfig):
@@ -110,12 +108,21 @@ class ShardRun:
             run.tell(f"cost of this run: {budget.spent.text()}")
         return [*empty, *recorder.committed_keys]
 
+    @property
+    def _nothings_version(self) -> str:
+        """Data version of the shard that a delta without added rows has not."""
+        return f"empty-{self._pipeline.embedding.spec_id}"
+
     def _nothing(self, partition: str, none: NothingAdded) -> None:
         """Records a delta that adds nothing: no job, no shard."""
         self._run.committed(
             partition,
-            data_version=NOTHING,
-            metadata={"dagster/partition_row_count": 0, "next": "embedding_set of this dataset"},
+            data_version=self._nothings_version,
+            metadata={
+                "dagster/partition_row_count": 0,
+                "next": "embedding_set of this dataset",
+                "details": {"adopted": True},
+            },
             inputs=self._run.provenance.inputs([partition])[partition],
             checks=_empty(self._run.selected_checks, none),
         )
@@ -146,7 +153,7 @@ class ShardRun:
         try:
             manifest = self._lake.shard(self._jobs.job(key).shard)
         except NothingAdded:
-            return NOTHING
+            return self._nothings_version
         except LakeError:
             return None
         return manifest.data_version if manifest else None

@@ -7,28 +7,26 @@ import dagster as dg
 
 from embed_assets.checks.outcome import Check, CheckOutcome, all_failed, run_checks
 from embed_assets.estimate.costs import read_costs, total_of
+from embed_assets.graph.assets.index_metadata import index_metadata
 from embed_assets.graph.dagster_events import PartitionRun
 from embed_assets.graph.definition import recorded_asset
-from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
+from embed_assets.graph.keys import EMBEDDING_SET, VECTOR_INDEX, asset_key
 from embed_assets.graph.partitions import PipelinePartitions
-from embed_assets.index.table import BuiltTable, ShardInput, build_table, table_rows
+from embed_assets.index.build import LowRecall, build_index
+from embed_assets.index.lance import open_version
+from embed_assets.index.record import read_record
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
-from embed_assets.tell.lineage import index_lineage, index_schema
 from embed_worker.extras import MissingExtra
-from embed_worker.lake import layout
 from embed_worker.lake.errors import DamagedData, LakeError, NotReady
-from embed_worker.lake.manifests import StridesManifest, read_manifest
-from embed_worker.lake.parallel import in_parallel
-from embed_worker.lake.removed import removed_ids
 from embed_worker.lake.sets import SetManifest, current_set
-from embed_worker.steps.spans import spans_of
 from resources.lake import Lake
 
 DESCRIPTION = """The vectors of a dataset in a LanceDB table, ready to search.
 
-Built from the dataset's current embedding_set, so of complete, checked vectors only. The table is replaced in one
-step: a reader sees the old one or the new one."""
+Made from the dataset's current embedding_set, so of complete, checked vectors only: the table before is changed by what
+is different, or made anew. Readers keep the version before until the new one is whole, indexed, and its recall is
+measured; one that falls below index.min_recall is not published."""
 
 
 def build_vector_index(
@@ -60,33 +58,31 @@ def build_vector_index(
 def make_indexes(
     run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, names: Sequence[str], *, record_all: bool = True
 ) -> list[str]:
-    """Builds and records the tables of these datasets; those that are there now."""
+    """Makes and records the tables of these datasets; those that are there now."""
     inputs = run.provenance.inputs(names)
     known = {} if record_all else run.provenance.recorded(names)
     there: list[str] = []
     for name in names:
         try:
             found = _set(lake, pipeline, name)
-            shards = _shards(lake, found)
-            made = build_table(lake, found, shards)
+            made = build_index(lake, found, pipeline.index)
             there.append(name)
-            if not made.created and known.get(name) == made.digest:
+            if not made.created and known.get(name) == made.record.key:
                 continue
-            cost = _cost(lake, pipeline, name)
+            metadata = {**index_metadata(lake, pipeline, found, made), **_cost(lake, pipeline, name)}
+        except LowRecall as error:
+            red = CheckOutcome(False, str(error), {"recall": error.found, "min_recall": error.wanted})
+            run.checked(name, {"recall": red} if "recall" in run.selected_checks else {})
+            run.failed(name, str(error))
+            continue
         except (LakeError, MissingExtra) as error:
             cure = "; materialize its partition again" if isinstance(error, DamagedData) else ""
             run.failed(name, f"{error}{cure}")
             continue
         if not made.created:
-            run.tell(f"{name}: the table holds these very shards already; nothing to do")
+            run.tell(f"{name}: the table holds this very set already; nothing to do")
         checks = run_checks(INDEX_CHECKS, run.selected_checks, (lake, found))
-        run.committed(
-            name,
-            data_version=made.digest,
-            metadata={**_metadata(pipeline, found, made, table_rows(lake, found.spec_id, name)), **cost},
-            inputs=inputs[name],
-            checks=checks,
-        )
+        run.committed(name, data_version=made.record.key, metadata=metadata, inputs=inputs[name], checks=checks)
     return there
 
 
@@ -97,14 +93,30 @@ def check_indexes(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, na
 
 
 def complete(view: tuple[Lake, SetManifest]) -> CheckOutcome:
-    """The table has one row for each vector of the set."""
+    """The published table has one row for each vector of the set."""
     lake, found = view
-    rows = table_rows(lake, found.spec_id, found.dataset)
+    record = read_record(lake.store, found.dataset, found.spec_id)
+    table = open_version(lake, record) if record is not None else None
+    rows = int(table.count_rows()) if table is not None else 0
     text = f"{rows:,} rows in the table, {found.windows:,} vectors in the set"
-    return CheckOutcome(rows == found.windows, text, {"rows": rows, "vectors": found.windows})
+    same = record is not None and record.set_digest == found.digest
+    if not same:
+        text += "; it was made from another set"
+    return CheckOutcome(same and rows == found.windows, text, {"rows": rows, "vectors": found.windows})
 
 
-INDEX_CHECKS: dict[str, Check[tuple[Lake, SetManifest]]] = {"complete": complete}
+def recall(view: tuple[Lake, SetManifest]) -> CheckOutcome:
+    """A search finds enough of the ten nearest vectors, held against exact search when the table was made."""
+    lake, found = view
+    record = read_record(lake.store, found.dataset, found.spec_id)
+    if record is None:
+        return CheckOutcome(False, "no table is published")
+    if record.recall is None:
+        return CheckOutcome(True, "every vector is looked at: the search is exact", {"recall": 1.0})
+    return CheckOutcome(True, f"recall@10 is {record.recall:.3f} with {record.type}", {"recall": record.recall})
+
+
+INDEX_CHECKS: dict[str, Check[tuple[Lake, SetManifest]]] = {"complete": complete, "recall": recall}
 
 
 def _check(run: PartitionRun, lake: Lake, pipeline: EmbeddingPipeline, name: str) -> dict[str, CheckOutcome]:
@@ -119,62 +131,6 @@ def _set(lake: Lake, pipeline: EmbeddingPipeline, name: str) -> SetManifest:
     if found is None:
         raise NotReady(f"embedding_set of {name} is not in {lake.root}; materialize it first")
     return found
-
-
-def _shards(lake: Lake, found: SetManifest) -> list[ShardInput]:
-    """Every shard of the set, in order. Raises NotReady where one has changed or gone since."""
-    spans = spans_of(lake.store, _cut(lake, found, found.partitioning, found.snapshot))
-    added = None
-    if found.delta is not None and found.delta.shard is not None:
-        name = f"{found.snapshot}-{found.delta.latest}"
-        added = spans_of(lake.store, _cut(lake, found, layout.WHOLE, name))
-    removed = removed_ids(lake.store, found)
-    inputs = []
-    shards = [shard for shard, _ in found.members]
-    for (shard, known), manifest in zip(found.members, in_parallel(lake.shard, shards), strict=True):
-        if manifest is None or manifest.data_version != known.data_version:
-            what = "is not committed any more" if manifest is None else "was made anew"
-            raise NotReady(f"{shard.key} {what} since embedding_set was made; materialize embedding_set again")
-        if shard.method == layout.DELTA and added is not None:
-            inputs.append(ShardInput(manifest, added[0], known.windows))
-        else:
-            left = known.windows - known.windows_removed
-            inputs.append(ShardInput(manifest, spans[shard.stride], left, removed if known.rows_removed else None))
-    return inputs
-
-
-def _cut(lake: Lake, found: SetManifest, partitioning: layout.Partitioning, snapshot: str) -> StridesManifest:
-    """A cut that a set was made of: the passages come from it."""
-    folder = layout.strides_folder(found.dataset, found.ingest_id, partitioning)
-    cut = read_manifest(lake.store, layout.cut_file(folder, snapshot), StridesManifest)
-    if cut is None:
-        raise NotReady(
-            f"stride_partitions of {found.dataset} are gone for snapshot {snapshot}; materialize them, then "
-            "embedding_set"
-        )
-    return cut
-
-
-def _metadata(pipeline: EmbeddingPipeline, found: SetManifest, made: BuiltTable, rows: int) -> dict[str, Any]:
-    shards, strides = (asset_key(pipeline, name) for name in (EMBEDDING_SHARDS, STRIDE_PARTITIONS))
-    return {
-        "dagster/partition_row_count": rows,
-        "dagster/uri": made.uri,
-        "dagster/table_name": found.dataset,
-        "dagster/column_schema": index_schema(found, pipeline.embedding.model),
-        "dagster/column_lineage": index_lineage(shards, strides),
-        "dimension": found.dimension,
-        "seconds": made.seconds,
-        "next": f'embed-assets search "…" --dataset {found.dataset}',
-        "details": {
-            "adopted": not made.created,
-            "set": found.digest,
-            "shards": found.count,
-            "spec_id": found.spec_id,
-            "digest": made.digest,
-            "ann_index": made.ann_index,
-        },
-    }
 
 
 def _cost(lake: Lake, pipeline: EmbeddingPipeline, dataset: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from embed_assets.graph.assets.stride_partitions import check_strides
 from embed_assets.graph.assets.vector_index import check_indexes
 from embed_assets.graph.dagster_events import GraphOf, PartitionRun
 from embed_assets.graph.definition import pipeline_job
-from embed_assets.graph.jobs.scope import CHECKS, chosen_datasets
+from embed_assets.graph.jobs.scope import checks_of, chosen_datasets
 from embed_assets.graph.keys import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX, asset_key
 from embed_assets.graph.launch_config import LaunchConfig
 from embed_assets.graph.partitions import PipelinePartitions
@@ -41,7 +41,7 @@ def build_check_job(
         graph = graph_of(context)
 
         def run_of(name: str, keys: Sequence[str]) -> tuple[PartitionRun, list[str]]:
-            run = PartitionRun(context, asset_key(pipeline, name), graph, CHECKS[name], checks_only=True)
+            run = PartitionRun(context, asset_key(pipeline, name), graph, checks_of(pipeline, name), checks_only=True)
             materialized = context.instance.get_materialized_partitions(run.key)
             return run, [key for key in keys if key in materialized]
 

@@ -1,24 +1,27 @@
 """What a job over a pipeline's assets works on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
+from embed_assets.checks.fresh import raw_checks
 from embed_assets.checks.shard import SHARD_CHECKS
-from embed_assets.checks.source import RAW_CHECKS
 from embed_assets.checks.strides import STRIDE_CHECKS
 from embed_assets.graph.assets.vector_index import INDEX_CHECKS
 from embed_assets.graph.keys import EMBEDDING_SET, EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
 from embed_assets.spec import EmbeddingPipeline
 
-CHECKS: dict[str, Sequence[str]] = {
-    RAW_REVIEWS: list(RAW_CHECKS),
-    STRIDE_PARTITIONS: list(STRIDE_CHECKS),
-    EMBEDDING_SHARDS: list(SHARD_CHECKS),
-    EMBEDDING_SET: [],
-    VECTOR_INDEX: list(INDEX_CHECKS),
-}
-"""Names of each asset's checks."""
+
+def checks_of(pipeline: EmbeddingPipeline, asset: str) -> list[str]:
+    """Names of an asset's checks."""
+    found: dict[str, Iterable[str]] = {
+        RAW_REVIEWS: raw_checks(pipeline),
+        STRIDE_PARTITIONS: STRIDE_CHECKS,
+        EMBEDDING_SHARDS: SHARD_CHECKS,
+        EMBEDDING_SET: (),
+        VECTOR_INDEX: INDEX_CHECKS,
+    }
+    return list(found[asset])
 
 
 def chosen_datasets(pipeline: EmbeddingPipeline, names: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from embed_assets.graph.assets.stride_partitions import make_strides
 from embed_assets.graph.assets.vector_index import make_indexes
 from embed_assets.graph.dagster_events import Failures, GraphOf, PartitionRun
 from embed_assets.graph.definition import pipeline_job
-from embed_assets.graph.jobs.scope import CHECKS, chosen_datasets
+from embed_assets.graph.jobs.scope import checks_of, chosen_datasets
 from embed_assets.graph.keys import (
     EMBEDDING_SET,
     EMBEDDING_SHARDS,
@@ -158,4 +158,4 @@ class _Update:
 
     def _of(self, name: str) -> PartitionRun:
         key = asset_key(self._pipeline, name)
-        return PartitionRun(self._context, key, self._graph, CHECKS[name], self._failures)
+        return PartitionRun(self._context, key, self._graph, checks_of(self._pipeline, name), self._failures)

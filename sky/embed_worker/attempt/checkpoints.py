@@ -64,6 +64,7 @@ class Checkpoints:
     def __init__(self, store: Store, job: EmbedJob) -> None:
         self._store = store
         self._job = job
+        self.shard = job.shard
         self.root = f"{job.shard.folder}/checkpoints"
         self.folder = f"{self.root}/rows-{job.checkpoint_rows:07d}"
         self._repairs: set[str] = set()

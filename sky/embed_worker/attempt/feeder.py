@@ -10,7 +10,7 @@ import pyarrow as pa
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint
 from embed_worker.engine.base import Request
 
-AHEAD = 2
+AHEAD = 3
 """Tokenised checkpoints that may wait for the engine; bounds the memory."""
 
 
@@ -30,9 +30,11 @@ class Feeder:
         tables: Iterator[tuple[int, pa.Table]],
         make: Make,
         begin: Callable[[OpenCheckpoint], None] = lambda checkpoint: None,
+        ahead: int = AHEAD,
     ) -> None:
         self.begin = begin
-        self._queue: queue.Queue[OpenCheckpoint | BaseException | None] = queue.Queue(AHEAD)
+        self._queue: queue.Queue[OpenCheckpoint | BaseException | None] = queue.Queue()
+        self._room = threading.Semaphore(ahead)  # taken before a checkpoint is looked for: another may want it
         self._stopped = threading.Event()
         self._ended = False
         self._first: deque[Request] = deque()
@@ -70,6 +72,7 @@ class Feeder:
             if item is None:
                 self._ended = True
             else:
+                self._room.release()
                 self.begin(item)
                 self._current = (item, 0)
         return None
@@ -77,21 +80,23 @@ class Feeder:
     def stop(self) -> None:
         """Ends the thread; what it has prepared is dropped."""
         self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
+        self._room.release()
+        self._thread.join()
 
-    def _run(
-        self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], OpenCheckpoint | None]
-    ) -> None:
+    def _run(self, tables: Iterator[tuple[int, pa.Table]], make: Make) -> None:
         try:
-            for index, table in tables:
-                if self._stopped.is_set():
-                    return
-                if (checkpoint := make(index, table)) is not None:
-                    self._queue.put(checkpoint)
+            for checkpoint in self._made(tables, make):
+                self._queue.put(checkpoint)
             self._queue.put(None)
         except BaseException as error:
             self._queue.put(error)
+
+    def _made(self, tables: Iterator[tuple[int, pa.Table]], make: Make) -> Iterator[OpenCheckpoint]:
+        while True:
+            self._room.acquire()
+            checkpoint = None
+            while checkpoint is None:
+                if self._stopped.is_set() or (found := next(tables, None)) is None:
+                    return
+                checkpoint = make(*found)
+            yield checkpoint

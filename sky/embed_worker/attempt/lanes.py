@@ -1,25 +1,23 @@
 """Several engines on one node: a process each, which share the partition by the commit protocol alone.
 
-Lane i of n embeds every n-th checkpoint. The first lane also does what the others have left undone when they are
-gone or hang, and commits. A lane that dies costs its share of the speed, never a row.
+Each takes the next checkpoint that no other has claimed, so that fast and slow ones end together; a claim is a file in
+a folder of this node. The first lane also does what the others have left undone when they are gone or hang, and
+commits. A lane that dies costs its share of the speed, never a row.
 """
 
 import logging
 import os
-import select
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embed_worker.attempt.feeder import AHEAD
 from embed_worker.errors import BadJob
 
 LANE = "EMBED_LANE"
-"""Of a lane's process: `index/count:fd,fd,…`, a pipe a job. The first lane reads them, the others hold them open."""
+"""Of a lane's process: `index/count:folder`; the folder has a subfolder a job."""
 ENGINES = "EMBED_ENGINES"
 """How many engines a node runs; default: one a GPU, one on a node without."""
 log = logging.getLogger(__name__)
@@ -29,21 +27,26 @@ STUCK_SECONDS = 1200.0
 """Without a new checkpoint of anybody's: the first lane, with nothing else to do, then no longer waits for the others.
 One that was merely slow goes on beside it, by the commit protocol."""
 LOOK_SECONDS = 15.0
-GONE_SECONDS = 15.0
-"""More than the worker's grace after a signal."""
+GONE = "gone."
+"""Begins the name of a lane's word that it does no more of a job."""
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One engine's share of a partition."""
+    """One engine's share of a partition. `folder` is of this job and this node."""
 
     index: int = 0
     count: int = 1
-    pipe: int | None = None
+    folder: Path | None = None
 
     @property
     def commits(self) -> bool:
         return self.index == 0
+
+    @property
+    def ahead(self) -> int:
+        """Checkpoints that may be prepared before the engine wants them: what is claimed early, no other can take."""
+        return AHEAD if self.count == 1 else 1
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -53,17 +56,28 @@ class Lane:
         self, over: Callable[[], bool], committed: Callable[[], set[int]] = set
     ) -> Iterator[Callable[[int], bool]]:
         """Which checkpoints to go through, pass by pass; the caller skips committed ones. `over` ends the waiting."""
-        yield lambda index: index % self.count == self.index
+        yield self._claim
         if self.count > 1 and self.commits and self._others_are_gone(over, committed):
-            yield lambda index: index % self.count != self.index
+            yield lambda _: True
+
+    def _claim(self, index: int) -> bool:
+        """Whether no other lane has taken the checkpoint: now it is this one's."""
+        if self.folder is None:
+            return index % self.count == self.index
+        try:
+            (self.folder / str(index)).symlink_to(str(self.index))  # created and signed in one step
+        except FileExistsError:
+            return False
+        return True
 
     def _others_are_gone(self, over: Callable[[], bool], committed: Callable[[], set[int]]) -> bool:
-        """Waits until no process holds the pipe open: they have finished this job, or died. Or until they hang."""
+        """Waits until every other lane has left word, its own or its keeper's. Or until they hang."""
         done, looked = committed(), time.monotonic()
         moved = looked
         while not over():
-            if self.pipe is None or select.select([self.pipe], [], [], 0.2)[0]:
-                return True  # nobody writes: readable means closed
+            if self.folder is None or len(list(self.folder.glob(f"{GONE}*"))) >= self.count - 1:
+                return True
+            time.sleep(0.2)
             if time.monotonic() - looked < LOOK_SECONDS:
                 continue
             before, done, looked = done, committed(), time.monotonic()
@@ -75,9 +89,16 @@ class Lane:
         return False
 
     def close(self) -> None:
-        """The lane is done with the job."""
-        if self.pipe is not None:
-            os.close(self.pipe)
+        """The lane does no more of the job."""
+        if self.folder is not None:
+            (self.folder / f"{GONE}{self.index}").touch()
+
+    def free(self) -> None:
+        """Gives back what a lane that died has claimed."""
+        assert self.folder is not None
+        for claim in self.folder.iterdir():
+            if claim.is_symlink() and str(claim.readlink()) == str(self.index):
+                claim.unlink(missing_ok=True)
 
 
 SINGLE = Lane()
@@ -88,13 +109,18 @@ def lanes_of(jobs: int) -> list[Lane]:
     text = os.environ.get(LANE)
     if not text:
         return [SINGLE] * jobs
-    place, _, pipes = text.partition(":")
+    place, _, folder = text.partition(":")
     index, count = (int(part) for part in place.split("/"))
-    lanes = [Lane(index, count, int(pipe)) for pipe in pipes.split(",")]
-    for lane in lanes:
-        assert lane.pipe is not None
-        os.set_inheritable(lane.pipe, False)  # a process that the engine starts must not hold it open
-    return lanes
+    return lanes_in(Path(folder), index, count, jobs)
+
+
+def lanes_in(folder: Path, index: int, count: int, jobs: int) -> list[Lane]:
+    """One lane's place in each of some jobs; the folders are made."""
+    found = [Lane(index, count, folder / f"job-{number}") for number in range(jobs)]
+    for lane in found:
+        assert lane.folder is not None
+        lane.folder.mkdir(exist_ok=True)
+    return found
 
 
 def engine_groups(size: int = 1) -> list[str]:
@@ -109,51 +135,12 @@ def engine_groups(size: int = 1) -> list[str]:
         raise BadJob(f"{ENGINES}={wanted!r}: it takes the number of engines of this node, 1 or more")
     if not devices:
         return [""] * (int(wanted) if wanted else 1)
-    count = max(1, len(devices) // size)
+    if size > len(devices):
+        raise BadJob(
+            f"embedding.engine spans {size} GPUs (tensor_parallel_size × pipeline_parallel_size), this node has "
+            f"{len(devices)}; ask for nodes with {size} (EMBED_SKY_ACCELERATORS), or correct embedding.engine"
+        )
+    count = len(devices) // size
     if wanted:
         count = min(count, int(wanted))
     return [",".join(devices[i * size : (i + 1) * size]) for i in range(count)]
-
-
-def run_lanes(groups: Sequence[str], jobs: Sequence[str]) -> int:
-    """Runs the jobs with an engine a group; returns the first lane's exit code, which stands for all."""
-    count = len(groups)
-    pipes = [os.pipe() for _ in jobs]
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def forward(number: int, _: object) -> None:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
-    cores = sorted(os.sched_getaffinity(0))
-    for index, devices in enumerate(groups):
-        ends = [read if index == 0 else write for read, write in pipes]
-        environment = {**os.environ, LANE: f"{index}/{count}:{','.join(map(str, ends))}", ENGINES: "1"}
-        share = cores[index::count] or cores
-        if devices:
-            environment["CUDA_VISIBLE_DEVICES"] = devices
-        else:
-            environment["OMP_NUM_THREADS"] = str(len(share))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "embed_worker", *jobs], env=environment, pass_fds=ends, stdin=subprocess.DEVNULL
-        )
-        if not devices:
-            os.sched_setaffinity(process.pid, share)
-        processes.append(process)
-    for pipe in (end for pair in pipes for end in pair):
-        os.close(pipe)
-
-    code = processes[0].wait()
-    for process in processes[1:]:
-        if process.poll() is None:
-            process.terminate()  # the first has committed, or nothing will be
-    for process in processes[1:]:
-        try:
-            process.wait(GONE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()  # it hangs where no signal is heard
-            process.wait()
-    return code if code >= 0 else 128 - code

@@ -21,6 +21,7 @@ from embed_worker.attempt.known import Known, all_known, gather, keys_of
 from embed_worker.attempt.lanes import SINGLE, Lane
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint, open_checkpoint
 from embed_worker.attempt.parts import Parts
+from embed_worker.attempt.patience import NONE, Patience, PatientStore
 from embed_worker.attempt.starts import beginning, check_starts
 from embed_worker.attempt.writing import Writing
 from embed_worker.engine.loading import LoadedModel, load_tokenizer
@@ -49,6 +50,7 @@ def run_job(
     tokenizer: LoadTokenizer = load_tokenizer,
     lane: Lane = SINGLE,
     composing: bool = False,
+    patience: Patience = NONE,
 ) -> bool:
     """Embeds and commits one partition. False where it was committed already, also by a twin meanwhile.
 
@@ -58,7 +60,7 @@ def run_job(
     raises NeedsEngine, and the lake does not hear of the attempt.
     """
     with beginning():
-        store = Store(job.lake)
+        store = PatientStore(job.lake, patience)
         if _committed(store, job):
             log.info("%s is committed already", job.shard.key)
             Checkpoints(store, job).sweep()  # of an attempt that died between its commit and its sweep
@@ -69,7 +71,7 @@ def run_job(
         raise
     except Exception as error:
         with suppress(StoreUnavailable, OSError):  # what went wrong first decides the exit code
-            if _committed(store, job):
+            if _committed(Store(job.lake), job):
                 log.info("%s was committed by another attempt meanwhile (%s)", job.shard.key, error)
                 Checkpoints(store, job).sweep()
                 return False
@@ -78,10 +80,9 @@ def run_job(
 
 def _committed(store: Store, job: EmbedJob) -> ShardManifest | None:
     try:
-        manifest = read_manifest(store, job.shard.manifest_path, ShardManifest)
+        return read_manifest(store, job.shard.manifest_path, ShardManifest)
     except BadManifest as error:
         raise BadJob(f"{error}; {cure_of(job.shard.manifest_path)}") from error
-    return manifest
 
 
 class _Attempt:
@@ -105,9 +106,9 @@ class _Attempt:
             self.checkpoints.register(attempt)
             failpoints.reach("attempt.registered")
             if self.lane.commits:
-                check_starts(self.checkpoints, attempt.skypilot_job_id)
+                check_starts(self.store, self.checkpoints, attempt.skypilot_job_id)
         log.info("%s: attempt %s, %d rows", self.job.shard.key, self.name, self.job.input.rows)
-        with self.store.scratch() as scratch, Pulse(self.store, self.job, attempt) as self.heartbeat:
+        with self.store.scratch() as scratch, Pulse(Store(self.job.lake), self.job, attempt) as self.heartbeat:
             stride = self._timed("read", lambda: self._fetch_input(scratch))  # proved before any compute is spent
             self.known = self._known()
             failpoints.reach("attempt.fetched")
@@ -196,7 +197,7 @@ class _Attempt:
                 raise DamagedData("the checkpoints are swept: another attempt has committed the partition")
             return self._timed("tokenise", lambda: open_checkpoint(index, table, tokenizer, prompt, earlier))  # type: ignore[no-any-return]
 
-        return Feeder(self._tables(stride), make)
+        return Feeder(self._tables(stride), make, ahead=self.lane.ahead)
 
     def _tables(self, stride: Stride) -> Iterator[tuple[int, pa.Table]]:
         """This lane's checkpoints, then what the other lanes have left undone."""

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, version
@@ -13,11 +14,14 @@ import numpy as np
 from embed_worker.engine.base import Key, RequestSource, Result
 from embed_worker.engine.clock import EngineClock
 from embed_worker.engine.vllm_requests import Preparation
-from embed_worker.errors import BadJob
+from embed_worker.errors import BadJob, BadMachine
 from embed_worker.lake.spec import EmbeddingSpec
 
 ATTENTION = {"encoder_only": "bidirectional", "decoder": "causal"}
 """vLLM's resolved attention type → the spec's word for it."""
+
+MACHINE = re.compile(r"free memory on device|no available memory for the cache|compute capability", re.IGNORECASE)
+"""ValueErrors of vLLM that say nothing of the spec: a GPU that is full of something else, or too small or too old."""
 
 
 def prepare_environment() -> None:
@@ -70,7 +74,11 @@ class VllmEngine:
                 **arguments,
             )
         except (ValueError, TypeError, KeyError, NotImplementedError, VLLMValidationError) as error:
+            if MACHINE.search(str(error)):
+                raise BadMachine(f"{spec.model} does not start on this machine's GPU: {error}") from error
             raise BadJob(f"vLLM refuses {spec.model} with this spec: {error}") from error
+        except (RuntimeError, OSError) as error:  # driver, CUDA, memory, a compiler that is not there
+            raise BadMachine(f"the engine does not start on this machine: {type(error).__name__}: {error}") from error
         self.clock = EngineClock()
         self._engine = llm.llm_engine
         self._calls = itertools.count()

@@ -9,9 +9,10 @@ import fsspec
 import orjson
 from filelock import FileLock
 
-from embed_worker.errors import BadJob, WorkerError
+from embed_worker.errors import BadJob, BadMachine, ModelAway
 from embed_worker.lake.files import sha256_of
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
+from embed_worker.lake.store_errors import FULL
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def model_folder(spec: EmbeddingSpec) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise BadJob(f"the hub has no model {spec.model} (revision {spec.revision}), or it is not public") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise WorkerError(f"cannot fetch {spec.model} from the hub: {error}") from error
+        _check_disk(error)
+        raise ModelAway(f"cannot fetch {spec.model} from the hub: {error}") from error
 
 
 def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
@@ -85,6 +87,14 @@ def check_whole(path: Path) -> None:
         raise BadJob(f"{path} is cut off or damaged: it has {size} bytes, its header wants {wanted}; fetch it again")
 
 
+def _check_disk(error: Exception) -> None:
+    """Raises BadMachine where it is this machine's disk that is full."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        raise BadMachine(
+            f"no space left for the model on this machine's disk ({error}); a larger one: EMBED_SKY_DISK_SIZE"
+        ) from error
+
+
 def fetch_folder(url: str, suffixes: tuple[str, ...]) -> Path:
     """The model under an object-store URL, as a local folder: fetched once a node, whoever comes first.
 
@@ -94,7 +104,7 @@ def fetch_folder(url: str, suffixes: tuple[str, ...]) -> Path:
         fs, root = fsspec.core.url_to_fs(url)
         found = fs.find(root, detail=True)
     except Exception as error:  # each cloud's library has errors of its own
-        raise WorkerError(f"cannot reach the model at {url}: {type(error).__name__}: {error}") from error
+        raise ModelAway(f"cannot reach the model at {url}: {type(error).__name__}: {error}") from error
     base = root.rstrip("/")
     names = {name[len(base) + 1 :]: about for name, about in sorted(found.items()) if name.endswith(suffixes)}
     if "config.json" not in names:
@@ -119,10 +129,11 @@ def fetch_folder(url: str, suffixes: tuple[str, ...]) -> Path:
                 local.parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(f"{base}/{name}", str(local))
                 if local.stat().st_size != about["size"]:
-                    raise WorkerError(f"{url}/{name}: {local.stat().st_size} of {about['size']} bytes came")
-        except WorkerError:
+                    raise ModelAway(f"{url}/{name}: {local.stat().st_size} of {about['size']} bytes came")
+        except ModelAway:
             raise
         except Exception as error:
-            raise WorkerError(f"cannot fetch {url}/{name}: {type(error).__name__}: {error}") from error
+            _check_disk(error)
+            raise ModelAway(f"cannot fetch {url}/{name}: {type(error).__name__}: {error}") from error
         partial.rename(target)
     return target

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from embed_worker.lake.errors import StoreUnavailable
 from embed_worker.lake.layout import temporary_name
 
+PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
+"""A put that takes longer hangs: HTTP's own time-outs do not run while a server keeps a client from sending."""
+
 if TYPE_CHECKING:
     from embed_worker.lake.store import Store
 
@@ -56,3 +59,7 @@ def now_by_writing(store: "Store") -> float:
         return told
     finally:
         store.delete(path)
+
+
+def put_deadline(size: int = 0) -> float:
+    return PUT_SECONDS + size / PUT_BYTES_PER_SECOND

@@ -3,6 +3,7 @@
     LakeError
     ├── StoreUnavailable     it cannot be read or written now: disk full, credentials expired
     │   ├── NoPermission     it refuses this machine
+    │   ├── NoSpace          its disk, or this machine's, is full
     │   └── StoreAway        it does not answer; it may in a moment
     ├── NotReady             what is asked for is not made yet
     ├── BadManifest          a manifest is not what was written
@@ -23,6 +24,10 @@ class StoreUnavailable(LakeError):
 
 class NoPermission(StoreUnavailable):
     """The lake refuses this machine; another one has the same identity."""
+
+
+class NoSpace(StoreUnavailable):
+    """A disk is full: the lake's where it is local, else the one for temporary files."""
 
 
 class StoreAway(StoreUnavailable):

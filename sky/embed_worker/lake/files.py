@@ -64,6 +64,10 @@ def bring(store: Store, folder: str, file: FileRef, target: Path | None) -> tupl
     """
     path = f"{folder}/{file.path}"
     local = Path(store.path(path)) if store.is_local else target and target / file.path.replace("/", "_")
+    return store.again(lambda: _bring(store, path, file, local))
+
+
+def _bring(store: Store, path: str, file: FileRef, local: Path | None) -> tuple[Path | None, str | None]:
     hasher, size = hashlib.sha256(), 0
     try:
         with (
@@ -109,7 +113,7 @@ def publish(store: Store, folder: str, local: Path, name: str, rows: int) -> Fil
     mine = describe(local, name, rows)
     if store.create_file(path, local) or fault_of(store, folder, mine) is None:
         return mine
-    if (theirs := _adoptable(store, path, local, name, rows)) is not None:
+    if (theirs := store.again(lambda: _adoptable(store, path, local, name, rows))) is not None:
         return theirs
     failpoints.reach("part.taken")
     mine = mine.model_copy(update={"path": own_name(name)})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 KEY_BYTES = 16
 KEY_TYPE = pa.binary(KEY_BYTES)
@@ -26,12 +27,18 @@ def text_keys(texts: Iterable[str]) -> list[bytes]:
 
 def array_keys(texts: pa.StringArray) -> pa.Array:
     """The key of each text of an Arrow array that has no null."""
+    return pa.Array.from_buffers(KEY_TYPE, len(texts), [None, pa.py_buffer(_hashed(texts))])
+
+
+def _hashed(values: pa.StringArray | pa.BinaryArray) -> bytes:
+    """The hash of each value, one after another."""
     blake2b = hashlib.blake2b
-    _, ends, data = texts.buffers()
-    places = np.frombuffer(ends, "<i4")[texts.offset : texts.offset + len(texts) + 1].tolist() if len(texts) else [0]
+    _, ends, data = values.buffers()
+    places = (
+        np.frombuffer(ends, "<i4")[values.offset : values.offset + len(values) + 1].tolist() if len(values) else [0]
+    )
     said = data.to_pybytes() if data else b""
-    keys = b"".join([blake2b(said[a:b], digest_size=KEY_BYTES).digest() for a, b in itertools.pairwise(places)])
-    return pa.Array.from_buffers(KEY_TYPE, len(texts), [None, pa.py_buffer(keys)])
+    return b"".join([blake2b(said[a:b], digest_size=KEY_BYTES).digest() for a, b in itertools.pairwise(places)])
 
 
 def key_words(keys: pa.Array) -> np.ndarray:
@@ -82,6 +89,13 @@ def row_words(ids: Iterable[str], keys: Iterable[bytes]) -> np.ndarray:
     each = b"".join(
         blake2b(key + id_.encode(), digest_size=KEY_BYTES).digest() for id_, key in zip(ids, keys, strict=True)
     )
+    return np.frombuffer(each, "<u4").reshape(-1, KEY_BYTES // 4)
+
+
+def array_row_words(ids: pa.StringArray | pa.ChunkedArray, keys: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """The same of Arrow arrays that have no null."""
+    ids, keys = (one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one for one in (ids, keys))
+    each = _hashed(pc.binary_join_element_wise(keys.cast(pa.binary()), ids.cast(pa.binary()), b""))
     return np.frombuffer(each, "<u4").reshape(-1, KEY_BYTES // 4)
 
 

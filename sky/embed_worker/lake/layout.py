@@ -223,6 +223,16 @@ def canaries_file(spec_id: str) -> str:
     return f"embedding_spaces/{spec_id}.json"
 
 
+def index_folder(spec_id: str) -> str:
+    """LanceDB's database of a spec: a table a dataset."""
+    return f"vector_index/{spec_id}"
+
+
+def index_record(dataset: str, spec_id: str) -> str:
+    """Says which version of a dataset's table readers take."""
+    return f"{index_folder(spec_id)}/{dataset}.json"
+
+
 def job_file(partition: str, fingerprint: str) -> str:
     return f"jobs/{partition}/{fingerprint}.json"
 

@@ -29,6 +29,14 @@ def removed_ids(store: Store, published: SetManifest) -> pa.ChunkedArray:
     return read_removed(store, published.dataset, published.ingest_id, published.delta.removed).column("id")
 
 
+def removed_rows(store: Store, published: SetManifest, base_rows: int) -> dict[int, pa.Table]:
+    """Stride → rows of the base that a set leaves out there."""
+    if published.delta is None or published.delta.removed is None:
+        return {}
+    removed = read_removed(store, published.dataset, published.ingest_id, published.delta.removed)
+    return by_stride(removed, published.partitioning, base_rows)
+
+
 def by_stride(removed: pa.Table, partitioning: Partitioning, base_rows: int) -> dict[int, pa.Table]:
     """The removed rows of each stride that has any, in the order of text_key."""
     keys = removed.column("text_key").combine_chunks()

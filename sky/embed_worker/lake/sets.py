@@ -93,6 +93,11 @@ class SetManifest(Manifest):
         return Partitioning(self.method, self.count)
 
     @property
+    def latest(self) -> str:
+        """The snapshot that the set is of."""
+        return self.delta.latest if self.delta else self.snapshot
+
+    @property
     def rows(self) -> int:
         return sum(one.rows - one.rows_removed for _, one in self.members)
 
@@ -127,6 +132,15 @@ def publish_set(store: Store, made: SetManifest) -> bool:
         return False
     store.replace(path, sealed(path, current.model_dump(mode="json")))
     return True
+
+
+def set_of(store: Store, dataset: str, spec_id: str, ingest_id: str, snapshot: str) -> SetManifest | None:
+    """The youngest set of a snapshot that is there; `snapshot` may be the set's own digest. Raises BadManifest."""
+    folder = layout.set_folder(dataset, spec_id, ingest_id)
+    names = [n for n in store.list(folder) if n.endswith(".json") and not n.startswith(("_", "."))]
+    made = [read_manifest(store, f"{folder}/{name}", SetManifest) for name in names]
+    found = [one for one in made if one is not None and snapshot in (one.digest, one.latest)]
+    return max(found, key=lambda one: one.created_at, default=None)
 
 
 def current_set(store: Readable, dataset: str, spec_id: str, ingest_id: str) -> SetManifest | None:

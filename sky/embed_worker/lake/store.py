@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
 import orjson
@@ -16,17 +16,17 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embed_worker.extras import told
 from embed_worker.lake import clock, failpoints, local_disk, store_errors
-from embed_worker.lake.errors import StoreUnavailable
+from embed_worker.lake.errors import NoSpace, StoreUnavailable
 from embed_worker.lake.reading import Reading
 from embed_worker.lake.secrets import check_address
 from embed_worker.lake.store_errors import FULL, LOST, NO_BUCKET, NO_RANGE, NO_UPLOAD, server_code, until_decided
+
+T = TypeVar("T")
 
 CREATE_ONLY_REMOTES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols whose fsspec file system maps mode="create" to a conditional put on the server."""
 PUT_ID = "embed-put"
 """Metadata of an object on S3: which put made it."""
-PUT_SECONDS, PUT_BYTES_PER_SECOND = 300.0, 1 << 20
-"""A put that takes longer hangs: HTTP's own time-outs do not run while a server keeps a client from sending."""
 WHOLE = {"max_concurrency": 1}
 """s3fs asks for an object's size before it reads, to read it in pieces: twice the requests for small files."""
 UPLOAD = {"chunksize": 16 << 20, "max_concurrency": 4}
@@ -179,6 +179,10 @@ class Store:
             )
         raise store_errors.bucket_missing(self.root)
 
+    def again(self, work: Callable[[], T]) -> T:
+        """Does what may be done twice: reading a whole file, say. A store with patience tries again."""
+        return work()
+
     # -- writing ---------------------------------------------------------------------------------
 
     def create(self, path: str, data: bytes) -> bool:
@@ -205,7 +209,7 @@ class Store:
                 local_disk.replace(Path(self.path(path)), data)
                 return
             try:
-                self.fs.pipe_file(self.path(path), data, timeout=_deadline(len(data)))
+                self.fs.pipe_file(self.path(path), data, timeout=clock.put_deadline(len(data)))
             except FileNotFoundError as error:
                 raise store_errors.bucket_missing(self.root) from error
 
@@ -222,7 +226,7 @@ class Store:
                 local_disk.remove(Path(target))
                 return
             try:
-                self.fs.rm(target, recursive=True, timeout=PUT_SECONDS)
+                self.fs.rm(target, recursive=True, timeout=clock.put_deadline())
             except FileNotFoundError:
                 pass
             # One request takes many files, and s3fs hides which of them the server refused or a listing left out.
@@ -251,7 +255,7 @@ class Store:
             if error.errno not in FULL:
                 raise
             where = "or point EMBED_LAKE elsewhere" if self.is_local else "or point TMPDIR elsewhere"
-            raise StoreUnavailable(f"{folder}: no space left. Free some space, {where}") from error
+            raise NoSpace(f"{folder}: no space left. Free some space, {where}") from error
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class Store:
         @until_decided
         def put_once() -> bool:
             try:
-                put(mode="create", timeout=_deadline(size), **options)
+                put(mode="create", timeout=clock.put_deadline(size), **options)
                 failpoints.reach("store.put")
                 return True
             except FileExistsError:
@@ -293,7 +297,3 @@ class Store:
 
 def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _deadline(size: int) -> float:
-    return PUT_SECONDS + size / PUT_BYTES_PER_SECOND

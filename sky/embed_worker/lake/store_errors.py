@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
-from embed_worker.lake.errors import NoPermission, StoreAway, StoreUnavailable
+from embed_worker.lake.errors import NoPermission, NoSpace, StoreAway, StoreUnavailable
 
 LOST = {"PreconditionFailed", "412"}
 """What a server answers where the object exists already."""
@@ -21,6 +21,9 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefr
 WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """EFBIG is what a limit on the size of files (`ulimit -f`) gives."""
+
+NO_LOGIN = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "CredentialUnavailableError"}
+"""botocore's, google.auth's and azure.identity's: there is nothing to log in with."""
 
 AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 """What a network file system gives while its server is away."""
@@ -43,7 +46,7 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno in FULL:
-            raise StoreUnavailable(
+            raise NoSpace(
                 f"{url}: no space left. Free some space, or point EMBED_LAKE elsewhere; nothing half-written is kept"
             ) from error
         if is_local and error.errno in AWAY:
@@ -59,15 +62,21 @@ def translated(url: str, is_local: bool) -> Iterator[None]:
             raise
         if code in EXPIRED:
             raise _expired(url) from error
-        hint = ". Expired credentials are answered so, too" if code in ("400", "Bad Request") else ""
-        what = str(error) or type(error).__name__
-        raise StoreAway(f"{url}: the store does not answer as it should: {what}{hint}") from error
+        told = f"{url}: the store does not answer as it should: {str(error) or type(error).__name__}"
+        if code in ("400", "Bad Request"):
+            raise StoreUnavailable(f"{told}. Expired credentials are answered so, too") from error
+        raise StoreAway(told) from error
     except (StoreUnavailable, ValueError):
         raise
     except Exception as error:
         if is_local:
             raise
-        # Every cloud's library has errors of its own for a network that is down or credentials that are missing.
+        if NO_LOGIN & {kind.__name__ for kind in type(error).__mro__}:
+            raise NoPermission(
+                f"{url}: this machine has no credentials for it ({error}). Give it a role (instance profile, "
+                "service account), or hand keys over by name in EMBED_SKY_SECRETS"
+            ) from error
+        # Every cloud's library has errors of its own for a network that is down.
         raise StoreAway(f"{url}: the store cannot be reached: {type(error).__name__}: {error}") from error
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embed_worker.lake.errors import DamagedData
 from embed_worker.lake.files import LakePath
-from embed_worker.lake.identity import KEY_TYPE, RowsDigest, digest_of_words, key_words, row_words, text_keys
+from embed_worker.lake.identity import KEY_TYPE, RowsDigest, array_keys, array_row_words, digest_of_words, key_words
 from embed_worker.lake.store import Store
 
 SCHEMA = pa.schema(
@@ -88,10 +88,10 @@ class Stride:
         for run, span in zip(self._runs(), self._spans, strict=True):
             rows = RowsDigest()
             for table in run:
-                keys, texts = table.column("text_key").to_pylist(), table.column("text").to_pylist()
-                if text_keys(texts) != keys:
+                keys = table.column("text_key").combine_chunks()
+                if not array_keys(table.column("text").combine_chunks()).equals(keys):
                     raise DamagedData(f"{span.path} holds a text that is not its key's")
-                rows += digest_of_words(row_words(table.column("id").to_pylist(), keys))
+                rows += digest_of_words(array_row_words(table.column("id"), keys))
             if rows != RowsDigest.parse(span.rows, span.digest):
                 raise DamagedData(f"{span.path} does not hold the rows of the stride that its commit says")
             found += rows

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow as pa
 from embed_worker.steps.dialect import ColumnType as Wanted
 from embed_worker.steps.dialect import Dialect
 from embed_worker.steps.normal import normalised
+from embed_worker.steps.readers.parquet import UNREADABLE, values_of
 from embed_worker.steps.types import cast
 from embed_worker.steps.values import NUMBER, Written, json_text, number_text, storable, text_of
 
@@ -185,18 +187,16 @@ def _as_int(value: Any) -> int | None:
             if NUMBER.fullmatch(value) and value.lstrip("-").isdigit() and len(value) < 25
             else _as_float(value)
         )
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
         return None
-    if isinstance(value, float) and not value.is_integer():
-        return None
-    return int(value) if int(value) in INT64 else None
+    return int(value) if value == int(value) and int(value) in INT64 else None
 
 
 def _as_float(value: Any) -> float | None:
     if isinstance(value, str):
         value = value.strip()
         return float(value) if NUMBER.fullmatch(value) else None
-    return _float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return _float(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
 
 
 def _as_bool(value: Any) -> bool | None:
@@ -210,10 +210,15 @@ ARROW = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
 
 def _typed(column: pa.Array, wanted: Wanted) -> pa.Array:
+    """Values in the type that the spec names, each by itself: what one becomes is not for its neighbours to say."""
+    kind = column.type
     if wanted == "string":
         return cast(column, pa.string())
-    try:
+    if kind == ARROW[wanted] or pa.types.is_null(kind):
         return column.cast(ARROW[wanted])
-    except pa.ArrowException:
-        values: Iterable[Any] = column.to_pylist()
-        return pa.array([CONVERT[wanted](value) for value in values], ARROW[wanted])
+    if wanted == "int" and pa.types.is_integer(kind) and kind != pa.uint64():
+        return column.cast(pa.int64())
+    if wanted == "float" and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return column.cast(pa.float64(), safe=False)  # an integer's nearest
+    values = (None if value is UNREADABLE else value for value in values_of(column))
+    return pa.array([CONVERT[wanted](value) for value in values], ARROW[wanted])

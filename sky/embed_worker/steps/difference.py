@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from embed_worker.lake import failpoints, files, layout
 from embed_worker.lake.deltas import REMOVED_SCHEMA, DeltaManifest, no_delta
 from embed_worker.lake.errors import BadManifest, DamagedData
-from embed_worker.lake.files import FileRef
-from embed_worker.lake.identity import RowsDigest, digest_of_words, row_words
+from embed_worker.lake.files import FileRef, fault_of
+from embed_worker.lake.identity import RowsDigest, array_row_words, digest_of_words
 from embed_worker.lake.manifests import read_manifest, write_manifest
 from embed_worker.lake.snapshots import RawManifest, RawPart, packed_rows
 from embed_worker.lake.store import Store
@@ -37,14 +37,21 @@ def find_delta(store: Store, base: RawManifest, latest: RawManifest) -> DeltaMan
 
 
 def make_delta(store: Store, base: RawManifest, latest: RawManifest) -> DeltaManifest:
-    """Finds or makes it. Raises DamagedData where a part is not what its snapshot says."""
+    """Finds or makes it; what is damaged of it is made anew. Raises DamagedData where a part is not what its snapshot
+    says."""
+    path = layout.delta_file(base.dataset, base.ingest_id, f"{base.snapshot}-{latest.snapshot}")
     try:
         known = find_delta(store, base, latest)
     except BadManifest:
         known = None
-        store.delete(layout.delta_file(base.dataset, base.ingest_id, f"{base.snapshot}-{latest.snapshot}"))
+        store.delete(path)
     if known is not None:
-        return known
+        broken = [file for file in known.listed if fault_of(store, known.folder, file)]
+        if not broken:
+            return known
+        store.delete(path)  # first: it lists what is about to go
+        for file in broken:
+            store.delete(f"{known.folder}/{file.path}")
     begun = time.monotonic()
     with store.scratch() as scratch:
         made = _Difference(store, base, latest, scratch).made()
@@ -207,7 +214,7 @@ class _Difference:
 
 
 def _words(batch: pa.RecordBatch) -> np.ndarray:
-    return row_words(batch.column("id").to_pylist(), batch.column("text_key").to_pylist())
+    return array_row_words(batch.column("id"), batch.column("text_key"))
 
 
 def _hashes(batch: pa.RecordBatch) -> np.ndarray:

@@ -89,9 +89,13 @@ def schema_of(raw: RawManifest) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(raw.arrow_schema)))
 
 
-def whole_rows(store: Store, raw: RawManifest, part: RawPart, scratch: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a part with all columns of the snapshot, in its types."""
+def whole_rows(
+    store: Store, raw: RawManifest, part: RawPart, scratch: Path, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a part with all columns of the snapshot, or with some, in its types."""
     schema = schema_of(raw)
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     local = files.fetch(store, raw.folder, part.file, scratch)
     with pq.ParquetFile(local) as parquet:
         there = set(parquet.schema_arrow.names)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from embed_worker.lake import files, layout
 from embed_worker.lake.files import FileRef
-from embed_worker.lake.identity import RowsDigest, rows_digest
+from embed_worker.lake.identity import RowsDigest, array_row_words, digest_of_words
 from embed_worker.lake.snapshots import (
     ColumnFigures,
     PartRecord,
@@ -173,7 +173,8 @@ class Snapshot:
         with self._store.open(f"{self._folder}/{record.file.path}") as source:
             for batch in pq.ParquetFile(source).iter_batches(columns=["text_key", RECORD]):
                 positions = batch.column(RECORD).to_numpy() + part.first_record
-                found += rows_digest(map(str, positions.tolist()), batch.column("text_key").to_pylist())
+                ids = pa.array(positions, pa.int64()).cast(pa.string())
+                found += digest_of_words(array_row_words(ids, batch.column("text_key")))
         return str(found)
 
     # -- rejects -----------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ Ids are told apart by 64 bits of a hash first, in buckets of as many as memory h
 themselves.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +128,8 @@ def _buckets(store: Store, folder: str, parts: Sequence[PartRecord], scratch: Pa
 
 
 def _hashed(store: Store, folder: str, parts: Sequence[PartRecord]) -> Iterator[np.ndarray]:
+    import polars as pl
+
     row = 0
     for part in parts:
         if not part.rows:
@@ -136,9 +137,7 @@ def _hashed(store: Store, folder: str, parts: Sequence[PartRecord]) -> Iterator[
         with store.open(f"{folder}/{part.file.path}") as source:
             for batch in pq.ParquetFile(source).iter_batches(BATCH_ROWS, columns=["id"]):
                 pairs = np.empty(batch.num_rows, _PAIR)
-                ids = batch.column("id").to_pylist()
-                hashes = b"".join([hashlib.blake2b(id_.encode(), digest_size=8).digest() for id_ in ids])
-                pairs["hash"] = np.frombuffer(hashes, "<u8")
+                pairs["hash"] = pl.Series(batch.column("id"), dtype=pl.String).hash().to_numpy()
                 pairs["row"] = np.arange(row, row + batch.num_rows)
                 row += batch.num_rows
                 yield pairs

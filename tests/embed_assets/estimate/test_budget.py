@@ -71,7 +71,7 @@ def test_as_many_as_find_room_are_launched_and_the_rest_says_why(tmp_path: Path)
     assert failed[0].error == "not launched: $1.00 are expected, of budget_usd $3.99 $0.99 are left"
     assert "budget_usd is $3.99: $3.00 spent by 3 jobs, $0.00 put aside for 0 that run or are about to" in notes
     assert "d-00003 is expected to cost $1.00 (measured over 3 committed jobs), and $0.99 are left" in notes
-    assert "3 jobs of this run found room, 1 partitions are not launched: raise budget_usd" in notes
+    assert "3 jobs of this run were launched, 1 partitions are not: raise budget_usd" in notes
     waits = "What waits is asked for again as jobs end"
     assert sum(waits in note.text for note in made.notes) == 1, "told once, not with each poll"
 
@@ -97,7 +97,7 @@ def test_what_jobs_really_cost_replaces_the_projection_and_stops_the_rest(tmp_pa
     of = allowed(made, 20.0, per_row=0.01)  # projected: 10 dollars; really: 30
     committed, failed, notes = run(made, of)
     assert 2 <= len(committed) <= 6 and len(committed) + len(failed) == 10
-    assert "measured over" in notes and "jobs of this run found room" in notes
+    assert "measured over" in notes and "jobs of this run were launched" in notes
     assert of.spent.usd == 3.0 * len(committed) <= 20.0
     assert (
         of.spent.text()

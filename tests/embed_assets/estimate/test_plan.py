@@ -100,6 +100,7 @@ def test_the_sample_of_a_big_snapshot_is_random_and_always_the_same(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 50)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 16)  # a row
     monkeypatch.setattr(sampling, "GROUPS", 6)
     records = [{"text": "x" * (10 + i // 50)} for i in range(1000)]  # a row group's texts are alike
     raw = ingest(store, kit.dataset(str(kit.write_jsonl(tmp_path / "big.jsonl", records)))).manifest

@@ -111,7 +111,7 @@ def test_a_backfill_above_the_budget_fails_with_the_figures(
     success, made, log = run_all(tmp_path, source, instance, monkeypatch, 0.0001)["embedding_shards"]
     assert not success and not made
     assert "budget_usd is $0.00: $0.00 spent by 0 jobs" in log and "(projected for L4 by the plan)" in log
-    assert "0 jobs of this run found room, 3 partitions are not launched: raise budget_usd" in log
+    assert "0 jobs of this run were launched, 3 partitions are not: raise budget_usd" in log
     assert log.count(": not launched: $0.00 are expected") == 3
 
 

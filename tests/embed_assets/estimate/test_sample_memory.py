@@ -19,6 +19,7 @@ def test_no_more_texts_are_held_than_are_asked_for(
 ) -> None:
     """10 groups of 500 texts each: 400 a group would be 8 MB, the sample is 0.8 MB."""
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", GROUP)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", BYTES)  # a row
     records = [{"text": f"{i} ".ljust(BYTES, "x")} for i in range(10 * GROUP)]
     raw = ingest(store, kit.dataset(str(kit.write_jsonl(tmp_path / "big.jsonl", records)))).manifest
     sample_snapshot(store, raw, 1)  # what is loaded once is loaded
@@ -36,6 +37,7 @@ def test_a_group_gives_as_many_rows_as_its_share_and_none_twice(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embed_worker.steps.writers.BATCH_ROWS", 1000)
+    monkeypatch.setattr("embed_worker.steps.fast.block.BLOCK_BYTES", 16)  # a row
     monkeypatch.setattr(sampling, "GROUPS", 2)
     path = kit.write_jsonl(tmp_path / "some.jsonl", [{"text": f"text {i}"} for i in range(2500)])
     raw = ingest(store, kit.dataset(str(path))).manifest  # groups of 1000, 1000 and 500

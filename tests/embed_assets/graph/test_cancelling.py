@@ -98,7 +98,7 @@ def test_only_cancelling_a_run_cancels_jobs_that_outlive_it(
     with contextlib.suppress(BaseException):
         bench.embed()
     assert cloud.polls == 3, "the run went on"
-    assert cloud.cancelled == (bench.partitions() if ends == "cancelled" else [])
+    assert cloud.cancelled == (bench.strides_of() if ends == "cancelled" else [])
     (run,) = bench.instance.get_runs(limit=1)
     log = "\n".join(entry.user_message for entry in bench.instance.all_logs(run.run_id))
     assert ("this run was cancelled: 5 jobs are stopped" if ends == "cancelled" else "5 jobs go on") in log

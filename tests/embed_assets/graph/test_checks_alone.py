@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from embed_assets.checks.rows import ROW_CHECKS
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.checks.source import RAW_CHECKS
+from embed_assets.checks.strides import STRIDE_CHECKS
 from tests.kits.graph_bench import CHECK, RAW, SHARDS, STRIDES, GraphBench
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ def test_checks_alone_for_one_partition(bench: GraphBench) -> None:
     bench.python = "/nowhere/python"
     for key, partition, names in [
         (RAW, "a", RAW_CHECKS),
-        (STRIDES, "b-00001", ROW_CHECKS),
+        (STRIDES, "b-00001", STRIDE_CHECKS),
         (SHARDS, "b-00001", SHARD_CHECKS),
     ]:
         run = bench.check(key, partition=partition)
@@ -36,7 +36,7 @@ def test_checks_alone_without_a_partition_check_all_that_are_materialized(bench:
         evaluation = event.asset_check_evaluation_data
         assert evaluation.passed
         per_asset.setdefault(evaluation.asset_key, set()).add(evaluation.partition)
-    assert per_asset == {RAW: {"a", "b"}, STRIDES: set(bench.partitions()), SHARDS: {"a-00000", "a-00001"}}
+    assert per_asset == {RAW: set(bench.snapshots()), STRIDES: set(bench.partitions()), SHARDS: {"a-00000", "a-00001"}}
 
 
 def test_checks_alone_see_what_has_gone_from_the_lake(bench: GraphBench) -> None:

@@ -36,7 +36,7 @@ def test_what_stands_downstream_in_the_same_run_runs(bench: GraphBench) -> None:
     assert run.success and ran == bench.partitions()
     made = [e.step_materialization_data.materialization.asset_key for e in bench.events(run, MATERIALIZATION)]
     assert {key: made.count(key) for key in (STRIDES, SHARDS, SET, export.key)} == {
-        STRIDES: 5, SHARDS: 5, SET: 2, export.key: 5,
+        STRIDES: 7, SHARDS: 7, SET: 2, export.key: 7,
     }  # fmt: skip
     assert bench.events(run, dg.DagsterEventType.STEP_SKIPPED) == []
     assert "did not yield" not in bench.log(run)
@@ -107,8 +107,8 @@ def test_the_check_job_takes_datasets_and_a_sample(bench: GraphBench) -> None:
         found = event.asset_check_evaluation_data
         assert found.passed
         seen.setdefault(found.asset_key, set()).add(found.partition)
-    some = {"a-00000", "a-00001"}
-    assert seen == {RAW: {"a"}, STRIDES: some, SHARDS: some, INDEX: {"a"}}
+    some = {"a-00000", "a-00002"}
+    assert seen == {RAW: {"a", "a-delta"}, STRIDES: some, SHARDS: some, INDEX: {"a"}}
     assert bench.events(run, MATERIALIZATION) == []
     config["ops"]["p__check_op"]["config"]["datasets"] = ["c"]
     run = job.execute_in_process(instance=bench.instance, run_config=config, raise_on_error=False)

@@ -7,6 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed_assets.reading.lake import Lake
+from embed_assets.upkeep.gc import find_garbage, remove
+from embed_assets.upkeep.verify import verify_lake
+from embed_worker.lake.errors import NotReady
 from embed_worker.lake.sets import SetManifest, current_set
 from tests.kits import pipelines as kit
 from tests.kits.graph_bench import INDEX, RAW, SET, SHARDS, STRIDES, GraphBench
@@ -45,7 +48,7 @@ def vectors(bench: GraphBench) -> dict[str, list[float]]:
 
 
 def test_a_delta_goes_through_all_assets_and_the_base_stays(one: GraphBench) -> None:
-    base = {key: one.latest(SHARDS, key).storage_id for key in one.partitions("a")}
+    base = {key: one.latest(SHARDS, key).storage_id for key in one.partitions("a")[:-1]}
     raw = one.latest(RAW, "a").storage_id
     before = vectors(one)
     rows = [*ROWS[5:], {"text": "new one"}, {"text": "new two"}]
@@ -67,7 +70,7 @@ def test_a_delta_goes_through_all_assets_and_the_base_stays(one: GraphBench) -> 
     same = set(after) & set(before) - {rows[0]["key"]}
     assert all(after[id_] == before[id_] for id_ in same)
     assert after[rows[0]["key"]] != before[rows[0]["key"]]
-    assert {key: one.latest(SHARDS, key).storage_id for key in one.partitions("a")} == base
+    assert {key: one.latest(SHARDS, key).storage_id for key in base} == base
     assert one.latest(RAW, "a").storage_id == raw
     assert one.stale(SHARDS, one.partitions("a")) == {} == one.stale(RAW, ["a"])
     assert one.stale(SET, ["a"]) == {} == one.stale(INDEX, ["a"])
@@ -144,3 +147,50 @@ def test_a_first_delta_takes_the_base(bench: GraphBench) -> None:
     assert run.success
     assert bench.made(run)["a-delta"]["rows_added"] == 0
     assert bench.run(STRIDES, *(bench.partitions("a")[i] for i in (0, -1))).success
+
+
+def test_an_earlier_set_is_read_while_gc_keeps_it(one: GraphBench) -> None:
+    first, pipeline, lake = published(one), kit.pipeline([one.dataset("a")]), Lake(str(one.lake))
+    whole = vectors(one)
+    for day in range(3):
+        write(one, [*ROWS[day + 1 :], {"text": f"of day {day}", "key": f"day-{day}"}])
+        assert one.update().success
+        remove(lake.store, find_garbage(lake.store, {"a": 2}))
+        assert verify_lake(lake.store).damages == []
+        assert len(vectors(one)) == 400 - day
+        if day == 0:
+            before = lake.scan(pipeline, "a", snapshot=first.digest).collect()
+            assert set(before["id"]) == set(whole)
+            assert lake.scan(pipeline, "a", snapshot=first.latest).collect().equals(before)
+    with pytest.raises(NotReady, match=r"no set of snapshot .* of a is in .*keep_sets"):
+        lake.scan(pipeline, "a", snapshot=first.digest)
+    assert one.update(rebase="now").success
+    remove(lake.store, find_garbage(lake.store))
+    assert verify_lake(lake.store).damages == [] and len(vectors(one)) == 398
+    assert not list(one.lake.glob("raw_reviews/a/*/deltas/*.json")) or all_fresh(one)
+
+
+def all_fresh(bench: GraphBench) -> bool:
+    """Deltas that nobody names are left alone for a day."""
+    return find_garbage(Lake(str(bench.lake)).store) == []
+
+
+def test_damage_of_a_delta_is_found_and_mended(one: GraphBench) -> None:
+    write(one, [*ROWS[1:], {"text": "another", "key": "new"}])
+    assert one.update().success
+    store = Lake(str(one.lake)).store
+    for pattern in (
+        "raw_reviews/a/*/deltas/*.json",
+        "raw_reviews/a/*/deltas/*.parquet",
+        "stride_partitions/a/*/delta/*.json",
+    ):
+        (victim,) = one.lake.glob(pattern)
+        content = victim.read_bytes()
+        victim.unlink()
+        victim.write_bytes(content[:-9] + b"123456789")
+        told = "\n".join(f"{found.where}: {found.what}" for found in verify_lake(store).damages)
+        assert str(victim.relative_to(one.lake)) in told and "materialize" in told
+        asset = STRIDES if "stride_partitions" in pattern else RAW
+        assert one.run(asset, "a-delta").success
+        assert verify_lake(store).damages == [], pattern
+        victim.write_bytes(content)

@@ -13,9 +13,9 @@ from tests.kits.location import Location
 pytestmark = pytest.mark.slow
 SHARDS = {"force": False, "max_attempts": None, "budget_usd": None}
 OFFERED: dict[str, dict[str, Any]] = {
-    "raw_reviews": {"sample_rows": None, "force": False},
+    "raw_reviews": {"sample_rows": None, "force": False, "confirm": False},
     "embedding_shards": SHARDS,
-    "update": {**SHARDS, "sample_rows": None, "datasets": [], "only": "due"},
+    "update": {**SHARDS, "sample_rows": None, "datasets": [], "only": "due", "rebase": "auto", "confirm": False},
     "check": {"datasets": [], "sample": None},
 }
 """Keys with their defaults."""

@@ -54,11 +54,15 @@ def test_another_location_knows_them_as_external(pipeline: EmbeddingPipeline) ->
 def test_the_partitions_map_both_ways(pipeline: EmbeddingPipeline) -> None:
     partitions = partitions_of(pipeline)
     assert partitions.datasets.get_partition_keys() == ["a", "b"]
-    assert partitions.strides.get_partition_keys() == [f"a-0000{i}" for i in range(3)] + ["b-00000", "b-00001"]
+    assert partitions.strides.get_partition_keys() == [
+        *("a-00000", "a-00001", "a-00002", "a-delta"),
+        *("b-00000", "b-00001", "b-delta"),
+    ]
+    assert partitions.snapshots.get_partition_keys() == ["a", "a-delta", "b", "b-delta"]
     of = partitions.strides_to_dataset.get_upstream_mapped_partitions_result_for_partitions(
         partitions.datasets.subset_with_partition_keys(["b"]), partitions.datasets, partitions.strides
     )
-    assert set(of.partitions_subset.get_partition_keys()) == {"b-00000", "b-00001"}
+    assert set(of.partitions_subset.get_partition_keys()) == {"b-00000", "b-00001", "b-delta"}
 
 
 def test_a_pipeline_may_be_its_file(pipeline: EmbeddingPipeline, tmp_path: Path) -> None:

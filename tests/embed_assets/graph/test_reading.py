@@ -25,7 +25,7 @@ class Readers:
             for name, path in sources.items()
         ]
         for one in self.ready:
-            for stride, key in enumerate(one.dataset.partition_keys()):
+            for stride, key in enumerate(one.dataset.stride_keys()):
                 if key not in but:
                     one.embed(stride)
         self.pipeline: EmbeddingPipeline = kit.pipeline([one.dataset for one in self.ready])

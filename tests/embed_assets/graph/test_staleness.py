@@ -70,7 +70,7 @@ def test_a_changed_source_makes_only_its_own_dataset_stale(bench: GraphBench) ->
     bench.all()
     kit.write_jsonl(bench.sources["a"], kit.texts(21))
     assert bench.run(RAW, "a", "b").success
-    assert set(bench.stale(STRIDES, bench.partitions())) == set(bench.partitions("a"))
+    assert set(bench.stale(STRIDES, bench.partitions())) == set(bench.strides_of("a"))
     assert bench.stale(SHARDS, bench.partitions()) == {}, "of partitions Dagster tells the next step only"
     assert bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1]).success
     assert bench.stale(STRIDES, bench.partitions()) == {}

@@ -22,14 +22,15 @@ def recorded(bench: GraphBench, run: dg.ExecuteInProcessResult) -> dict[dg.Asset
 
 def everything(bench: GraphBench) -> dict[dg.AssetKey, set[str]]:
     partitions = set(bench.partitions())
-    return {RAW: {"a", "b"}, STRIDES: partitions, SHARDS: partitions, SET: {"a", "b"}, INDEX: {"a", "b"}}
+    return {RAW: set(bench.snapshots()), STRIDES: partitions, SHARDS: partitions, SET: {"a", "b"}, INDEX: {"a", "b"}}
 
 
 def test_one_run_takes_all_from_nothing(bench: GraphBench) -> None:
     run = bench.update()
     assert run.success
     assert recorded(bench, run) == everything(bench)
-    for key in (RAW, SET, INDEX):
+    assert bench.stale(RAW, bench.snapshots()) == {}
+    for key in (SET, INDEX):
         assert bench.stale(key, ["a", "b"]) == {}
     for key in (STRIDES, SHARDS):
         assert bench.stale(key, bench.partitions()) == {}
@@ -39,7 +40,7 @@ def test_nothing_due_records_nothing(bench: GraphBench) -> None:
     bench.all()
     run = bench.update()
     assert run.success and recorded(bench, run) == {}
-    assert "due: 0 of 5 partitions" in bench.log(run)
+    assert "due: 0 of 7 partitions" in bench.log(run)
 
 
 def test_a_changed_source_takes_its_own_dataset_only(bench: GraphBench) -> None:
@@ -47,8 +48,8 @@ def test_a_changed_source_takes_its_own_dataset_only(bench: GraphBench) -> None:
     kit.write_jsonl(bench.sources["b"], kit.texts(21, 100))
     run = bench.update()
     assert run.success
-    partitions = set(bench.partitions("b"))
-    assert recorded(bench, run) == {RAW: {"b"}, STRIDES: partitions, SHARDS: partitions, SET: {"b"}, INDEX: {"b"}}
+    delta = {"b-delta"}
+    assert recorded(bench, run) == {RAW: delta, STRIDES: delta, SHARDS: delta, SET: {"b"}, INDEX: {"b"}}
 
 
 def test_datasets_are_chosen_by_name(bench: GraphBench) -> None:
@@ -100,9 +101,8 @@ def test_force_embeds_anew(bench: GraphBench) -> None:
     bench.all()
     run = bench.update(force=True, datasets=["a"])
     assert run.success
-    assert {key: data["adopted"] for key, data in bench.made(run).items()} == dict.fromkeys(
-        bench.partitions("a"), False
-    )
+    made = {key: data["adopted"] for key, data in bench.made(run).items()}
+    assert made == {**dict.fromkeys(bench.strides_of("a"), False), "a-delta": True}
 
 
 def test_a_sample_is_whole_in_itself_and_the_next_update_takes_the_rest(bench: GraphBench) -> None:

@@ -11,7 +11,7 @@ import pytest
 from embed_assets.checks.shard import SHARD_CHECKS
 from embed_assets.checks.source import RAW_CHECKS
 from embed_assets.checks.strides import STRIDE_CHECKS
-from embed_assets.index.table import open_table
+from embed_assets.index.search import published
 from embed_worker.lake.seal import sealed
 from resources.lake import Lake
 from tests.kits import pipelines as kit
@@ -22,33 +22,38 @@ pytestmark = pytest.mark.slow
 
 def test_the_whole_path(bench: GraphBench) -> None:
     bench.python = sys.executable
-    raw = bench.run(RAW, "a", "b")
-    assert {name: data["dagster/partition_row_count"] for name, data in bench.made(raw).items()} == {"a": 20, "b": 20}
-    assert bench.checks(raw) == {name: dict.fromkeys(RAW_CHECKS, True) for name in "ab"}
+    raw = bench.run(RAW, "a", "b-delta")
+    counted = {name: data["dagster/partition_row_count"] for name, data in bench.made(raw).items()}
+    assert counted == {"a": 20, "a-delta": 0, "b": 20, "b-delta": 0}
+    assert bench.checks(raw) == {name: dict.fromkeys(RAW_CHECKS, True) for name in bench.snapshots()}
     strides = bench.run(STRIDES, bench.partitions()[0], bench.partitions()[-1])
     rows = {key: data["dagster/partition_row_count"] for key, data in bench.made(strides).items()}
-    assert rows == {"a-00000": 7, "a-00001": 7, "a-00002": 6, "b-00000": 10, "b-00001": 10}
+    of_base = {"a-00000": 7, "a-00001": 7, "a-00002": 6, "b-00000": 10, "b-00001": 10}
+    assert rows == of_base | {"a-delta": 0, "b-delta": 0}
     assert bench.checks(strides) == {key: dict.fromkeys(STRIDE_CHECKS, True) for key in bench.partitions()}
     shards = bench.embed()
     made = bench.made(shards)
     assert {key: data["dagster/partition_row_count"] for key, data in made.items()} == rows
     assert bench.checks(shards) == {key: dict.fromkeys(SHARD_CHECKS, True) for key in bench.partitions()}
-    assert {data["job_worker_pid"] for data in made.values()} == {made["a-00000"]["job_worker_pid"]}, "loaded once"
+    pids = {made[key]["job_worker_pid"] for key in bench.strides_of()}
+    assert len(pids) == 1, "loaded once"
     assert bench.instance.get_materialized_partitions(SHARDS) == set(bench.partitions())
     for name in "ab":
         index = bench.run(INDEX, name)
         assert bench.made(index)[name]["dagster/partition_row_count"] == 20
-        assert bench.checks(index) == {name: {"complete": True}}
-    table = open_table(Lake(str(bench.lake)), kit.spec().spec_id, "a")
-    found = table.to_arrow().to_pylist()
-    assert {row["text"] for row in found} == {record["text"] for record in kit.texts(20)}
+        assert bench.checks(index) == {name: {"complete": True, "recall": True}}
+    found = published(Lake(str(bench.lake)), kit.spec(), "a")
+    assert found is not None
+    passages = {row["passage"] for row in found.table.to_arrow().to_pylist()}
+    assert passages == {record["text"] for record in kit.texts(20)}
     assert "_dagster" not in json.dumps([str(path) for path in bench.lake.rglob("*")])
 
 
 def test_each_partition_has_the_figures_of_its_own(bench: GraphBench) -> None:
     bench.prepare()
     made = bench.made(bench.embed())
-    for key, data in made.items():
+    assert made.keys() == set(bench.partitions())
+    for key, data in ((key, made[key]) for key in bench.strides_of()):
         manifest = json.loads(Path(data["manifest"]).read_text())
         assert data["dagster/partition_row_count"] == manifest["rows_embedded"]
         assert (data["tokens"], data["windows"]) == (manifest["tokens"], manifest["windows"])

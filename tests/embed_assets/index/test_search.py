@@ -1,5 +1,6 @@
 """Search: different rows, however many windows one has, and the true cosine, on small tables made here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lancedb
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embed_assets.index import table as tables
-from embed_assets.index.search import Hit, SearchTable, cosines, search_table
+from embed_assets.index import ann as anns
+from embed_assets.index.nearest import cosines
+from embed_assets.index.search import Hit, SearchTable, hybrid_search, search_table
 from tests.kits import pipelines as kit
 
 DIMENSION = 16
@@ -25,9 +27,7 @@ def made(folder: Path, counts: list[int], vectors: np.ndarray, kind: pa.DataType
         {
             "id": [f"id{row}" for row in rows],
             "chunk": pa.array(chunks, pa.int32()),
-            "char_start": pa.array(chunks, pa.int32()),
-            "char_end": pa.array(chunks + 1, pa.int32()),
-            "text": [chr(0x4E00 + row) * counts[row] for row in rows],
+            "passage": [chr(0x4E00 + row) for row in rows],
             "vector": pa.FixedSizeListArray.from_arrays(flat, DIMENSION),
         }
     )
@@ -52,21 +52,21 @@ def expected(counts: list[int], vectors: np.ndarray, query: np.ndarray, limit: i
     return sorted((scores[a : a + n].max() for a, n in zip(starts, counts, strict=True)), reverse=True)[:limit]
 
 
-def indexed(found: SearchTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ANN_ROWS", 1)
-    tables._index(found.table)
-    found.table.checkout_latest()
-    assert [str(index.index_type) for index in found.table.list_indices()] == ["IvfHnswSq"]
+TYPES = ["none", "IVF_PQ", "IVF_RQ", "IVF_HNSW_SQ"]
 
 
-@pytest.mark.parametrize("ann", [False, True])
-def test_a_long_text_does_not_hide_the_other_rows(tmp_path: Path, ann: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def indexed(found: SearchTable, kind: anns.IndexType, *, full_text: bool = False) -> None:
+    anns.make_index(found.table, kind, full_text=full_text)
+    assert anns.type_of(found.table) == kind
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_long_text_does_not_hide_the_other_rows(tmp_path: Path, kind: anns.IndexType) -> None:
     query = np.random.default_rng(1).normal(size=DIMENSION)
     counts = [600, *[1] * 12]
     vectors = near(query, [0.05] * 600 + [0.5] * 12)
     found = made(tmp_path, counts, vectors)
-    if ann:
-        indexed(found, monkeypatch)
+    indexed(found, kind)
     for limit in (1, 5, 13, 50):
         hits = search_table(found, query.tolist(), limit)
         assert len({hit.id for hit in hits}) == len(hits) == min(limit, 13)
@@ -74,16 +74,13 @@ def test_a_long_text_does_not_hide_the_other_rows(tmp_path: Path, ann: bool, mon
     assert [hit.score for hit in hits] == pytest.approx(expected(counts, vectors, query, 50), abs=1e-6)
 
 
-@pytest.mark.parametrize("ann", [False, True])
-@pytest.mark.parametrize("kind", [pa.float32(), pa.float16()], ids=str)
-def test_the_score_is_the_cosine_whatever_the_index(
-    tmp_path: Path, ann: bool, kind: pa.DataType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("stored", [pa.float32(), pa.float16()], ids=str)
+def test_the_score_is_the_cosine_whatever_the_index(tmp_path: Path, kind: anns.IndexType, stored: pa.DataType) -> None:
     query = np.random.default_rng(2).normal(size=DIMENSION)
     vectors = near(query, np.linspace(0.1, 3, 2000).tolist())
-    found = made(tmp_path, [1] * 2000, vectors, kind)
-    if ann:
-        indexed(found, monkeypatch)
+    found = made(tmp_path, [1] * 2000, vectors, stored)
+    indexed(found, kind)
     hits = search_table(found, query.tolist(), 5)
     true = cosines(vectors, query.tolist())
     assert [hit.score for hit in hits] == pytest.approx([true[row_of(hit)] for hit in hits], abs=2e-3)
@@ -110,3 +107,23 @@ def test_hits_are_the_best_windows_of_the_nearest_rows(
 
 def test_a_vector_of_nothing_is_like_none() -> None:
     assert cosines(np.zeros((2, 3)), [1.0, 0.0, 0.0]).tolist() == [0.0, 0.0]
+
+
+def test_words_and_meaning_together(tmp_path: Path) -> None:
+    """The row that alone has the word comes up, however far its vector is; the score is its cosine."""
+    query = np.random.default_rng(3).normal(size=DIMENSION)
+    vectors = np.concatenate([near(query, [0.1] * 300), -query[None]])
+    found = made(tmp_path, [1] * 301, vectors)
+    found = replace(found, full_text=True)
+    indexed(found, "none", full_text=True)
+    word = chr(0x4E00 + 300)
+    assert search_table(found, query.tolist(), 5)[0].score > 0.8
+    hits = hybrid_search(found, query.tolist(), word, 5, None)
+    assert len({hit.id for hit in hits}) == 5
+    assert [hit.score for hit in hits if hit.id == "id300"] == pytest.approx([-1], abs=1e-6)
+
+
+def test_without_an_index_of_words_the_key_is_named(tmp_path: Path) -> None:
+    found = made(tmp_path, [1], np.ones((1, DIMENSION)))
+    with pytest.raises(ValueError, match=r"index\.full_text: true"):
+        hybrid_search(found, [1.0] * DIMENSION, "a", 5, None)

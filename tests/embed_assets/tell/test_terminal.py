@@ -39,7 +39,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_hits_show_what_their_texts_hold(screen: io.StringIO) -> None:
-    print_hits(ANSI, "d", [Hit(0.5, ANSI, 0, ANSI), Hit(0.4, MARKUP, 0, MARKUP)])
+    print_hits(ANSI, [Hit(0.5, ANSI, 0, ANSI), Hit(0.4, MARKUP, 0, MARKUP)])
     said = screen.getvalue()
     assert harmless(said), said
     assert said.count(r"\x1b[31mred\x1b[0m") == 3 and r"\x9b2J\x7f\x00\u202eright" in said

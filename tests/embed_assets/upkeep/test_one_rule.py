@@ -59,7 +59,7 @@ def write(lake: FakeLake, stride: int, now: float, what: dict[str, Any]) -> None
 
 
 def pipeline_of_four() -> EmbeddingPipeline:
-    return kit.pipeline([kit.dataset("none.jsonl", name="books", strides=4)], embedding=MODEL)
+    return kit.pipeline([kit.dataset("none.jsonl", name="books", strides=4, partitioning="stride")], embedding=MODEL)
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_status_and_monitor_tell_the_same_states(
     pipeline = pipeline_of_four()
     root = tmp_path_factory.mktemp("lake")
     try:
-        lake = FakeLake(root, 4)
+        lake = FakeLake(root, 4, ingest_id=pipeline.datasets[0].ingest_id)
         now = time.time()
         for stride, what in enumerate(made):
             write(lake, stride, now, what)

@@ -24,7 +24,7 @@ def test_damaged_checkpoint_data_is_made_anew_by_the_retry(lake: str, tmp_path: 
         store.create(path, bytes([before[0] ^ 1]) + before[1:])
     with pytest.raises(Exception, match=r"missing|bytes|sha256") as caught:
         run(job)
-    assert exit_code_of(caught.value) == ExitCode.RETRY
+    assert exit_code_of(caught.value) == ExitCode.AGAIN
     assert not store.exists(job.shard.manifest_path)
     assert run(job)
     prove(job, TEXTS, tmp_path)

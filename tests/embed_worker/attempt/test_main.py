@@ -76,7 +76,9 @@ def test_exit_codes_of_jobs(lake: str, tmp_path: Path) -> None:
     below_a_file = job.model_copy(update={"lake": f"{lake}/{job.shard.manifest_path}/x"})
     code, error = Worker().run(write_to(tmp_path / "j.json", below_a_file))
     assert code == ExitCode.UNAVAILABLE and error is not None and "EMBED_LAKE" in error
-    assert (ExitCode.DONE, ExitCode.BAD_JOB, ExitCode.UNAVAILABLE, ExitCode.RETRY) == (0, 65, 69, 75)
+    assert {code.name: int(code) for code in ExitCode} == {
+        "DONE": 0, "BAD_JOB": 65, "UNAVAILABLE": 69, "MACHINE": 70, "AGAIN": 74, "PREEMPTED": 75
+    }  # fmt: skip
 
 
 def write_to(path: Path, job: EmbedJob) -> str:
@@ -89,14 +91,20 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
-def test_an_unforeseen_error_is_worth_a_retry(
+def test_an_unforeseen_error_is_the_machines_until_the_engine_has_proved_itself(
     lake: str, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     def fail(*_: Any) -> None:
         raise kind("unforeseen")
 
+    url = write_job(make_job(lake, TEXTS))
     monkeypatch.setattr("embed_worker.__main__.run_job", fail)
-    assert Worker().run(write_job(make_job(lake, TEXTS))) == (ExitCode.RETRY, f"{kind.__name__}: unforeseen")
+    process = Worker()
+    assert process.run(url) == (ExitCode.MACHINE, f"{kind.__name__}: unforeseen")
+    process.model(make_spec())
+    assert process.run(url) == (ExitCode.AGAIN, f"{kind.__name__}: unforeseen")
+    process.stop.set()
+    assert process.run(url) == (ExitCode.PREEMPTED, f"{kind.__name__}: unforeseen")
 
 
 def test_the_engine_is_loaded_once(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +118,7 @@ def test_the_engine_is_loaded_once(lake: str, monkeypatch: pytest.MonkeyPatch) -
     assert "vectors" in process.query({"spec": other_prompt, "texts": ["x"]}), "a query prompt needs no other engine"
     assert len(loads) == 1
     code, error = process.run(write_job(make_job(f"{lake}-c", TEXTS, pooling="cls")))
-    assert code == ExitCode.RETRY and error is not None and "another model" in error
+    assert code == ExitCode.AGAIN and error is not None and "another model" in error
 
 
 def test_queries_use_the_query_prompt_and_tell_what_is_wrong() -> None:
@@ -204,6 +212,28 @@ def test_serve(lake: str, tmp_path: Path) -> None:
     prove(job, TEXTS, tmp_path)
 
 
+def test_a_worker_that_fails_in_mid_job_is_started_once_more_in_its_place(lake: str, tmp_path: Path) -> None:
+    texts = make_texts(40)
+    job = make_job(lake, texts, checkpoint_rows=2)
+    breaks = NOISY.replace("if number ==", 'if "EMBED_STARTED_AGAIN" not in os.environ and number ==')
+    process = subprocess.run(
+        [sys.executable, "-c", breaks, write_job(job)],
+        env={**os.environ, "BREAK": "12"}, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr.decode()
+    assert b"illegal memory access" in process.stderr and b"starting once more on this machine" in process.stderr
+    prove(job, texts, tmp_path)
+    assert len({attempt.pid for attempt in manifest_of(job).attempts}) == 1, "the same process, afresh"
+
+
+def test_a_worker_is_not_started_a_third_time(lake: str) -> None:
+    job = make_job(lake, make_texts(40), checkpoint_rows=2)
+    process = worker(write_job(job), BREAK="12")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 74, err.decode()
+    assert err.count(b"starting once more") == 1
+
+
 def _in_the_middle(process: "subprocess.Popen[bytes]") -> None:
     assert process.stderr is not None
     seen = []
@@ -257,8 +287,8 @@ def test_serve_leaves_after_an_error_that_may_have_broken_the_engine(lake: str, 
     bad, broken = itertools.islice(answers(process.stdout), 2)
     assert bad["code"] == 65 and "leaving" not in bad, "a bad job breaks nothing"
     error = "RuntimeError: CUDA error: an illegal memory access was encountered"
-    assert broken == {"job": url, "code": 75, "error": error, "leaving": True}
-    assert process.wait(timeout=60) == 75
+    assert broken == {"job": url, "code": 74, "error": error, "leaving": True}
+    assert process.wait(timeout=60) == 74
     assert process.communicate()[0] == b"", "the next job is not begun"
 
 

@@ -128,7 +128,7 @@ def test_a_full_disk_is_retryable_and_then_resumed(small_disk: Path, tmp_path: P
     with ballast.open("r+b") as file:
         file.truncate(ballast.stat().st_size - 100_000)
     code, error = Worker().run(url)
-    assert code == ExitCode.RETRY
+    assert code == ExitCode.MACHINE
     assert error is not None and "no space left" in error and "Free some space" in error and "\n" not in error
     store = Store(job.lake)
     assert not store.exists(job.shard.manifest_path)

@@ -9,7 +9,8 @@ from embed_worker.attempt.starts import LIMIT, check_starts
 from embed_worker.errors import BadJob, exit_code_of
 from embed_worker.exits import ExitCode
 from embed_worker.lake.attempts import Attempt
-from embed_worker.lake.store import Store
+from embed_worker.lake.heartbeats import Heartbeat
+from embed_worker.lake.store import Store, to_json
 from tests.kits.attempt.jobs import make_job, make_texts
 
 
@@ -19,16 +20,23 @@ def checkpoints(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Checkpoint
     return Checkpoints(Store(str(tmp_path)), make_job(str(tmp_path), make_texts(8)))
 
 
-def start(checkpoints: Checkpoints, number: int, job: str | None = "7") -> None:
-    began = datetime(2026, 1, 1, 0, 0, number, tzinfo=UTC)
-    checkpoints.register(Attempt(attempt=f"a{number}", started_at=began, skypilot_job_id=job))
-    check_starts(checkpoints, job)
+def start(checkpoints: Checkpoints, number: int, job: str | None = "7", ending: str | None = "failed") -> None:
+    """Begins, and ends so; None: the machine is gone without a word."""
+    attempt = Attempt(
+        attempt=f"a{number}", started_at=datetime(2026, 1, 1, 0, 0, number, tzinfo=UTC), skypilot_job_id=job
+    )
+    checkpoints.register(attempt)
+    store = checkpoints._store
+    check_starts(store, checkpoints, job)
+    phase, error = ("embedding", None) if ending is None else ("stopped", "OSError")
+    beat = Heartbeat(shard=checkpoints.shard, **attempt.model_dump(), phase=phase, ending=ending, error=error)
+    store.replace(beat.path, to_json(beat.model_dump(mode="json", exclude_none=True)))
 
 
 def test_the_start_after_the_last_allowed_one_is_refused(checkpoints: Checkpoints) -> None:
     for number in range(3):
         start(checkpoints, number)
-    with pytest.raises(BadJob, match="managed job 7 started 3 times in a row and committed nothing") as error:
+    with pytest.raises(BadJob, match=r"managed job 7 failed 3 times in a row and committed nothing.*OSError") as error:
         start(checkpoints, 3)
     assert exit_code_of(error.value) is ExitCode.BAD_JOB
     start(checkpoints, 4, job="8")  # a new job counts from 0
@@ -43,6 +51,16 @@ def test_a_start_that_left_a_checkpoint_begins_the_count_anew(checkpoints: Check
         start(checkpoints, number)
     with pytest.raises(BadJob):
         start(checkpoints, 6)
+
+
+@pytest.mark.parametrize("ending", [None, "preempted"])
+def test_a_machine_that_was_taken_says_nothing_against_the_job(checkpoints: Checkpoints, ending: str | None) -> None:
+    for number in range(20):
+        start(checkpoints, number, ending=ending)
+    for number in range(20, 23):
+        start(checkpoints, number)
+    with pytest.raises(BadJob):
+        start(checkpoints, 23)
 
 
 @pytest.mark.parametrize("limit", ["", "0", "many"])

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed_worker.exits import ExitCode
+from embed_worker.lake import clock
 from embed_worker.lake import store as store_module
 from embed_worker.lake.errors import StoreAway, StoreUnavailable
 from embed_worker.lake.store import Store
@@ -159,7 +160,7 @@ def test_a_file_that_the_listing_does_not_show_yet_is_deleted(s3_server: str, s3
 
 def test_a_put_that_hangs_comes_to_an_end(s3_server: str, s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No time-out of the HTTP client runs while it waits for leave to send: without a deadline this takes for ever."""
-    monkeypatch.setattr(store_module, "PUT_SECONDS", 1.0)
+    monkeypatch.setattr(clock, "PUT_SECONDS", 1.0)
     with faulty(FaultProxy(s3_server)) as proxy:
         proxy.next_faults = [("PUT /lake", "no leave to send")]
         with pytest.raises(StoreUnavailable, match="does not answer as it should"):
@@ -217,7 +218,7 @@ def test_credentials_that_expire_in_mid_run_give_one_clear_error_and_the_job_res
             return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
         ended = worker("old")
-        assert ended.returncode == ExitCode.RETRY, ended.stderr
+        assert ended.returncode == ExitCode.UNAVAILABLE, ended.stderr
         assert ended.stderr.count("the credentials have expired. Renew them") in (1, 2)  # the heartbeat says so, too
         assert "Traceback" not in ended.stderr
         record_faults(proxy)

@@ -96,7 +96,7 @@ def _all_writes(store: Store, source: Path) -> list[str]:
     ):
         with pytest.raises(StoreUnavailable) as caught:
             act()
-        assert exit_code_of(caught.value) == ExitCode.RETRY
+        assert exit_code_of(caught.value) in (ExitCode.UNAVAILABLE, ExitCode.MACHINE)
         messages.append(str(caught.value))
     return messages
 

@@ -4,6 +4,8 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from embed_worker.lake.snapshots import RawManifest
 from embed_worker.lake.store import Store
-from embed_worker.steps import parse, writers
+from embed_worker.steps import columns, parse, writers
 from embed_worker.steps.raw import ingest
 from tests.kits import pipelines as kit
 
@@ -106,3 +108,43 @@ def test_columns_of_parquet_lose_no_value(files: list[tuple[pa.DataType, list[in
         kept = row["x"]
         said = {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
         assert kept in (value, said, said.removesuffix(".0"))
+
+
+WRITTEN = st.sampled_from([
+    (pa.string(), ["007", "7", " 8 ", "7.0", "x", "", "true", "1", "1e3", "nan", "9" * 30]),
+    (pa.int64(), [0, 1, 5, 2**53 + 1, -(2**63)]),
+    (pa.uint64(), [0, 2**64 - 1]),
+    (pa.float64(), [0.0, 1.0, 1.5, 1e300, float("nan"), float("inf")]),
+    (pa.bool_(), [True, False]),
+    (pa.decimal128(9, 2), [Decimal("1.00"), Decimal("2.50")]),
+    (pa.date32(), [date(2020, 1, 1)]),
+])  # fmt: skip
+
+
+@given(
+    column=WRITTEN.flatmap(lambda kind: st.tuples(st.just(kind[0]), st.lists(st.none() | st.sampled_from(kind[1])))),
+    wanted=st.sampled_from(["int", "float", "bool", "string"]),
+)
+@steady
+def test_what_a_value_of_parquet_becomes_is_not_for_its_neighbours_to_say(
+    column: tuple[pa.DataType, list[Any]], wanted: str
+) -> None:
+    def typed(values: list[Any]) -> list[Any]:
+        extra = columns.ExtraColumns(kit.dataset("x", columns={"x": wanted}), set())
+        found: list[Any] = extra.of_table(pa.table({"x": pa.array(values, column[0])}))["x"].to_pylist()
+        return found
+
+    assert repr(typed(column[1])) == repr([one for value in column[1] for one in typed([value])])
+
+
+def test_a_number_in_a_text_is_the_same_in_every_format(tmp_path: Path) -> None:
+    rows = [{"text": "t", "x": text} for text in ("007", "7", " 8 ", "7.0", "1e3", "true")]
+    kit.write_csv(tmp_path / "a.csv", rows)
+    kit.write_jsonl(tmp_path / "a.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = []
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        store = Store(str(tmp_path / f"lake-{name}"))
+        raw = ingest(store, kit.dataset(str(tmp_path / name), columns={"x": "int"})).manifest
+        found.append([row["x"] for row in kit.raw_rows(store, raw)])
+    assert found == [[None, 7, 8, 7, 1000, None]] * 3

@@ -187,8 +187,9 @@ class _InlineFeeder(Feeder):
     """A feeder without a thread: a checkpoint is looked at when the engine asks for it."""
 
     def __init__(
-        self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], OpenCheckpoint | None]
+        self, tables: Iterator[tuple[int, pa.Table]], make: Callable[[int, pa.Table], OpenCheckpoint | None], ahead: int
     ) -> None:
+        self._room = threading.Semaphore()
         self._ended, self._first, self._current = False, deque(), None
         checkpoints = (checkpoint for index, rows in tables if (checkpoint := make(index, rows)) is not None)
         self._queue = _Units(checkpoints)  # type: ignore[assignment]

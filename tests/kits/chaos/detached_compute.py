@@ -65,6 +65,9 @@ class DetachedCompute:
     def __init__(self, address: str, jobs: Jobs) -> None:
         self._address, self._jobs = address, jobs
 
+    def advice(self, jobs: int) -> Sequence[str]:
+        return ()
+
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         fork_server.ask(self._address)  # what a driver that died has asked for is there now
         if name in dict(self._jobs.live()):

@@ -17,6 +17,9 @@ TERMINAL = {"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECK
 MACHINE = "1x[spot](gpus=L4:1, cpus=4, mem=16, g6.xlarge, disk=150)"
 
 
+JOB: Any = SimpleNamespace(pipeline="p", spec=SimpleNamespace(engine={}))
+
+
 class ApiServerConnectionError(RuntimeError):
     """As SkyPilot's: known by its name."""
 
@@ -183,7 +186,7 @@ class SkyBench:
         return [row["job_name"] for row in self.sky.rows]
 
     def submit(self, name: str) -> Any:
-        return self.compute.submit(name, None, f"s3://lake/{name}.json")  # type: ignore[arg-type]
+        return self.compute.submit(name, JOB, f"s3://lake/{name}.json")
 
     def launch(self, name: str) -> Any:
         """Submits and waits for the launch's answer."""

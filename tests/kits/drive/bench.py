@@ -94,6 +94,9 @@ class FakeCompute:
     def live(self, name: str) -> list[JobHandle]:
         return [h for h, status in self.jobs.items() if h.name == name and status.state in LIVE]
 
+    def advice(self, jobs: int) -> Sequence[str]:
+        return ()
+
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         self.calls["submit"] += 1
         assert url == self.lake.url(job.path)
@@ -126,7 +129,7 @@ class FakeCompute:
                 self.advance(handle, status)
         if not self.on_ask("poll"):
             raise ComputeUnavailable("bad gateway")
-        return {h: JobStatus(self.jobs[h].state, self.jobs[h].detail) for h in handles}
+        return {h: JobStatus(self.jobs[h].state, self.jobs[h].detail, kind=self.jobs[h].kind) for h in handles}
 
     def cancel(self, handles: Sequence[JobHandle]) -> None:
         self.calls["cancel"] += 1

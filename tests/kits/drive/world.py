@@ -74,7 +74,7 @@ class Witness:
     def __init__(self, compute: Compute, die: Callable[[str], None], committed: Callable[[str], bool]) -> None:
         self._compute, self._die, self._committed = compute, die, committed
         self.poll_seconds, self.slots, self.outlives_driver = compute.poll_seconds, compute.slots, True
-        self.logs = compute.logs
+        self.logs, self.advice = compute.logs, compute.advice
         self.open: set[str] = set()
         """Names of jobs that the driver knows and was not told to be over."""
         self.ends: dict[str, list[JobState]] = defaultdict(list)

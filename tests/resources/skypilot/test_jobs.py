@@ -4,7 +4,7 @@ import pytest
 
 from resources.compute import JobState
 from resources.skypilot.compute import VANISHED_SECONDS
-from tests.kits.compute.fake_sky import SkyBench
+from tests.kits.compute.fake_sky import JOB, SkyBench
 
 
 def test_a_job_from_submit_to_success_with_its_facts() -> None:
@@ -50,7 +50,7 @@ def test_submitting_a_live_name_again_returns_its_job() -> None:
     bench = SkyBench()
     assert bench.launch("a") == bench.submit("a")
     again = bench.new_process()
-    assert again.submit("a", None, "u").name == "a"  # type: ignore[arg-type]
+    assert again.submit("a", JOB, "u").name == "a"  # type: ignore[arg-type]
     assert again.poll([again._jobs["a"].handle])
     assert len(bench.sky.rows) == 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from resources.compute import BackendBroken, ComputeUnavailable, JobState
 from resources.skypilot.deadlines import MAX_STUCK, DeadlinePassed, Deadlines
-from tests.kits.compute.fake_sky import ApiServerAuthenticationError, ClusterNotUpError, SkyBench
+from tests.kits.compute.fake_sky import JOB, ApiServerAuthenticationError, ClusterNotUpError, SkyBench
 
 
 def test_an_outage_is_told_and_changes_nothing() -> None:
@@ -18,7 +18,7 @@ def test_an_outage_is_told_and_changes_nothing() -> None:
         with pytest.raises(ComputeUnavailable, match="Could not connect"):
             bench.poll(handle)
     with pytest.raises(ComputeUnavailable):
-        bench.compute.submit("b", None, "u")  # type: ignore[arg-type]
+        bench.compute.submit("b", JOB, "u")
     bench.sky.down = False
     assert bench.poll(handle).state is JobState.QUEUED
     assert bench.names == ["embed-a"]

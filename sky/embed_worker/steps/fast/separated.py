@@ -1,4 +1,4 @@
-"""Lines of CSV and TSV in which no quote and no escape stands → a block."""
+"""Records of CSV and TSV whose quotes are all in order, and in which no escape stands → a block."""
 
 from typing import Any
 
@@ -7,57 +7,57 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embed_worker.steps.columns import MAX_NAMED, ExtraColumns
-from embed_worker.steps.fast import flat
 from embed_worker.steps.fast.block import Block, Plan, Reject
-from embed_worker.steps.fast.flat import Ints, Lines
+from embed_worker.steps.fast.fields import Fields, fields_of
+from embed_worker.steps.fast.flat import Ints
 from embed_worker.steps.fast.table import Records, block_of, passes_coded
 from embed_worker.steps.filter import RowFilter
 from embed_worker.steps.readers import base
 from embed_worker.steps.readers.base import Account
-from embed_worker.steps.readers.fields import without_end
 from embed_worker.steps.readers.separated import Opening
 from embed_worker.steps.spec import SourceSpec
 from embed_worker.steps.values import excerpt
 
 
 def reads(opening: Opening, spec: SourceSpec) -> bool:
-    """Files of this opening can be read in blocks, as long as no line has a quote."""
+    """Files of this opening can be read in blocks."""
     marks = opening.marks
     one_byte = len(marks.delimiter) == 1 and marks.delimiter.isascii() and not marks.skip_blank
     return one_byte and spec.encoding in (None, "utf-8", "ascii")
 
 
 def read(data: bytes, opening: Opening, spec: SourceSpec) -> Block | None:
-    """The rows of whole lines of a file that `reads` is true of, no line of which before has had a quote. None for
-    what only the record reader can tell: quotes, escapes, bytes that are no UTF-8, lines too long."""
-    marks, plan = opening.marks, Plan(spec)
-    special = [marks.quote, marks.escape_character, '"' if opening.undecided else None]
-    if any(mark.encode() in data for mark in special if mark) or len(opening.names) > MAX_NAMED // 2:
+    """The rows of whole records of a file that `reads` is true of. None for what only the record reader can tell:
+    quotes in mid-field or not known to enclose fields, escapes, broken records of several lines, bytes that are no
+    UTF-8, records too long."""
+    marks, plan, names = opening.marks, Plan(spec), opening.names
+    special = [marks.escape_character, *(['\n"', f'{marks.delimiter}"'] if opening.undecided else [])]
+    if not opening.proved or not str(marks.quote).isascii():
+        special.append(marks.quote)
+    if any(mark.encode() in data for mark in special if mark) or len(names) > MAX_NAMED // 2:
         return None
-    lines = flat.split(data if data.endswith(b"\n") else data + b"\n")
-    if len(lines.starts) and (lines.ends - lines.starts).max() >= base.MAX_LINE - 2:
+    if opening.undecided and data.startswith(b'"'):
         return None
-    fields = _Fields(lines, marks.delimiter, opening)
-    wanted = [name for name in opening.names if name in plan.needed or plan.keeps(name)]
-    try:
-        columns = {name: fields.column(opening.names.index(name)) for name in wanted}
-        faults = [_fault(lines, line, fields, spec) for line in fields.faulty.tolist()]
-        data.decode()
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    fields = fields_of(data if data.endswith(b"\n") else data + b"\n", marks)
+    if fields is None or (len(fields.starts) and (fields.ends - fields.starts).max() >= base.MAX_LINE - 2):
         return None
+    whole = np.flatnonzero(~fields.blank & (fields.counts == len(names)))
+    faulty = np.flatnonzero(~fields.blank & (fields.counts != len(names)))
+    if (fields.spans[faulty] > 1).any():
+        return None
+    wanted = [at for at, name in enumerate(names) if name in plan.needed or plan.keeps(name)]
+    nulls = pa.array(sorted(opening.nulls), pa.string())
+    columns = {names[at]: _without(nulls, fields.column(whole, at)) for at in wanted}
     where = RowFilter(spec.where)
-    where.unseen -= set(opening.names)
-    passes = np.ones(len(fields.whole), bool)
+    where.unseen -= set(names)
+    passes = np.ones(len(whole), bool)
     for name in where.columns:
         passes &= passes_coded(where, name, columns[name])
-    blank, count = int(lines.blank.sum()), len(lines.starts)
-    account = Account(total=count, accounted=count, records=count - blank, whole=True)
-    if blank:
-        account.note("blank lines", blank)
+    positions: Ints = np.cumsum(~fields.blank) - 1
 
     def record(at: int) -> dict[str, Any]:
-        text = lines.text(int(fields.whole[at])).decode().split(marks.delimiter)
-        return {n: None if f in opening.nulls else f for n, f in zip(opening.names, text, strict=True)}
+        text = fields.record(int(whole[at]))
+        return {n: None if f in opening.nulls else f for n, f in zip(names, text, strict=True)}
 
     return block_of(
         plan,
@@ -65,51 +65,36 @@ def read(data: bytes, opening: Opening, spec: SourceSpec) -> Block | None:
             texts={name: _series(columns[name]) for name in plan.needed if name in columns},
             where=where,
             passes=passes,
-            positions=fields.positions[fields.whole],
-            lines=fields.whole + 1,
+            positions=positions[whole],
+            lines=fields.line[whole] + 1,
             record=record,
             columns=lambda extra, at: _others(extra, spec, columns, at, len(passes)),
-            names=opening.names,
-            account=account,
-            faults=faults,
+            names=names,
+            account=_account(fields),
+            faults=[_fault(data, fields, at, int(positions[at]), len(names), spec) for at in faulty.tolist()],
         ),
     )
 
 
-class _Fields:
-    """Where the fields of all lines are."""
-
-    def __init__(self, lines: Lines, delimiter: str, opening: Opening) -> None:
-        self._nulls = pa.array(sorted(opening.nulls), pa.string())
-        self.width = len(opening.names)
-        delimiters = flat.places(lines.array, ord(delimiter))
-        ends = flat.places(lines.array, 10)
-        counts = np.diff(np.append(np.searchsorted(delimiters, lines.starts), len(delimiters))) + 1
-        self.counts = counts
-        self.whole = np.flatnonzero(~lines.blank & (counts == self.width))
-        self.faulty = np.flatnonzero(~lines.blank & (counts != self.width))
-        self.positions: Ints = np.cumsum(~lines.blank) - 1
-        self._first = (np.cumsum(counts) - counts)[self.whole]
-        stops = np.sort(np.concatenate([delimiters, ends]))
-        offsets = pa.py_buffer(np.append(0, stops + 1).astype("<i4").tobytes())
-        self._pieces = pa.Array.from_buffers(pa.binary(), len(stops), [None, offsets, pa.py_buffer(lines.data)])
-        """Each field with what ends it."""
-
-    def column(self, at: int) -> pa.Array:
-        found = pc.binary_slice(self._pieces.take(pa.array(self._first + at)), 0, -1)
-        if at == self.width - 1:
-            found = pc.if_else(pc.ends_with(found, b"\r"), pc.binary_slice(found, 0, -1), found)
-        texts = found.cast(pa.string())
-        if not len(self._nulls):
-            return texts
-        return pc.if_else(pc.is_in(texts, self._nulls), pa.scalar(None, pa.string()), texts)
+def _account(fields: Fields) -> Account:
+    blank = int(fields.blank.sum())
+    account = Account(total=fields.lines, accounted=fields.lines, records=len(fields.blank) - blank, whole=True)
+    if blank:
+        account.note("blank lines", blank)
+    if several := int((fields.spans > 1).sum()):
+        account.note("records of several lines", several)
+    return account
 
 
-def _fault(lines: Lines, line: int, fields: _Fields, spec: SourceSpec) -> Reject:
+def _fault(data: bytes, fields: Fields, at: int, position: int, width: int, spec: SourceSpec) -> Reject:
     named = "`columns` names" if spec.header == "none" else "the header has"
-    wrong = f"{fields.counts[line]} fields, {named} {fields.width}"
-    shown = excerpt(without_end(lines.text(line).decode()))
-    return Reject(int(fields.positions[line]), line + 1, None, "wrong number of fields", wrong, shown, False)
+    wrong = f"{fields.counts[at]} fields, {named} {width}"
+    shown = excerpt(data[fields.starts[at] : fields.ends[at]].decode())
+    return Reject(position, int(fields.line[at]) + 1, None, "wrong number of fields", wrong, shown, False)
+
+
+def _without(nulls: pa.StringArray, texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.is_in(texts, nulls), pa.scalar(None, pa.string()), texts) if len(nulls) else texts
 
 
 def _series(column: pa.Array) -> Any:

@@ -3,7 +3,7 @@
 import datetime as dt
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -14,7 +14,7 @@ from embed_worker.steps.errors import SourceError
 from embed_worker.steps.readers.base import BUFFER, Account, Fault, Row
 from embed_worker.steps.readers.header import lacks, unique
 
-BATCH_ROWS, BATCH_BYTES = 4096, 16 << 20
+BATCH_ROWS, BATCH_BYTES = 16_384, 16 << 20
 INT96 = "us"
 """Spark's old timestamps reach beyond what nanoseconds do, where they would wrap around."""
 
@@ -33,35 +33,57 @@ def opened(stream: IO[bytes], seekable: bool) -> Iterator[pq.ParquetFile]:
 
 
 def read(
-    parquet: pq.ParquetFile, url: str, needed: Collection[str], account: Account, groups: Sequence[int] | None = None
+    parquet: pq.ParquetFile,
+    url: str,
+    needed: Collection[str],
+    account: Account,
+    each: Callable[[Iterator[pa.Table]], Iterator[pa.Table]] = iter,
 ) -> Iterator[Row]:
-    """The rows of some row groups, or of all."""
+    """All rows. `each` is given the tables that they are in, as they are read."""
     about = parquet.metadata
-    groups = range(about.num_row_groups) if groups is None else groups
-    account.unit = "rows"
-    account.total = sum(about.row_group(at).num_rows for at in groups)
-    found = parquet.schema_arrow.names
+    names = names_of(parquet, url, needed)
+    account.unit, account.total = "rows", about.num_rows
+    line = 0
+    for table in each(tables(parquet, names, range(about.num_row_groups))):
+        yield from rows_of(table, needed, line)
+        line += table.num_rows
+    account.accounted, account.records, account.whole = line, line, True
+
+
+def names_of(parquet: pq.ParquetFile, url: str, needed: Collection[str]) -> list[str]:
+    """Each column's name, of its own. Raises SourceError where a needed one is missing."""
+    found: list[str] = parquet.schema_arrow.names
     names = unique(found) if len(set(found)) != len(found) else found
     if missing := [name for name in needed if name not in names]:
         twice = f". {missing[0]!r} is there twice: write {{{missing[0]}_1}}" if missing[0] in found else ""
         raise SourceError(f"{url} {lacks(missing[0], names)}{twice}")
-    size = sum(about.row_group(at).total_byte_size for at in groups)
-    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * max(account.total, 1) // max(size, 1)))
-    line = 0
+    return names
+
+
+def tables(parquet: pq.ParquetFile, names: list[str], groups: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows of some row groups, about BATCH_BYTES at a time."""
+    about = [parquet.metadata.row_group(at) for at in groups]
+    size, count = sum(group.total_byte_size for group in about), sum(group.num_rows for group in about)
+    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * max(count, 1) // max(size, 1)))
     for batch in parquet.iter_batches(batch_size=rows, row_groups=list(groups)):
         table = pa.Table.from_arrays(batch.columns, names=names) if names else pa.Table.from_batches([batch])
         table = without_views(table)
-        wanted = [name for name in names if name in set(needed)]
-        values = {name: values_of(table.column(name).combine_chunks()) for name in wanted}
-        for at in range(batch.num_rows):
-            line += 1
-            record = {name: column[at] for name, column in values.items()}
-            unreadable = next((name for name, value in record.items() if value is UNREADABLE), None)
-            if unreadable is None:
-                yield Row(record, line, table, at)
-            else:
-                yield Row(Fault("unreadable value", f"in {unreadable!r}"), line, table, at)
-    account.accounted, account.records, account.whole = line, line, True
+        step = max(1, BATCH_BYTES * table.num_rows // max(table.nbytes, 1))  # stored, values that repeat are small
+        for at in range(0, table.num_rows, step):
+            yield table if step >= table.num_rows else table.slice(at, step).combine_chunks()
+
+
+def rows_of(table: pa.Table, needed: Collection[str], first: int = 0) -> Iterator[Row]:
+    """Row by row. `first`: the rows before."""
+    wanted = [name for name in table.column_names if name in set(needed)]
+    values = {name: values_of(table.column(name).combine_chunks()) for name in wanted}
+    for at in range(table.num_rows):
+        record = {name: column[at] for name, column in values.items()}
+        unreadable = next((name for name, value in record.items() if value is UNREADABLE), None)
+        if unreadable is None:
+            yield Row(record, first + at + 1, table, at)
+        else:
+            yield Row(Fault("unreadable value", f"in {unreadable!r}"), first + at + 1, table, at)
 
 
 def without_views(table: pa.Table) -> pa.Table:

@@ -1,5 +1,6 @@
 """CSV and TSV: header, then a record after another; a record that cannot be told from its neighbours stops the run."""
 
+import copy
 import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from embed_worker.steps.opening import Unpacked
 from embed_worker.steps.readers.base import Account, Fault, Row
 from embed_worker.steps.readers.fields import FieldParser, Marks, Parsed
 from embed_worker.steps.readers.header import Header, header_of, sep_line
-from embed_worker.steps.readers.lines import Lines
+from embed_worker.steps.readers.lines import Lines, count_of
 from embed_worker.steps.readers.quoting import decide_quoting
 from embed_worker.steps.values import excerpt
 
 AHEAD = 200
 """Lines that a record whose quotes do not match may span."""
+FURTHER = 1 << 20
+"""Bytes in which a quote that is open is looked for the end of."""
 EVIDENCE = 5000
 """Lines that are looked at, once a file, to see whether quotes enclose fields."""
 
@@ -30,39 +33,36 @@ def read(
     needed: Collection[str],
     account: Account,
 ) -> Iterator[Row]:
-    end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
-    stream = Unpacked(head, rest, end)
-    reader = _Separated(Lines(stream, end), url, dialect, delimiter, account)  # type: ignore[arg-type]
-    yield from reader.rows(needed)
-    account.total, account.whole = stream.lines, True
+    reader = Separated(head, rest, url, dialect, delimiter)
+    reader.open(needed, account)
+    yield from reader.rows(account)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What the first lines of a file say of the others."""
+    """What the lines of a file so far say of the others."""
 
     names: list[str]
     marks: Marks
     undecided: bool
     """Whether quotes enclose fields is for the first field to show that begins with one."""
+    proved: bool
+    """Quotes are known to enclose fields here."""
     nulls: frozenset[str]
-    account: Account
-    """Of these first lines."""
 
 
-def opening_of(head: bytes, url: str, dialect: Dialect, delimiter: str, needed: Collection[str]) -> Opening | None:
-    """Reads the header off the first megabyte of a file whose lines end with a line feed; None where there is none."""
-    account = Account()
-    reader = _Separated(Lines(io.BytesIO(head)), url, dialect, delimiter, account)  # type: ignore[arg-type]
-    header = reader.header(needed)
-    if header is None:
-        return None
-    return Opening(header.names, reader.marks, reader.undecided, frozenset(reader.nulls), account)
+class Separated:
+    """A file, read from its begin to its end; some of its lines may be taken past the reader, as `lines` has them."""
 
-
-class _Separated:
-    def __init__(self, lines: Lines, url: str, dialect: Dialect, delimiter: str, account: Account) -> None:
-        self.lines, self.url, self.dialect, self.account = lines, url, dialect, account
+    def __init__(self, head: bytes, rest: IO[bytes], url: str, dialect: Dialect, delimiter: str) -> None:
+        end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+        self._stream = Unpacked(head, rest, end)
+        self.lines = Lines(self._stream, end)  # type: ignore[arg-type]
+        self.in_lines = end == b"\n"
+        """Which can be taken as `lines` has them."""
+        self.url, self.dialect, self.account = url, dialect, Account()
+        self._header: Header | None = None
+        self._counted = 0
         tabbed = delimiter == "\t" or len(delimiter) > 1
         self.undecided = dialect.quote is None and tabbed
         quote = dialect.quote or ("" if tabbed else '"')
@@ -70,22 +70,76 @@ class _Separated:
         self._use(Marks(delimiter, None if quote in ("", NONE) else quote, escape, dialect.skip_blank_after_delimiter))
         self._taken: list[bytes | None] = []
         """Lines of the record that is being read."""
-        self.nulls = {*dialect.null_values, *(["\\N"] if escape == "c-style" else [])}
+        self.nulls = frozenset({*dialect.null_values, *(["\\N"] if escape == "c-style" else [])})
         self._proved = dialect.quote is not None
-        """Quotes are known to enclose fields here."""
+
+    @property
+    def opening(self) -> Opening | None:
+        """None where the file has no header."""
+        if self._header is None:
+            return None
+        return Opening(self._header.names, self.marks, self.undecided, self._proved, self.nulls)
+
+    def again(self, data: bytes) -> "Separated":
+        """A reader of the lines that were taken last."""
+        found = copy.copy(self)
+        found._stream = Unpacked(data, io.BytesIO())
+        found.lines = Lines(found._stream)  # type: ignore[arg-type]
+        found._counted = 0
+        return found
+
+    def open(self, needed: Collection[str], account: Account) -> None:
+        """Reads the header."""
+        self.account = account
+        self._header = self._read_header(needed)
+        self._count()
+
+    def some(self, size: int) -> bytes:
+        """The next lines, `size` bytes and on to where no quote is open; empty at the end. `lines` takes them back."""
+        data, quote = self.lines.some(size), self.marks.quote
+        if quote and quote.isascii() and count_of(data, ord(quote)) % 2:
+            more, odd = [data], True
+            while odd and sum(map(len, more[1:])) < FURTHER and (line := self.lines.some(1)):
+                more.append(line)
+                odd ^= line.count(quote.encode()) % 2 == 1
+            data = b"".join(more)
+        return data
+
+    def passed(self) -> None:
+        """Lines were taken past this reader: they are another's to count."""
+        self._counted = self._stream_lines()
+
+    def _count(self) -> None:
+        """Adds the lines since the last count, as the stream counts them."""
+        counted = self._stream_lines()
+        self.account.total += counted - self._counted
+        self._counted = counted
+        self.account.whole = True
+
+    def _stream_lines(self) -> int:
+        unread = self.lines.unread()  # it may read on
+        return self._stream.lines - unread
 
     def _use(self, marks: Marks) -> None:
         self.marks, self._parser = marks, FieldParser(marks)
 
-    def rows(self, needed: Collection[str]) -> Iterator[Row]:
-        header = self.header(needed)
-        if header is None:
+    def rows(self, account: Account, size: int | None = None) -> Iterator[Row]:
+        """The records from here on, lines numbered as in the file. With `size`, until so many bytes are read, or it has
+        become known how fields are quoted."""
+        if self._header is None:
+            self.account = account
+            self._count()
             return
+        self.account, header = account, self._header
         width = len(header.names)
+        end, known = None if size is None else self.lines.bytes + size, (self.undecided, self._proved)
         while True:
+            done = end is not None and (self.lines.bytes >= end or known != (self.undecided, self._proved))
+            if done and self.lines.is_whole:
+                break
             line = self._next()
             if line == "":
-                return
+                break
             first = self.lines.number
             if line is None:
                 self._account(1)
@@ -105,8 +159,9 @@ class _Separated:
                 yield Row(header.record(parsed.fields, self.nulls), first)
             else:
                 yield Row(self._faulty(parsed, line, width, first), first)
+        self._count()
 
-    def header(self, needed: Collection[str]) -> Header | None:
+    def _read_header(self, needed: Collection[str]) -> Header | None:
         if not isinstance(self.dialect.header, int):
             return Header(list(self.dialect.column_names), self.dialect)
         line: str | None = ""
