@@ -70,7 +70,7 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
             f"  the delta adds {one.rows_added:,} rows and removes {one.rows_removed:,}, to snapshot {one.latest}"
         )
     yield Text(
-        f"  {one.rows_embedded:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
+        f"  {one.rows_with_vector:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
         f"{one.vectors:,} vectors, {one.tokens:,} tokens"
     )
 

@@ -35,7 +35,7 @@ def embedding_bars(progress: Progress, lake: Lake, pipeline: EmbeddingPipeline) 
         for status in pipeline_status(lake.store, pipeline):
             if status.snapshot is None:
                 continue
-            rows = min(status.rows_embedded + status.rows_rejected + status.rows_in_hand, status.rows)
+            rows = min(status.rows_with_vector + status.rows_rejected + status.rows_in_hand, status.rows)
             note = "" if rows == status.rows else _phase(status)
             progress.update(tasks[status.dataset], total=status.rows, completed=rows, note=note)
 

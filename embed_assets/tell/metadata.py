@@ -36,10 +36,12 @@ def shard_metadata(
         "summary": dg.MetadataValue.md(
             shard_summary(manifest, facts, {name: to for name, to in links.items() if to}, rates)
         ),
-        "dagster/partition_row_count": manifest.rows_embedded,
+        "dagster/partition_row_count": manifest.rows_with_vector,
         "dagster/uri": lake.url(shard.folder),
         "dagster/column_schema": shard_schema(manifest),
         "dagster/column_lineage": shard_lineage(stride_key),
+        "rows_embedded": manifest.rows_embedded,
+        "rows_reused": manifest.rows_reused,
         "rows_rejected": manifest.rows_rejected,
         "windows": manifest.windows,
         "tokens": manifest.tokens,
@@ -52,6 +54,8 @@ def shard_metadata(
         "adopted": outcome.adopted,
         "rows_in": manifest.rows_in,
         "rejects_by_reason": manifest.rejects_by_reason,
+        "reused": [one.model_dump() for one in manifest.reused],
+        "tokens_embedded": manifest.tokens_embedded,
         "duplicate_windows": manifest.duplicate_windows,
         "dimension": manifest.dimension,
         "dtype": manifest.dtype,
@@ -60,6 +64,7 @@ def shard_metadata(
         "checkpoints": manifest.checkpoints,
         "hardware": manifest.hardware.note(),
         "engine": manifest.engine,
+        "engine_of": manifest.engine_of,
         "model": manifest.spec.model,
         "spec_id": shard.spec_id,
         "input": lake.url(manifest.input.path),
@@ -91,6 +96,6 @@ def _cost_rates(manifest: ShardManifest, facts: JobFacts) -> dict[str, float]:
     if cost is None:
         return {}
     found = {} if on_demand is None else {"job_saved_dollars": round(on_demand - cost, 4)}
-    if manifest.tokens:
-        found["dollars_per_million_tokens"] = round(cost / manifest.tokens * 1e6, 6)
+    if manifest.tokens_embedded:
+        found["dollars_per_million_tokens"] = round(cost / manifest.tokens_embedded * 1e6, 6)
     return found

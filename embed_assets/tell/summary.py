@@ -22,12 +22,14 @@ def shard_summary(manifest: ShardManifest, facts: JobFacts, links: Mapping[str, 
     starts = f"{figures.starts}"
     if recoveries := facts.recoveries:
         starts += f" ({recoveries} recoveries)"
+    where = (figures.machine, facts.infra, _market(facts))
     rows = {
-        "rows": f"{manifest.rows_embedded:,} embedded, {manifest.rows_rejected:,} rejected",
+        "rows": f"{manifest.rows_embedded:,} embedded, {manifest.rows_reused:,} reused, "
+        f"{manifest.rows_rejected:,} rejected",
         "vectors": f"{manifest.windows:,} × {manifest.dimension or 0} {manifest.dtype}",
         "tokens": f"{manifest.tokens:,}",
         "speed": f"{figures.tokens_per_second or 0:,.0f} tokens/s, {figures.rows_per_second or 0:,.0f} rows/s",
-        "machine": " · ".join(part for part in (figures.machine, facts.infra, _market(facts)) if part),
+        "machine": "none: composed of earlier shards" if manifest.engine_of else " · ".join(filter(None, where)),
         "starts": starts,
     }
     if facts.priced:

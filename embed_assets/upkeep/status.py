@@ -44,7 +44,7 @@ class DatasetStatus:
     reasons: dict[str, str] = field(default_factory=dict)
     """Partition → why its last attempt ended, or no other is made."""
     damages: list[Damage] = field(default_factory=list)
-    rows_embedded: int = 0
+    rows_with_vector: int = 0
     rows_rejected: int = 0
     vectors: int = 0
     tokens: int = 0
@@ -97,7 +97,7 @@ class _Progress:
 class _Figures:
     """What is kept of a shard's manifest."""
 
-    embedded: int
+    with_vector: int
     rejected: int
     vectors: int
     tokens: int
@@ -156,7 +156,7 @@ class _Look:
         status, now = self.status, self._progress.now
         if isinstance(found, _Figures):
             status.partitions[key] = state_of(Manifest.SOUND, beats, now)
-            status.rows_embedded += found.embedded
+            status.rows_with_vector += found.with_vector
             status.rows_rejected += found.rejected
             status.vectors += found.vectors
             status.tokens += found.tokens
@@ -178,7 +178,7 @@ class _Look:
             return damage.of_manifest(self._store, shard.manifest_path, error), None
         if made is None:
             return None, self._progress.given_up(shard)
-        return _Figures(made.rows_embedded, made.rows_rejected, made.windows, made.tokens), None
+        return _Figures(made.rows_with_vector, made.rows_rejected, made.windows, made.tokens), None
 
     def _manifest(self, path: str, model: type[M]) -> M | None:
         try:

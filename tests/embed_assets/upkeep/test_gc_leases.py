@@ -225,3 +225,22 @@ def test_a_bucket_is_asked_a_fixed_number_of_questions_one_after_another(
     assert store.alone <= 4, "the others are asked side by side"
     remove(store, garbage)
     assert store.alone <= 4 and store.asked["delete"] == len(garbage)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_what_a_job_may_take_vectors_from_stays_as_long_as_it_is_awaited(
+    midway: Prepared, source: Path, lake: Path, at_work: bool
+) -> None:
+    now = changed(lake, source)
+    base = midway.job(0).shard
+    job = now.job(0, reuse=[base])
+    now.resource.write_job(job)
+    for stride in (1, 2):
+        midway.store.delete(midway.job(stride).path)
+    for path, _ in midway.store.walk("progress"):
+        grow_old(midway.store, path, 2 * HOURS)
+    if not at_work:
+        grow_old(now.store, job.path, 25 * HOURS)
+    assert (base.folder in paths(now.store)) is not at_work
+    now.embed(0, reuse=[base])
+    assert base.folder in paths(now.store)

@@ -150,7 +150,7 @@ def test_a_damaged_shard_hides_no_other(prepared: Prepared, cli: Callable[..., R
     spoil(prepared, prepared.job(1).shard.manifest_path)
     found = status(prepared)
     assert list(found.partitions.values()) == [State.COMMITTED, State.DAMAGED, State.WAITING]
-    assert found.rows_embedded == prepared.expected(0).rows
+    assert found.rows_with_vector == prepared.expected(0).rows
     [damage] = found.damages
     assert damage.where == prepared.job(1).shard.manifest_path
     assert "was changed" in damage.what and "materialize embedding_shards of d-00001 again" in damage.what

@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed_worker.attempt.runner import run_job
-from embed_worker.engine.hash import HashEngine
+from embed_worker.compose import compose as compose_url
+from embed_worker.engine.base import embed_list
+from embed_worker.engine.hash import HashEngine, byte_tokenizer
 from embed_worker.engine.tokens import TextTokenizer
+from embed_worker.errors import Preempted
 from embed_worker.lake import layout
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning
@@ -23,7 +26,7 @@ from embed_worker.lake.manifests import Canaries, ShardManifest, write_manifest
 from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from tests.kits.attempt.histories import cut, prove_rows, rows_of, sequences_of
-from tests.kits.attempt.jobs import CountingEngine, loaded, manifest_of, no_model, run, shard_table
+from tests.kits.attempt.jobs import CountingEngine, loaded, manifest_of, no_model, run, shard_table, write_job
 
 TEXTS = ["", "  ", *(f"t{n} " * (1 + n % 3) + "long and longer " * (n % 4 == 3) * 4 for n in range(14))]
 IDS = [f"k{n}" for n in range(16)]
@@ -148,8 +151,6 @@ def test_texts_without_tokens_are_known_by_an_earlier_shards_rejects(tmp_path: P
 
     rows = {"a": "mute", "b": "said", "c": " "}
     old, job = (cut(str(tmp_path), found, Partitioning("content", 1))[0] for found in (rows, rows | {"d": "mute"}))
-    from embed_worker.engine.hash import byte_tokenizer
-
     run_job(old, lambda: loaded(old.spec), threading.Event(), lambda spec: Deaf(byte_tokenizer(), spec))
     (job,) = with_bases([job], old)
     assert compose(job)
@@ -170,9 +171,6 @@ def proved(job: EmbedJob, rows: dict[str, str], old: EmbedJob) -> int:
         table = shard_table(job, Path(folder))
     assert table.num_rows
     kept = 0
-    from embed_worker.engine.base import embed_list
-    from embed_worker.engine.hash import byte_tokenizer
-
     tokenizer = TextTokenizer(byte_tokenizer(), job.spec)
     windows = [(row["id"], window) for row in rows_of(job, rows) for window in tokenizer.windows([row["text"]])[0]]
     sequences = [window.ids for _, window in windows]
@@ -326,11 +324,76 @@ def test_what_an_engine_has_embedded_meanwhile_is_not_committed_with_anothers_ca
                 stop.set()
             return vector
 
-    from embed_worker.errors import Preempted
-
     with pytest.raises(Preempted):
         run(job, Stops(job.spec), stop)
     (job,) = with_bases([job], old)
     run(job)
     manifest = manifest_of(job)
     assert manifest.engine_of is None and manifest.rows_embedded == 3 and manifest.rows_reused == 5
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 12), st.booleans())
+def test_a_base_may_go_away_while_it_is_read(base_lake: Any, after: int, made_anew: bool) -> None:
+    original, rows, _ = base_lake
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        lake = Path(folder) / "lake"
+        shutil.copytree(original, lake)
+        (old,) = cut(str(lake), rows, Partitioning("content", 1), checkpoint_rows=50)
+        some = rows | {"x": "new"}
+        (job,) = with_bases(cut(str(lake), some, Partitioning("content", 1)), old)
+        calls = itertools.count()
+        for name in ("open", "read", "listing"):
+            real = getattr(Store, name)
+
+            def call(store: Store, path: str, *rest: Any, _real: Any = real, **options: Any) -> Any:
+                if path.startswith(old.shard.folder) and next(calls) == after:
+                    shutil.rmtree(lake / old.shard.folder)
+                    if made_anew:
+                        run(old, Marked(old.spec, MARK))
+                return _real(store, path, *rest, **options)
+
+            patch.setattr(Store, name, call)
+        run(job)
+        patch.undo()
+        proved(job, some, old)
+
+
+def test_a_zombie_of_the_old_base_beside_the_new_job_changes_neither(tmp_path: Path) -> None:
+    rows = {f"k{n}": f"text number {n}" for n in range(30)}
+    (old,) = cut(str(tmp_path), rows, Partitioning("content", 1))
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(CountingEngine):
+        def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
+            begun.set()
+            assert go_on.wait(60)
+            return vector
+
+    zombie = threading.Thread(target=run, args=(old, Held(old.spec)))
+    zombie.start()
+    assert begun.wait(60)
+    run(old, Marked(old.spec, MARK))
+    committed = manifest_of(old)
+    (job,) = with_bases(cut(str(tmp_path), rows | {"x": "new"}, Partitioning("content", 1)), old)
+    run(job)
+    made = manifest_of(job)
+    go_on.set()
+    zombie.join()
+    assert (manifest_of(old), manifest_of(job)) == (committed, made)
+    assert proved(job, rows | {"x": "new"}, old) == 30
+
+
+def test_what_cannot_be_composed_is_left_as_it_was(tmp_path: Path) -> None:
+    rows, old = bases(tmp_path, 20)
+    store = Store(old.lake)
+    known, unknown = (
+        with_bases(cut(str(tmp_path), found, Partitioning("content", 1)), old)[0]
+        for found in (dict(itertools.islice(rows.items(), 10)), rows | {"x": "new"})
+    )
+    before = {path for path, _ in store.walk("")}
+    assert compose_url(write_job(unknown)) == "earlier shards do not know every text"
+    assert {path for path, _ in store.walk("")} == before | {unknown.path}
+    assert compose_url(write_job(unknown.model_copy(update={"reuse": []}))) == "there is no earlier shard"
+    assert compose_url(write_job(known)) is None
+    assert manifest_of(known).rows_reused == 10 and manifest_of(known).engine_of == old.shard.folder

@@ -6,7 +6,7 @@ KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "8"))
 """At random failpoints and moments, beside one at each failpoint."""
 LOCAL_ONLY = {"store.temporary", "store.linked", "store.replacing"}
 REMOTE_ONLY = {"store.put"}
-START = ["attempt.registered", "store.replacing", "attempt.fetched", "attempt.loaded"]
+START = ["attempt.registered", "store.replacing", "attempt.fetched", "reuse.copied", "reuse.gathered", "attempt.loaded"]
 WORK = ["checkpoint.written", "store.temporary", "store.linked", "store.put", "checkpoint.data", "checkpoint.record"]
 WORK += ["checkpoint.lost", "part.written", "part.published", "part.taken"]
 END = ["attempt.embedded", "rejects.published", "manifest.ready"]

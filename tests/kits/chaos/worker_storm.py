@@ -19,8 +19,10 @@ from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.writing import UNWRITTEN
 from embed_worker.exits import ExitCode
 from embed_worker.lake import layout
+from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.store import Store
-from tests.kits.attempt.jobs import make_job, make_texts, manifest_of, numbers, prove, shard_table, write_job
+from tests.kits.attempt.histories import cut
+from tests.kits.attempt.jobs import make_job, make_texts, manifest_of, numbers, prove, run, shard_table, write_job
 from tests.kits.chaos.figures import record
 from tests.kits.chaos.worker_process import KILLED, Orders, carry_out, diary_of, state_of
 
@@ -35,6 +37,8 @@ def some_texts(count: int) -> list[str]:
 
 TEXTS = some_texts(18)
 ROWS = 3
+KNOWN = 7
+"""Of so many texts one is known from an earlier shard."""
 PATIENCE = 120.0
 """Seconds; only a broken test waits that long."""
 
@@ -50,10 +54,14 @@ class Partition:
     def __init__(self, root: str, folder: Path, texts: Sequence[str] = TEXTS, **job: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.texts = folder, texts
-        self.job = make_job(root, texts, **{"checkpoint_rows": ROWS, "heartbeat_seconds": 0.5, **job})
+        made = make_job(root, texts, **{"checkpoint_rows": ROWS, "heartbeat_seconds": 0.5, **job})
+        known = {f"known-{n}": text for n, text in enumerate(texts) if n % KNOWN == 0 and text.strip()}
+        (earlier,) = cut(root, known, Partitioning("content", 1), dataset="earlier", spec=made.spec.model_dump())
+        run(earlier)
+        self.job = made.model_copy(update={"reuse": [earlier.shard]})
         self.url = write_job(self.job)
         self.store = Store(root)
-        self.kept = {path for path, _ in self.store.walk("stride_partitions")}
+        self.kept = {path for path, _ in self.store.walk("")}
         self.kills = 0
         self._processes: list[ForkServerProcess] = []
 
