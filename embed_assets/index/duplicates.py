@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from embed_assets.index.ann import type_of
 from embed_assets.index.nearest import stored_vectors
 from embed_assets.index.recall import unit
 from embed_assets.index.search import SearchTable
@@ -30,8 +30,8 @@ class Duplicates:
 
 
 def find_duplicates(found: SearchTable, threshold: float) -> Duplicates:
-    """By rows' first windows. Each row is compared with its ten nearest: near duplicates of more than ten rows are
-    found as chains."""
+    """By rows' first windows. Where the table has an index, each is compared with its ten nearest, so that near
+    duplicates of more rows are found as chains."""
     firsts = found.table.search().where("chunk = 0").select(["id", "text_key", "vector"]).with_row_id(True)
     ids: list[str] = []
     keys: dict[bytes, int] = {}
@@ -87,17 +87,36 @@ class _Groups:
 
 def _pairs(found: SearchTable, threshold: float) -> Iterator[tuple[int, int, float]]:
     """Rows as LanceDB numbers them whose first windows are as near as the threshold."""
-    columns = found.table.search().where("chunk = 0").select(["vector"]).with_row_id(True)
-    for batch in columns.to_batches(BATCH):
-        vectors = unit(stored_vectors(batch)) if len(batch) else np.empty((0, 0))
-        for number, vector in zip(batch.column("_rowid").to_pylist(), vectors, strict=True):
+    if type_of(found.table) == "none":
+        yield from _all_pairs(found, threshold)
+        return
+    for numbers, vectors in _firsts(found):
+        for number, vector in zip(numbers, vectors, strict=True):
             for other, cosine in _near(found, vector):
                 if other != number and cosine >= threshold:
                     yield number, other, cosine
 
 
+def _all_pairs(found: SearchTable, threshold: float) -> Iterator[tuple[int, int, float]]:
+    """Exactly, by blocks: a table without an index is small."""
+    blocks = list(_firsts(found))
+    for at, (numbers, vectors) in enumerate(blocks):
+        for others, block in blocks[at:]:
+            scores = vectors @ block.T
+            for a, b in np.argwhere(scores >= threshold).tolist():
+                if numbers[a] != others[b]:
+                    yield numbers[a], others[b], float(scores[a, b])
+
+
+def _firsts(found: SearchTable) -> Iterator[tuple[list[int], np.ndarray]]:
+    rows = found.table.search().where("chunk = 0").select(["vector"]).with_row_id(True)
+    for batch in rows.to_batches(BATCH):
+        if len(batch):
+            yield batch.column("_rowid").to_pylist(), unit(stored_vectors(batch))
+
+
 def _near(found: SearchTable, vector: np.ndarray) -> list[tuple[int, float]]:
-    query: Any = found.table.search(vector, vector_column_name="vector").distance_type("cosine").limit(NEIGHBOURS)
+    query = found.table.search(vector, vector_column_name="vector").distance_type("cosine").limit(NEIGHBOURS)
     query = query.refine_factor(found.search.refine_factor).where("chunk = 0", prefilter=True)
     rows = query.select(["vector", "_distance"]).with_row_id(True).to_arrow()
     cosines = unit(stored_vectors(rows)) @ vector
