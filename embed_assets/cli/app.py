@@ -1,5 +1,6 @@
 """The Typer app and its commands; what they do is elsewhere."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -73,6 +74,36 @@ def update(
     config = {"datasets": dataset or [], "only": only, "rebase": rebase, "confirm": confirm, "force": force}
     more = {"sample_rows": sample_rows, "budget_usd": budget_usd}
     updating.update(pipeline, config | {key: value for key, value in more.items() if value is not None})
+
+
+@app.command(epilog="Example: `embed-assets export reviews --to reviews-vectors --dtype float16`")
+@friendly_errors
+def export(
+    dataset: Annotated[str, typer.Argument(help="Dataset whose current set is written.")],
+    to: Annotated[Path, typer.Option(help="Folder, empty or not there yet.")],
+    dtype: Annotated[str | None, typer.Option(help="float32 or float16; default: as stored.")] = None,
+    passages: Annotated[bool, typer.Option(help="With the windows' passages.")] = True,
+    pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
+) -> None:
+    """Write a dataset's vectors as plain Parquet, with a dataset card."""
+    from embed_assets.cli import after
+
+    after.export(dataset, to, dtype, passages, pipeline)
+
+
+@app.command(epilog="Example: `embed-assets duplicates reviews --threshold 0.97 --to duplicates.parquet`")
+@friendly_errors
+def duplicates(
+    dataset: Annotated[str, typer.Argument(help="Dataset with a vector_index.")],
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Cosine from which two rows are near.")] = 0.97,
+    to: Annotated[Path | None, typer.Option(help="Parquet file for the rows and their groups.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows that are shown.")] = 20,
+    pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
+) -> None:
+    """Find rows with equal texts, and rows that nearly say the same."""
+    from embed_assets.cli import after
+
+    after.duplicates(dataset, threshold, to, limit, pipeline)
 
 
 @app.command(epilog="Example: `embed-assets status --partitions`")

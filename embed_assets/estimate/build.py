@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from embed_assets.estimate import speed
 from embed_assets.estimate.estimate import Offer, Starts, Work, load_seconds, offer, work
 from embed_assets.estimate.figures import Figure, How
+from embed_assets.estimate.indexing import IndexPlan, plan_index
 from embed_assets.estimate.model import Model, describe
 from embed_assets.estimate.sample import sample_snapshot, sample_source
 from embed_assets.estimate.tokens import Counts, count, find_tokenizer, guess, stated
@@ -41,6 +42,8 @@ class Plan:
     todo: Work
     starts: Starts
     offers: list[Offer]
+    index: IndexPlan | None
+    """Of vector_index; None where the dimension is not known."""
     notes: list[str] = field(default_factory=list)
     """How sure it is: what was measured, what is only assumed."""
 
@@ -125,6 +128,11 @@ def make_plan(
         rate = speeds.get(name) or seen.get(name) or speed.assumed(name, model.parameters)
         here = Starts(0.0, load, once=True) if local and name == speed.CPU else starts
         offers.append(offer(name, todo, rate, prices[name], here, dataset.strides, pipeline.checkpoint_rows))
+    index = None
+    if model.dimension is not None:
+        vectors = round(todo.windows.value)
+        index = plan_index(vectors, model.dimension, value_bytes, wanted=pipeline.index.type)
+        notes.append(_index_note(index, vectors))
     notes += _notes(counts, model, offers, todo, shards)
     return Plan(
         pipeline=pipeline.name,
@@ -136,6 +144,7 @@ def make_plan(
         todo=todo,
         starts=starts,
         offers=offers,
+        index=index,
         notes=notes,
     )
 
@@ -183,6 +192,16 @@ def _shards(
             continue
         if manifest is not None:
             yield manifest
+
+
+def _index_note(index: IndexPlan, vectors: int) -> str:
+    table = f"a table of {index.table_bytes / 1e9:,.2f} GB and the passages"
+    if index.type == "none":
+        return f"vector_index: no approximate index for {vectors:,} vectors, every one is looked at; {table}"
+    return (
+        f"vector_index: {index.type} for {vectors:,} vectors, about {index.seconds / 60:,.1f} min on this machine and "
+        f"{index.bytes / 1e9:,.2f} GB beside {table}"
+    )
 
 
 def _notes(
