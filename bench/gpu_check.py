@@ -48,7 +48,7 @@ embed_list(model.engine, sequences)
 seconds = time.monotonic() - warm
 print("FIGURES", json.dumps({
     "start_seconds": round(started - begun, 1), "tokens_per_second": round(sum(map(len, sequences)) / seconds),
-    "versions": model.engine.versions(), "canaries": [list(map(float, one)) for one in model.canaries.vectors],
+    "versions": model.engine.versions(), "canaries": model.canaries.array().tolist(),
 }))
 """
 
