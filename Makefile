@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-ingest bench-gpu chaos docs locks test-dagster clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-ingest bench-gpu gpu-check chaos docs locks test-dagster clean
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each would compile the same modules again
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
@@ -77,6 +77,9 @@ bench-ingest: ## reading and cutting reviews against Polars alone (about 15 minu
 
 bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where there is none
 	.venv/bin/python -m bench.worker.gpu
+
+gpu-check: setup-test ## all that only a GPU shows, in 15 minutes, unattended; docs/gpu.md says what
+	.venv/bin/python -m bench.gpu_check
 
 docs: ## regenerate the reference pages that come from the code
 	.venv/bin/python -m embed_assets.spec.schema

@@ -130,6 +130,20 @@ def monitor(
     monitoring.monitor(lake, host, port, interval)
 
 
+@app.command(epilog="Example: `embed-assets stage-model --pipeline amazon_books`")
+@friendly_errors
+def stage_model(
+    pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder with the model, instead of the hub.", exists=True)
+    ] = None,
+) -> None:
+    """Put the pipeline's model into the lake's bucket, in its dtype and without what embedding does not use."""
+    from embed_assets.cli import stage
+
+    stage.stage(pipeline, source)
+
+
 @app.command(epilog="Example: `embed-assets plan --rows 29500000 --tokens-per-row 100 --accelerators L4,H100`")
 @friendly_errors
 def plan(
