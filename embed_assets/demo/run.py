@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from embed_assets.demo.bars import embedding_bars, progress_bars
+from embed_assets.demo.bars import embedding_bars, progress_bars, reading_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.deployment import compute_resource, deployed
@@ -127,7 +127,8 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
             if not result.success:
                 raise CommandError(f"{name} failed: {_reason(instance, result.run_id)}")
 
-        _bar(progress, RAW_REVIEWS, len(datasets), lambda: run(RAW_REVIEWS, _range(datasets)))
+        with reading_bars(progress):
+            run(RAW_REVIEWS, _range(datasets))
         _bar(progress, STRIDE_PARTITIONS, len(strides), lambda: run(STRIDE_PARTITIONS, _range(strides)))
         with embedding_bars(progress, lake, pipeline):
             run(EMBEDDING_SHARDS, _range(strides))

@@ -137,7 +137,7 @@ def check_snapshot(lake: Lake, dataset: DatasetSpec, checks: list[str]) -> dict[
 
 
 def _make(run: PartitionRun, lake: Lake, dataset: DatasetSpec, *, force: bool) -> tuple[Ingested, RawView]:
-    progress = Pace(lambda said: run.tell(f"{dataset.name}: {said}"))
+    progress = Pace(dataset.name, run.tell)
 
     def anew(manifest: RawManifest, parts: Collection[str]) -> tuple[Ingested, RawView]:
         lake.store.delete(manifest.path)  # first: it lists what is about to go

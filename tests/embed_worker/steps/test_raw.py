@@ -225,23 +225,24 @@ import re, sys, threading
 from pathlib import Path
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.cut import write_strides
-from embed_worker.steps import cut as strides
 from embed_worker.steps import parse, ranges, writers
+from embed_worker.steps.fast import block
+from embed_worker.steps.readers import parquet
 from embed_assets.spec import DatasetSpec
 from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.store import Store
 writers.BATCH_BYTES, parse.PART_BYTES, ranges.RANGE_BYTES, ranges.GROUPS_BYTES = 1 << 20, 8 << 20, 4 << 20, 4 << 20
-strides.RUN_BYTES = 4 << 20
+block.BLOCK_BYTES, parquet.BATCH_BYTES = 1 << 20, 1 << 20
 peak, done = 0, threading.Event()
 def watch():  # pages of mapped files are the kernel's to take back: only this process's own memory counts
     global peak
     while not done.wait(0.005):
         peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
 store = Store(sys.argv[1])
 manifest = ingest(store, DatasetSpec(name="d", source=sys.argv[2], text="{title} {text}", strides=4)).manifest
-write_strides(store, manifest, Partitioning(manifest.snapshot, "stride", 4))
+write_strides(store, manifest, Partitioning("stride", 4))
 done.set()
 watcher.join()
 print(manifest.rows, peak)
