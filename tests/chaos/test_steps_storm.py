@@ -29,6 +29,7 @@ def test_the_storm_knows_every_step() -> None:
     assert {name.partition(":")[0] for name in STEPS_STORM} >= set(steps) == set(STEPS)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("where", STORES)
 def test_killed_at_each_step(
     request: pytest.FixtureRequest, tmp_path: Path, undisturbed: tuple[str, list[Any]], where: str

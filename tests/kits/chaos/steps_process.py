@@ -18,7 +18,7 @@ from embed_worker.steps.cut import write_strides
 from embed_worker.steps.fast import block
 from embed_worker.steps.raw import ingest
 
-RANGE_BYTES = 1500
+RANGE_BYTES = 4000
 """So that the small files of the tests have several ranges, each of several parts."""
 
 
@@ -44,7 +44,7 @@ def take_steps(steps: Steps) -> None:
     tempfile.tempdir = steps.folder
     logging.basicConfig(level=logging.INFO, filename=f"{steps.folder}/log")
     ranges.RANGE_BYTES = RANGE_BYTES
-    block.BLOCK_BYTES = parse.PART_BYTES = RANGE_BYTES // 3
+    block.BLOCK_BYTES = parse.PART_BYTES = RANGE_BYTES // 2
     try:
         store, dataset = Store(steps.root), DatasetSpec(**steps.dataset)
         failpoints.arm(steps.armed)

@@ -28,7 +28,7 @@ TWINS = {"k7": 2}
 
 
 def write_source(folder: Path) -> list[Path]:
-    """A file of lines, one of records in quotes, one packed: each in several parts, with rejects and twins."""
+    """Two files, each of several parts, with rejects and twins."""
     records = [{**one, "text": " " if one["key"] in REJECTED else one["text"]} for one in kit.texts(240)]
     records += [{"key": key, "text": "again", "n": 0} for key, count in TWINS.items() for _ in range(count)]
     folder.mkdir(parents=True, exist_ok=True)
