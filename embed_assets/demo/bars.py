@@ -1,28 +1,75 @@
 """Progress bars for a run that is on, fed from the lake's heartbeats and manifests."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from embed_assets.graph.keys import RAW_REVIEWS
 from embed_assets.monitor.states import FINDING
 from embed_assets.spec import EmbeddingPipeline
+from embed_assets.tell.pace import watched
 from embed_assets.upkeep.status import DatasetStatus, pipeline_status
+from embed_worker.steps.raw import Progress as Read
 from resources.lake import Lake
 
 INTERVAL = 0.7
 
 
+class Amount(ProgressColumn):
+    """How much is done of how much: rows or partitions, or bytes of a task that has `bytes`."""
+
+    def render(self, task: Task) -> Text:
+        if not task.fields.get("bytes"):
+            return MofNCompleteColumn().render(task)
+        return Text(f"{decimal(int(task.completed))}/{decimal(int(task.total or 0))}", style="progress.download")
+
+
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Progress]:
     columns = (
-        TextColumn("{task.description:<34}", markup=False), BarColumn(30), MofNCompleteColumn(),
+        TextColumn("{task.description:<34}", markup=False), BarColumn(30), Amount(),
         TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as progress:
         yield progress
+
+
+@contextmanager
+def reading_bars(progress: Progress, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Shows the bytes of each dataset's source, and how fast they are read, while the body runs."""
+    tasks: dict[str, TaskID] = {}
+    last = clock()
+    """When the reading of the dataset before ended."""
+    begun: dict[str, float] = {}
+
+    def watch(dataset: str, told: Read) -> None:
+        nonlocal last
+        if dataset not in tasks:
+            begun[dataset] = last
+            tasks[dataset] = progress.add_task(f"{RAW_REVIEWS} {dataset}", total=None, note="", bytes=True)
+        last = clock()
+        rate = told.read / max(last - begun[dataset], 1e-9)
+        note = f"{decimal(int(rate))}/s" if told.read else "as it was"
+        progress.update(tasks[dataset], total=told.total_bytes, completed=told.bytes, note=note)
+
+    with watched(watch):
+        yield
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from embed_assets.demo.bars import embedding_bars, progress_bars
+from embed_assets.demo.bars import embedding_bars, progress_bars, reading_bars
 from embed_assets.demo.fetch import fetch_demo_files
 from embed_assets.demo.home import prepare_home
 from embed_assets.deployment import compute_resource, deployed
@@ -128,8 +128,8 @@ def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake:
             if not result.success:
                 raise CommandError(f"{name} failed: {reason_of(instance, result.run_id)}")
 
-        snapshots = list(partitions.snapshots.get_partition_keys())
-        _bar(progress, RAW_REVIEWS, len(snapshots), lambda: run(RAW_REVIEWS, _range(snapshots)))
+        with reading_bars(progress):
+            run(RAW_REVIEWS, _range(list(partitions.snapshots.get_partition_keys())))
         _bar(progress, STRIDE_PARTITIONS, len(strides), lambda: run(STRIDE_PARTITIONS, _range(strides)))
         with embedding_bars(progress, lake, pipeline):
             run(EMBEDDING_SHARDS, _range(strides))

@@ -264,7 +264,7 @@ class _Making:
         return made, view
 
     def _ingest(self) -> Ingested:
-        progress = Pace(lambda said: self._run.tell(f"{self._dataset.name}: {said}"))
+        progress = Pace(self._dataset.name, self._run.tell)
         return ingest(self._lake.store, self._dataset, progress, keep_base=self._keep_base, agree=self._agree)
 
     def _anew(self, manifest: RawManifest, parts: Collection[str]) -> tuple[Ingested, RawView]:

@@ -109,8 +109,8 @@ class _Cut:
         self._store, self._raw, self._partitioning, self._folder = store, raw, partitioning, folder
 
     def slices(self, progress: Progress) -> list[SliceManifest]:
-        """Of each part in order."""
-        parts = {slice_id(self._raw, part, self._partitioning): part for part in self._raw.parts}
+        """Of each part that has rows, in order."""
+        parts = {slice_id(self._raw, part, self._partitioning): part for part in self._raw.parts if part.rows}
         found: dict[str, SliceManifest] = {}
         for known in self._known(parts):
             found[known.slice_id] = known

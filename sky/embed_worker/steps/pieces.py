@@ -102,10 +102,9 @@ def _of_separated(plan: Plan, file: SourceFile, text: Text) -> Iterator[Piece]:
         return
     while True:
         if reader.lines.is_whole:
-            if not (data := reader.some(blocks.BLOCK_BYTES)):
-                return
             opening = reader.opening
-            assert opening is not None
+            if opening is None or not (data := reader.some(blocks.BLOCK_BYTES, opening.marks.quote)):
+                return
             if (block := fast_separated.read(data, opening, plan.spec)) is not None:
                 reader.passed()
                 yield Piece(partial(_records, reader.again(data), None), block)

@@ -22,6 +22,7 @@ from embed_worker.lake.store import Store
 from embed_worker.lake.strides import bring
 from embed_worker.steps import cut as cut_module
 from embed_worker.steps.cut import write_strides
+from embed_worker.steps.raw import ingest
 from embed_worker.steps.spans import spans_of
 from tests.kits import pipelines as kit
 
@@ -254,3 +255,12 @@ def test_a_slice_is_an_arrow_file(tmp_path: Path) -> None:
 def test_a_whole_pipeline_is_cut(tmp_path: Path) -> None:
     source = kit.write_jsonl(tmp_path / "a.jsonl", kit.texts(20))
     assert sum(s.rows for s in kit.Prepared(tmp_path / "lake", str(source)).strides.strides) == 20
+
+
+def test_a_part_without_rows_has_no_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed_worker.steps.parse.PART_BYTES", 1)
+    sources = [kit.write_jsonl(tmp_path / f"{at}.jsonl", [{"text": text}]) for at, text in enumerate(["a", " ", "b"])]
+    store = Store(str(tmp_path / "lake"))
+    raw = ingest(store, kit.dataset([str(path) for path in sources])).manifest
+    made = write_strides(store, raw, Partitioning("content", 3)).manifest
+    assert [part.rows for part in raw.parts] == [1, 0, 1] and len(made.slices) == 2 and made.rows == 2

@@ -226,12 +226,13 @@ from pathlib import Path
 from embed_worker.steps.raw import ingest
 from embed_worker.steps.cut import write_strides
 from embed_worker.steps import parse, ranges, writers
-from embed_worker.steps.fast import block as blocks
+from embed_worker.steps.fast import block
+from embed_worker.steps.readers import parquet
 from embed_assets.spec import DatasetSpec
 from embed_worker.lake.layout import Partitioning
 from embed_worker.lake.store import Store
 writers.BATCH_BYTES, parse.PART_BYTES, ranges.RANGE_BYTES, ranges.GROUPS_BYTES = 1 << 20, 8 << 20, 4 << 20, 4 << 20
-blocks.BLOCK_BYTES = 1 << 20
+block.BLOCK_BYTES, parquet.BATCH_BYTES = 1 << 20, 1 << 20
 peak, done = 0, threading.Event()
 def watch():  # pages of mapped files are the kernel's to take back: only this process's own memory counts
     global peak

@@ -12,7 +12,7 @@ from tests.kits.chaos.figures import KEYS
 
 PAGE = ROOT / "docs" / "guarantees.md"
 WORDS = {
-    "kills": "kill -9 of workers and of Dagster, at named steps and at random moments",
+    "kills": "kill -9 of workers, of ingest and cut, and of Dagster, at named steps and at random moments",
     "zombies": "attempts that were frozen and woken after another had taken over",
     "s3_faults": "faults of the S3 server",
     "damages": "files damaged at rest",

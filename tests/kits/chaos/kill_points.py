@@ -2,6 +2,8 @@
 
 import os
 
+from embed_worker.lake import failpoints
+
 KILLS = int(os.environ.get("EMBED_CHAOS_KILLS", "8"))
 """At random failpoints and moments, beside one at each failpoint."""
 LOCAL_ONLY = {"store.temporary", "store.linked", "store.replacing"}
@@ -19,6 +21,13 @@ STORMS = [
     [*START[1::2], *WORK[1::2], END[1], COMMIT[1], SWEEP[0]],
 ]
 """Every failpoint once, each while it can still be reached."""
+STEPS = [name for name in failpoints.PLATFORM if name.startswith(("raw.", "slice.", "strides."))]
+"""Of ingest and cut."""
+STEPS_STORM = ["store.temporary", "store.linked", "store.put", "raw.parsed", "raw.data", "raw.part", "raw.part:3"]
+STEPS_STORM += ["raw.written", "raw.keys", "raw.ready", "raw.committed", "raw.pointed", "store.replacing:1"]
+STEPS_STORM += ["raw.pointed:2", "slice.written", "slice.published", "slice.committed", "strides.slice:2"]
+STEPS_STORM += ["strides.cut", "strides.ready", "strides.committed"]
+"""Every one, while it can still be reached."""
 STORES = ["lake", "s3_root"]
 LONG_STORES = [*STORES, "seaweed_root"] if KILLS > 100 else STORES
 

@@ -8,18 +8,13 @@ from typing import IO
 
 from embed_worker.steps.dialect import NONE, Dialect
 from embed_worker.steps.errors import SourceError
-from embed_worker.steps.opening import Unpacked
 from embed_worker.steps.readers.base import Account, Fault, Row
 from embed_worker.steps.readers.fields import FieldParser, Marks, Parsed
 from embed_worker.steps.readers.header import Header, header_of, sep_line
-from embed_worker.steps.readers.lines import Lines, count_of
 from embed_worker.steps.readers.quoting import decide_quoting
+from embed_worker.steps.readers.record_lines import AHEAD, RecordLines
 from embed_worker.steps.values import excerpt
 
-AHEAD = 200
-"""Lines that a record whose quotes do not match may span."""
-FURTHER = 1 << 20
-"""Bytes in which a quote that is open is looked for the end of."""
 EVIDENCE = 5000
 """Lines that are looked at, once a file, to see whether quotes enclose fields."""
 
@@ -51,25 +46,18 @@ class Opening:
     nulls: frozenset[str]
 
 
-class Separated:
-    """A file, read from its begin to its end; some of its lines may be taken past the reader, as `lines` has them."""
+class Separated(RecordLines):
+    """A file, read from its begin to its end."""
 
     def __init__(self, head: bytes, rest: IO[bytes], url: str, dialect: Dialect, delimiter: str) -> None:
-        end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
-        self._stream = Unpacked(head, rest, end)
-        self.lines = Lines(self._stream, end)  # type: ignore[arg-type]
-        self.in_lines = end == b"\n"
-        """Which can be taken as `lines` has them."""
-        self.url, self.dialect, self.account = url, dialect, Account()
+        super().__init__(head, rest)
+        self.url, self.dialect = url, dialect
         self._header: Header | None = None
-        self._counted = 0
         tabbed = delimiter == "\t" or len(delimiter) > 1
         self.undecided = dialect.quote is None and tabbed
         quote = dialect.quote or ("" if tabbed else '"')
         escape = None if dialect.escape in (None, NONE) else dialect.escape
         self._use(Marks(delimiter, None if quote in ("", NONE) else quote, escape, dialect.skip_blank_after_delimiter))
-        self._taken: list[bytes | None] = []
-        """Lines of the record that is being read."""
         self.nulls = frozenset({*dialect.null_values, *(["\\N"] if escape == "c-style" else [])})
         self._proved = dialect.quote is not None
 
@@ -83,9 +71,7 @@ class Separated:
     def again(self, data: bytes) -> "Separated":
         """A reader of the lines that were taken last."""
         found = copy.copy(self)
-        found._stream = Unpacked(data, io.BytesIO())
-        found.lines = Lines(found._stream)  # type: ignore[arg-type]
-        found._counted = 0
+        found._read_on(data, io.BytesIO(), b"\n")
         return found
 
     def open(self, needed: Collection[str], account: Account) -> None:
@@ -93,32 +79,6 @@ class Separated:
         self.account = account
         self._header = self._read_header(needed)
         self._count()
-
-    def some(self, size: int) -> bytes:
-        """The next lines, `size` bytes and on to where no quote is open; empty at the end. `lines` takes them back."""
-        data, quote = self.lines.some(size), self.marks.quote
-        if quote and quote.isascii() and count_of(data, ord(quote)) % 2:
-            more, odd = [data], True
-            while odd and sum(map(len, more[1:])) < FURTHER and (line := self.lines.some(1)):
-                more.append(line)
-                odd ^= line.count(quote.encode()) % 2 == 1
-            data = b"".join(more)
-        return data
-
-    def passed(self) -> None:
-        """Lines were taken past this reader: they are another's to count."""
-        self._counted = self._stream_lines()
-
-    def _count(self) -> None:
-        """Adds the lines since the last count, as the stream counts them."""
-        counted = self._stream_lines()
-        self.account.total += counted - self._counted
-        self._counted = counted
-        self.account.whole = True
-
-    def _stream_lines(self) -> int:
-        unread = self.lines.unread()  # it may read on
-        return self._stream.lines - unread
 
     def _use(self, marks: Marks) -> None:
         self.marks, self._parser = marks, FieldParser(marks)
@@ -191,28 +151,6 @@ class Separated:
         self.account.accounted += parsed.lines
         return header_of(self.url, parsed.fields, self.dialect, needed, self.marks, line)
 
-    # -- lines ------------------------------------------------------------------------------------------------
-
-    def _next(self) -> str | None:
-        """The first line of a record; None for one too long, empty at the end."""
-        self._taken = []
-        return self._line()
-
-    def _line(self) -> str | None:
-        line = self.lines.next()
-        if line != b"":
-            self._taken.append(line)
-        return None if line is None else line.decode("utf-8", "surrogateescape")
-
-    def _more(self) -> str | None:
-        return self._line() or None
-
-    def _account(self, lines: int) -> None:
-        self.account.records += 1
-        self.account.accounted += lines
-        if lines > 1:
-            self.account.note("records of several lines")
-
     # -- faults -----------------------------------------------------------------------------------------------
 
     def _faulty(self, parsed: Parsed, line: str, width: int, first: int) -> Fault:
@@ -264,23 +202,6 @@ class Separated:
                 if self._is_clean(following[at:], width):
                     self._take_again(at)
                     return
-
-    def _give_back(self, keep: int) -> None:
-        self.lines.give_back(self._taken[keep:])
-        self._taken = self._taken[:keep]
-
-    def _take_again(self, count: int) -> None:
-        for _ in range(count):
-            self._line()
-
-    def _ahead(self, limit: int = AHEAD) -> list[str]:
-        """The lines that follow, which stay where they are."""
-        before = len(self._taken)
-        found: list[str] = []
-        while len(found) < limit and (line := self._line()):
-            found.append(line)
-        self._give_back(before)
-        return found
 
     def _is_clean(self, lines: list[str], width: int) -> bool:
         """A record begins here that is whole, has all its fields, and no quote where none belongs."""
