@@ -12,7 +12,7 @@ from embed_assets.index.columns import ColumnFiles, StrideColumns, fields_of
 from embed_worker.lake import failpoints, files, layout
 from embed_worker.lake.errors import DamagedData, NotReady
 from embed_worker.lake.identity import KEY_BYTES, KEY_TYPE
-from embed_worker.lake.manifests import StridesManifest, read_manifest
+from embed_worker.lake.manifests import ShardManifest, StridesManifest, read_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import SetManifest
 from embed_worker.lake.snapshots import RawManifest
@@ -32,7 +32,7 @@ class SetRows:
     def __init__(self, lake: Lake, found: SetManifest, columns: Mapping[str, str], scratch: Path) -> None:
         """Raises NotReady where a shard, the cut or the snapshot has changed or gone since the set was made."""
         self.set, self._lake, self._scratch = found, lake, scratch
-        check_shards(lake, found)
+        self._manifests = check_shards(lake, found)
         cut = _cut(lake, found)
         self._spans = spans_of(lake.store, cut)
         self.text_bytes = sum(entry.bytes for entry in cut.strides)
@@ -74,11 +74,11 @@ class SetRows:
             yield from self._of(stride, scratch)
 
     def _of(self, stride: int, scratch: Path) -> Iterator[pa.RecordBatch]:
-        store, shard = self._lake.store, self.set.shards[stride]
+        store, manifest = self._lake.store, self._manifests[stride]
         texts = _Texts(bring(store, self._spans[stride], scratch).batches())
         columns = self._columns(stride)
-        for file in shard.files:
-            local = files.fetch(store, self.set.shard_id(stride).folder, file, scratch)
+        for file in manifest.files:
+            local = files.fetch(store, manifest.shard.folder, file, scratch)
             with pq.ParquetFile(local) as parquet:
                 for batch in parquet.iter_batches(batch_size=self._size):
                     failpoints.reach("index.batch")
@@ -137,13 +137,17 @@ def _digests(own: list[pa.Array], values: list[pa.Array], vectors: pa.FixedSizeL
     return pa.array(found, pa.binary(KEY_BYTES))
 
 
-def check_shards(lake: Lake, found: SetManifest) -> None:
-    """Raises NotReady where one is not the set's any more."""
+def check_shards(lake: Lake, found: SetManifest) -> list[ShardManifest]:
+    """As they are now: one that was repaired may have its files under other names. Raises NotReady where one is not the
+    set's any more."""
     shards = [found.shard_id(one.stride) for one in found.shards]
+    there = []
     for shard, known, manifest in zip(shards, found.shards, in_parallel(lake.shard, shards), strict=True):
         if manifest is None or manifest.data_version != known.data_version:
             what = "is not committed any more" if manifest is None else "was made anew"
             raise NotReady(f"{shard.key} {what} since embedding_set was made; materialize embedding_set again")
+        there.append(manifest)
+    return there
 
 
 def _cut(lake: Lake, found: SetManifest) -> StridesManifest:
