@@ -14,7 +14,10 @@ import pyarrow as pa
 import pytest
 
 from embed_assets.graph.keys import EMBEDDING_SHARDS, RAW_REVIEWS, STRIDE_PARTITIONS, VECTOR_INDEX
+from embed_assets.reading.lake import Lake
+from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake.failpoints import PLATFORM, WORKER
+from embed_worker.lake.sets import current_set
 from tests.kits import pipelines as kit
 from tests.kits.chaos.fork_server import fork_server
 from tests.kits.chaos.platform_process import GRAPH
@@ -49,6 +52,7 @@ CHAINS = [
             "raw.committed",
             "store.replacing",
             "raw.pointed",
+            "raw.based",
         ],
     ),
     (
@@ -71,10 +75,11 @@ CHAINS = [
 ]
 """On one lake each, in an order in which each can be reached after the one before."""
 STEPS = [(asset, step) for asset, steps in CHAINS for step in steps]
+DELTA_STEPS = ["delta.removed", "delta.ready", "delta.committed", "raw.pointed", "slice.published", "strides.committed"]
 
 
 def test_no_step_is_left_out() -> None:
-    assert set(PLATFORM) <= {step for _, step in STEPS}
+    assert set(PLATFORM) <= {step for _, step in STEPS} | set(DELTA_STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +127,30 @@ def test_killed_at_each_step_of_the_platform(
     upto = max(3, at + 1)
     storm.until_green(graph=GRAPH[at:upto])
     Proof(storm, reference, tmp_path).hold(monkeypatch, GRAPH[:upto])
+
+
+def test_a_delta_is_killed_at_each_step(address: str, source: Path, tmp_path: Path) -> None:
+    """One row is gone, one is new: the set has each of the others once, and the base's shards are untouched."""
+    mine = tmp_path / "a.jsonl"
+    mine.write_bytes(source.read_bytes())
+    storm = Storm(tmp_path, str(tmp_path / "lake"), mine, address)
+    storm.until_green()
+    base = {path: storm.store.read(path) for path, _ in storm.store.walk("embedding_shards") if "manifest" in path}
+    lines = mine.read_bytes().splitlines(keepends=True)
+    mine.write_bytes(b"".join(lines[:-1]) + b'{"key": "new", "text": "a text that is new"}\n')
+    storm.deployment = storm.deployment.model_copy(update={"deltas": True})
+    for step in DELTA_STEPS:
+        asset = RAW_REVIEWS if step.startswith(("delta", "raw")) else STRIDE_PARTITIONS
+        killed = storm.run(graph=GRAPH[: GRAPH.index(asset) + 1], failpoints={asset: step})
+        assert killed.code is None, f"{step} is not reached\n{killed.log}"
+    storm.until_green()
+    assert verify_lake(storm.store).damages == []
+    pipeline = storm.deployment.pipeline()
+    found = current_set(storm.store, "a", kit.spec().spec_id, pipeline.dataset("a").ingest_id)
+    assert found is not None and found.delta is not None
+    assert {path: storm.store.read(path) for path in base} == base
+    ids = sorted(Lake(storm.store.root).scan(pipeline, "a").collect()["id"])
+    assert len(ids) == len(set(ids)) == found.rows
 
 
 @pytest.mark.parametrize("seed", range(STORMS))

@@ -9,12 +9,12 @@ import dagster as dg
 import pytest
 
 from resources.skypilot.states import ADVICE
-from tests.kits.error_table import budget, damage, inputs, killed_runs, model, sky, stores, worker
+from tests.kits.error_table import budget, damage, index, inputs, killed_runs, model, sky, stores, worker
 from tests.kits.error_table.registry import ENDINGS, PROVOCATIONS, Provocation, quoted, rows, says
 from tests.kits.error_table.scene import Scene
 
 ENDED = re.compile(r"`([A-Z_]+)`(?:, exit code (\d+))?")
-REGISTERED = (inputs, stores, damage, model, worker, sky, budget, killed_runs)
+REGISTERED = (inputs, stores, damage, index, model, worker, sky, budget, killed_runs)
 NOT_HERE = {
     "the file system does not answer": "needs a network file system whose server is gone",
     "vLLM refuses": "needs the real vLLM; tests/embed_worker/engine/test_vllm.py",

@@ -43,7 +43,11 @@ PLATFORM = (
     "raw.keys",  # rows whose id was there before are found
     "raw.ready",
     "raw.committed",  # no pointer names it yet
-    "raw.pointed",  # `_base.json`, and at the second time `_latest.json`
+    "raw.pointed",  # `_latest.json`
+    "raw.based",  # `_base.json`
+    "delta.removed",  # the file of removed rows is in the lake
+    "delta.ready",
+    "delta.committed",
     "slice.written",
     "slice.published",
     "slice.committed",

@@ -1,6 +1,7 @@
 """The rows of one stride: where they lie in the slices, how they are brought, proved and ordered."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,8 @@ BATCH_ROWS, BATCH_BYTES = 4096, 4 << 20
 WHOLE_BYTES = 128 << 20
 """A stride of slices that are smaller together is sorted at once, not merged."""
 READS = 16
+STARVED = re.compile(r"worker thread|[Cc]annot allocate|[Oo]ut of memory|Too many open files|malloc|realloc")
+"""Of errors of Arrow: a limit of this machine."""
 
 
 class Span(BaseModel):
@@ -132,6 +135,8 @@ def _mapped(store: Store, span: Span) -> pa.Buffer:
     except FileNotFoundError as error:
         raise DamagedData(f"{store.url(span.path)} is missing") from error
     except (OSError, pa.ArrowException) as error:
+        if STARVED.search(str(error)):
+            raise
         raise DamagedData(f"{store.url(span.path)}: {error}") from error
     if whole.size < span.offset + span.length:
         raise DamagedData(f"{store.url(span.path)} is cut off")
@@ -145,6 +150,8 @@ def _messages(span: Span, data: pa.Buffer) -> Iterator[pa.Table]:
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), SCHEMA)
             batch.validate(full=True)
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+            if STARVED.search(str(error)):
+                raise  # this machine, not the file
             raise DamagedData(f"{span.path} is damaged: {error}") from error
         yield pa.Table.from_batches([batch])
 

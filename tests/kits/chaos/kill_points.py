@@ -25,7 +25,7 @@ STEPS = [name for name in failpoints.PLATFORM if name.startswith(("raw.", "slice
 """Of ingest and cut."""
 STEPS_STORM = ["store.temporary", "store.linked", "store.put", "raw.parsed", "raw.data", "raw.part", "raw.part:3"]
 STEPS_STORM += ["raw.written", "raw.keys", "raw.ready", "raw.committed", "raw.pointed", "store.replacing:1"]
-STEPS_STORM += ["raw.pointed:2", "slice.written", "slice.published", "slice.committed", "strides.slice:2"]
+STEPS_STORM += ["raw.based", "slice.written", "slice.published", "slice.committed", "strides.slice:2"]
 STEPS_STORM += ["strides.cut", "strides.ready", "strides.committed"]
 """Every one, while it can still be reached."""
 STORES = ["lake", "s3_root"]

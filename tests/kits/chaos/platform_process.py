@@ -47,6 +47,8 @@ class StormDeployment(BaseModel):
     """Workers of the embedded backend, which end with the driver."""
     attempts: int = 3
     graph: tuple[str, ...] = GRAPH[:3]
+    deltas: bool = False
+    """Of the partitions, the deltas alone."""
     failpoints: dict[str, str] = {}
     """Asset → what is armed while it is materialized."""
 
@@ -62,9 +64,10 @@ class StormDeployment(BaseModel):
         return deployed([self.pipeline()], settings, compute)
 
     def partitions(self, asset: str) -> list[str]:
-        strides_of = PipelinePartitions(self.pipeline()).strides_of
-        per_dataset = asset in (RAW_REVIEWS, EMBEDDING_SET, VECTOR_INDEX)
-        return list(strides_of) if per_dataset else [key for keys in strides_of.values() for key in keys]
+        partitions = PipelinePartitions(self.pipeline())
+        of = partitions.datasets if asset in (EMBEDDING_SET, VECTOR_INDEX) else partitions.strides
+        keys = list((partitions.snapshots if asset == RAW_REVIEWS else of).get_partition_keys())
+        return [key for key in keys if key.endswith("-delta")] if self.deltas else keys
 
     def make_home(self) -> None:
         Path(self.home).mkdir(parents=True)

@@ -17,6 +17,7 @@ from embed_assets.upkeep import gc, leases
 from embed_assets.upkeep.verify import verify_lake
 from embed_worker.lake import files, layout
 from embed_worker.lake.checks import CHECKS
+from embed_worker.lake.deltas import DeltaManifest
 from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.failpoints import VARIABLE
 from embed_worker.lake.manifests import ShardManifest, SliceManifest, StridesManifest, read_manifest
@@ -92,7 +93,7 @@ class Proof:
 
     def __init__(self, storm: Storm, reference: dict[int, pa.Table], folder: Path) -> None:
         self.storm, self.store, self.folder, self.reference = storm, storm.store, folder, reference
-        self.partitions = storm.deployment.partitions(EMBEDDING_SHARDS)
+        self.partitions = storm.deployment.partitions(EMBEDDING_SHARDS)[:-1]  # the delta adds nothing: it has no shard
 
     def hold(self, patch: pytest.MonkeyPatch, assets: Sequence[str] = GRAPH[:3]) -> None:
         """`assets` are those that were materialized."""
@@ -162,7 +163,9 @@ class Proof:
                 found.add(path)
             elif path.startswith("raw_reviews/") and path.endswith(".json"):
                 raw = folder.rpartition("/")[0]
-                model = PartRecord if folder.endswith(f"/{layout.PARTS}") else RawManifest
+                model: Any = PartRecord if folder.endswith(f"/{layout.PARTS}") else RawManifest
+                if folder.endswith(f"/{layout.DELTAS}"):
+                    model = DeltaManifest
                 if (made := read_manifest(self.store, path, model)) is not None:
                     found |= {path, *(f"{raw}/{file.path}" for file in made.listed)}
             elif path.startswith(("vector_index/", "embedding_sets/")):
