@@ -15,11 +15,12 @@ from embed_worker.lake.identity import KEY_TYPE, rows_digest, text_keys
 from embed_worker.lake.job import EmbedJob
 from embed_worker.lake.layout import Partitioning, ShardId
 from embed_worker.lake.manifests import InputRef
+from embed_worker.lake.spec import EmbeddingSpec
 from embed_worker.lake.store import Store
 from embed_worker.lake.strides import in_order
 from embed_worker.steps.cut import write_slice
 from embed_worker.steps.spans import span_of
-from tests.kits.attempt.jobs import make_spec, manifest_of, shard_table
+from tests.kits.attempt.jobs import make_spec, manifest_of, run, shard_table
 
 Sequences = list[tuple[int, ...]]
 
@@ -66,7 +67,8 @@ def rows_of(job: EmbedJob, rows: Mapping[str, str]) -> list[dict[str, Any]]:
     places = job.shard.partitioning.stride_of(
         table.column("row_id").to_numpy(), table.column("text_key").combine_chunks(), len(rows)
     )
-    return in_order(table.filter(pa.array(places == job.shard.stride))).to_pylist()
+    found: list[dict[str, Any]] = in_order(table.filter(pa.array(places == job.shard.stride))).to_pylist()
+    return found
 
 
 def sequences_of(job: EmbedJob, texts: Iterable[str]) -> set[tuple[int, ...]]:
@@ -98,3 +100,50 @@ def prove_rows(job: EmbedJob, rows: Sequence[Mapping[str, Any]], engine: HashEng
     assert manifest.rows_in == len(rows) and manifest.rows_with_vector == len(with_text)
     assert manifest.windows == len(expected) and manifest.tokens == sum(row[3] for row in expected)
     return vectors
+
+
+MARK = 0.001
+"""Within what canaries may differ by."""
+
+
+class Marked(HashEngine):
+    """Vectors that tell which engine made them."""
+
+    def __init__(self, spec: EmbeddingSpec, mark: float) -> None:
+        super().__init__(spec)
+        self.mark = mark
+
+    def embed(self, source: Any) -> Any:
+        for key, vector in super().embed(source):
+            assert isinstance(vector, np.ndarray)
+            yield key, vector + np.float32(self.mark)
+
+
+def with_bases(jobs: list[EmbedJob], *bases: EmbedJob) -> list[EmbedJob]:
+    return [job.model_copy(update={"reuse": [base.shard for base in bases if base.shard != job.shard]}) for job in jobs]
+
+
+def bases(lake: Path, count: int = 150) -> tuple[dict[str, str], EmbedJob]:
+    rows = {f"k{n:04d}": f"text number {n} " + "and more " * (n % 7) for n in range(count)}
+    (old,) = cut(str(lake), rows, Partitioning("content", 1), checkpoint_rows=50)
+    run(old, Marked(old.spec, MARK))
+    return rows, old
+
+
+def proved(job: EmbedJob, rows: dict[str, str], old: EmbedJob) -> int:
+    """Each row has the vector of the old shard's engine, or the right one of this one; how many are the old one's."""
+    mark = Marked(old.spec, MARK)
+    with tempfile.TemporaryDirectory() as folder:
+        table = shard_table(job, Path(folder))
+    assert table.num_rows
+    kept = 0
+    tokenizer = TextTokenizer(byte_tokenizer(), job.spec)
+    windows = [(row["id"], window) for row in rows_of(job, rows) for window in tokenizer.windows([row["text"]])[0]]
+    sequences = [window.ids for _, window in windows]
+    assert table.column("id").to_pylist() == [name for name, _ in windows]
+    found = np.asarray(table.column("embedding").combine_chunks().flatten()).reshape(len(windows), -1)
+    theirs, mine = embed_list(mark, sequences), embed_list(HashEngine(job.spec), sequences)
+    for vector, old_one, new_one in zip(found, theirs, mine, strict=True):
+        assert (vector == old_one).all() or (vector == new_one).all(), "a vector that no engine has made of this text"
+        kept += bool((vector == old_one).all())
+    return kept
