@@ -29,7 +29,7 @@ from embed_worker.lake.manifests import (
 )
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.sets import CurrentSet, SetManifest
-from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SeenSource
 from embed_worker.lake.store import Store
 
 M = TypeVar("M", bound=BaseModel)
@@ -120,6 +120,7 @@ class _Verifier:
                     self._damage(path, f"names a snapshot that has no sound {missing}")
                 elif pointer is None and not self._store.exists(path) and sound:
                     self._damage(path, "is missing; materialize raw_reviews to restore it")
+            self._manifest(layout.raw_seen(dataset, ingest_id), SeenSource)
             if len(named) == 2:
                 self._current[dataset, ingest_id] = {named[0], "-".join(named)}
             prove_deltas(self._store, dataset, ingest_id, self._rows, self._report.damages)

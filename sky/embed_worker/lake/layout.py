@@ -15,6 +15,7 @@ FORMAT: Final = 2
 MANIFEST = "_manifest.json"
 BASE = "_base.json"
 LATEST = "_latest.json"
+SEEN = "_seen.json"
 PARTS = "parts"
 SNAPSHOTS = "snapshots"
 DELTAS = "deltas"
@@ -127,6 +128,11 @@ def part_file(part_id: str) -> str:
 
 def part_rejects(part_id: str) -> str:
     return f"{PARTS}/{part_id}.{REJECTS}"
+
+
+def raw_seen(dataset: str, ingest_id: str) -> str:
+    """The source's files as they were found last, where the snapshot that they made is an earlier one's."""
+    return f"{raw_folder(dataset, ingest_id)}/{SEEN}"
 
 
 def delta_file(dataset: str, ingest_id: str, name: str) -> str:

@@ -208,6 +208,12 @@ class SourceEntry(_Frozen):
     """It was read to its end, none of it left out by `rows`."""
 
 
+class SeenSource(Manifest):
+    """`_seen.json`: files that were read and gave a snapshot that was there, such as after a touch or a move."""
+
+    source: list[SourceEntry]
+
+
 class RawManifest(Manifest):
     """Commit of one snapshot of a dataset."""
 

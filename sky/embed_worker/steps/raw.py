@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from embed_worker.lake.errors import BadManifest
 from embed_worker.lake.manifests import read_manifest, write_manifest
 from embed_worker.lake.parallel import in_parallel
 from embed_worker.lake.seal import sealed
-from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SourceEntry, pointed
+from embed_worker.lake.snapshots import PartRecord, Pointer, RawManifest, SeenSource, SourceEntry, pointed
 from embed_worker.lake.spec import digest_of
 from embed_worker.lake.store import Store
 from embed_worker.steps import parse
@@ -106,7 +107,15 @@ def ingest(
     if not keep_base or not store.exists(base):
         _point(store, base, snapshot)
         failpoints.reach("raw.based")
+    _note(store, dataset, manifest, [one.entry for one in read])
     return Ingested(manifest, created)
+
+
+def _note(store: Store, dataset: SourceSpec, manifest: RawManifest, source: list[SourceEntry]) -> None:
+    """Files that are not as the snapshot's manifest has them are not opened again for that."""
+    if source != manifest.source:
+        path = layout.raw_seen(dataset.name, dataset.ingest_id)
+        store.replace(path, sealed(path, SeenSource(source=source).model_dump(mode="json")))
 
 
 def take_base(store: Store, raw: RawManifest) -> None:
@@ -152,21 +161,20 @@ class _Reading:
 
     def _remember(self) -> None:
         """Files that are as an earlier snapshot found them."""
-        entries: dict[str, SourceEntry] = {}
+        entries: list[SourceEntry] = []
+        which = self._dataset.name, self._dataset.ingest_id
         for pointer in (layout.raw_base, layout.raw_latest):
-            try:
-                at = pointer(self._dataset.name, self._dataset.ingest_id)
-                earlier = pointed(self._store, at, self._dataset.name, self._dataset.ingest_id)
-            except BadManifest:
-                continue
-            if earlier is not None:
-                self.digests |= {part.identity: part.digest for part in earlier.parts}
-                entries |= {entry.url: entry for entry in earlier.source if entry.whole}
+            with suppress(BadManifest):
+                if (earlier := pointed(self._store, pointer(*which), *which)) is not None:
+                    self.digests |= {part.identity: part.digest for part in earlier.parts}
+                    entries += earlier.source
+        with suppress(BadManifest):
+            if (seen := read_manifest(self._store, layout.raw_seen(*which), SeenSource)) is not None:
+                entries += seen.source
+        known = {(entry.url, str(entry.stamp)): entry for entry in entries if entry.whole and entry.stamp is not None}
         for file, stamp in zip(self._files, self._stamps, strict=True):
-            entry = entries.get(file.url)
-            if entry is None or stamp is None or entry.stamp != stamp:
-                continue
-            if (entry.format, entry.compression) == (file.format, file.compression):
+            entry = known.get((file.url, str(stamp)))
+            if entry is not None and (entry.format, entry.compression) == (file.format, file.compression):
                 records = in_parallel(self._parts.record, entry.parts)
                 there = [record for record in records if record is not None]
                 if len(there) == len(records):

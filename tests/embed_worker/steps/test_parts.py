@@ -87,6 +87,26 @@ def test_a_new_file_beside_old_ones_costs_its_own_bytes(tmp_path: Path, store: S
     assert not read, "unchanged files are not opened"
 
 
+def test_files_that_were_touched_or_moved_are_read_once_more_and_then_known(
+    tmp_path: Path, store: Store, read: Opened
+) -> None:
+    """They give the snapshot that is there, whose manifest has their old names and times."""
+    for at in range(3):
+        lines(tmp_path, f"{at:02d}", 50, 50 * at)
+    described = kit.dataset(str(tmp_path / "in" / "*.jsonl"), id="{key}")
+    first = ingest(store, described).manifest
+    path = tmp_path / "in" / "01.jsonl"
+    os.utime(path, (path.stat().st_mtime - 60, path.stat().st_mtime - 60))
+    (tmp_path / "in" / "02.jsonl").rename(tmp_path / "in" / "03.jsonl")
+    for opened in ({"01.jsonl", "03.jsonl"}, set[str](), set[str]()):
+        read.clear()
+        assert ingest(store, described).manifest == first
+        assert set(read) == opened
+    lines(tmp_path, "04", 50, 500)
+    read.clear()
+    assert ingest(store, described).manifest.rows == 200 and set(read) == {"04.jsonl"}
+
+
 def test_a_file_changed_within_a_tick_of_its_clock_is_looked_into(tmp_path: Path, store: Store, read: Opened) -> None:
     """A time proves nothing of a file that is as young as the clock is coarse."""
     path = kit.write_jsonl(tmp_path / "in" / "s.jsonl", kit.texts(5))

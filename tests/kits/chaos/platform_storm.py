@@ -159,7 +159,9 @@ class Proof:
                 found |= {path, f"{folder}/{CHECKS}", *(f"{folder}/{file.path}" for file in self.files_of(path))}
             elif path.startswith("stride_partitions/"):
                 found |= self.of_cut(path)
-            elif name in (layout.BASE, layout.LATEST) and read_manifest(self.store, path, Pointer) is not None:
+            elif (
+                name in (layout.BASE, layout.LATEST) and read_manifest(self.store, path, Pointer) is not None
+            ) or name == layout.SEEN:
                 found.add(path)
             elif path.startswith("raw_reviews/") and path.endswith(".json"):
                 raw = folder.rpartition("/")[0]
