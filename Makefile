@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-ingest bench-gpu gpu-check chaos docs locks test-dagster clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-ingest bench-delta bench-gpu gpu-check chaos docs locks test-dagster clean
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each would compile the same modules again
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
@@ -74,6 +74,10 @@ bench-plan: demo ## what the plan says of the demo, against what the demo took
 bench-ingest: ## reading and cutting reviews against Polars alone (about 15 minutes)
 	@scripts/setup_platform.sh dev
 	.venv/bin/python -m bench.ingest
+
+bench-delta: ## what an update costs where little has changed, against a run from nothing (about 10 minutes)
+	@scripts/setup_platform.sh dev
+	.venv/bin/python -m bench.delta
 
 bench-gpu: setup-test ## tokens/s and FLOPs utilisation on a GPU; says so where there is none
 	.venv/bin/python -m bench.worker.gpu
