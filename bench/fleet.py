@@ -48,6 +48,9 @@ class SimulatedFleet:
         self.slots: int = settings["slots"]
         self._line = line
 
+    def advice(self, jobs: int) -> Sequence[str]:
+        return ()
+
     def submit(self, name: str, job: EmbedJob, url: str) -> JobHandle:
         return JobHandle(name, self._line.call("submit", name, job.shard.key, url))
 

@@ -24,7 +24,7 @@ def write(folder: Path, suffix: str, megabytes: int) -> tuple[int, int]:
     """The files of a format, together about so many MB; their rows, and their bytes."""
     per_file = max(1, megabytes * 1_000_000 // ROW_BYTES // FILES)
     folder.mkdir(parents=True, exist_ok=True)
-    for at, table in enumerate(_tables(per_file)):
+    for at, table in enumerate(tables(per_file)):
         path = folder / f"reviews-{at:02d}.{suffix}"
         if suffix == "csv":
             table.write_csv(path)
@@ -38,7 +38,8 @@ def write(folder: Path, suffix: str, megabytes: int) -> tuple[int, int]:
     return per_file * FILES, sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _tables(rows: int) -> Iterator[pl.DataFrame]:
+def tables(rows: int) -> Iterator[pl.DataFrame]:
+    """So many reviews a file."""
     made, numbers, words = random.Random(0), np.random.default_rng(0), WORDS.split()
     pool = pl.Series([" ".join(made.choices(words, k=int(made.lognormvariate(2.6, 0.9)) + 1)) for _ in range(POOL)])
     for file in range(FILES):

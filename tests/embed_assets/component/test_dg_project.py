@@ -69,7 +69,7 @@ def test_dg_launches_the_update_and_what_reads_its_vectors(updated: DgProject) -
     for again in (False, True):
         if again:
             updated.dg("launch", "--job", "tickets__update")
-        assert updated.materialized("search", "embedding_shards") == set(PARTITIONS)
+        assert updated.materialized("search", "embedding_shards") == {*PARTITIONS, "tickets-delta"}
         assert updated.materialized("search", "vector_index") == {"tickets"}
     updated.dg("launch", "--assets", "key:reports/lengths", "--partition", "tickets")
     assert updated.latest("reports", "lengths", partition="tickets")["lengths"] == lengths()

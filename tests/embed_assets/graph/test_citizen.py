@@ -132,7 +132,7 @@ def test_lineage_of_columns_goes_through_to_the_index(bench: GraphBench) -> None
     assert materialization is not None
     lineage: Any = materialization.metadata["dagster/column_lineage"].value
     assert [(d.asset_key, d.column_name) for d in lineage.deps_by_column["vector"]] == [(SHARDS, "embedding")]
-    assert {d.asset_key for d in lineage.deps_by_column["text"]} == {STRIDES, SHARDS}
+    assert {d.asset_key for d in lineage.deps_by_column["passage"]} == {STRIDES, SHARDS}
 
 
 def test_the_definitions_say_what_they_are(bench: GraphBench) -> None:

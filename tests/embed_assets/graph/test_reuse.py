@@ -88,7 +88,7 @@ def test_forced_partitions_are_embedded_whatever_is_known(one: GraphBench, launc
     one.strides["a"] = 2
     assert one.update(rebase="now").success and not launched
     before = {key: found[-1] for key, found in manifests(one).items()}
-    keys = one.partitions("a")
+    keys = one.strides_of("a")
     assert one.run(SHARDS, keys[0], keys[-1], {"p__embedding_shards": {"config": {"force": True}}}).success
     assert sorted(launched) == keys
     assert all(found[-1].rows_embedded == before[key].rows_in for key, found in manifests(one).items() if key in keys)

@@ -142,7 +142,7 @@ def test_dagster_takes_each_tag_that_we_take(tags: dict[str, str]) -> None:
 
 
 def test_a_range_is_one_run_where_all_partitions_fit_into_one() -> None:
-    pipeline = kit.pipeline([kit.dataset("a.csv", strides=8)])
+    pipeline = kit.pipeline([kit.dataset("a.csv", strides=7)])  # and the delta
     for per_run, policy in ((8, dg.BackfillPolicy.single_run()), (7, dg.BackfillPolicy.multi_run(7))):
         defs, _ = graph_of(pipeline)
         defs = build_definitions([pipeline], Settings(partitions_per_run=per_run))

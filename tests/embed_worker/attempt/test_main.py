@@ -94,7 +94,7 @@ class Panic(BaseException):
 def test_an_unforeseen_error_is_the_machines_until_the_engine_has_proved_itself(
     lake: str, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise kind("unforeseen")
 
     url = write_job(make_job(lake, TEXTS))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from embed_worker.attempt import checkpoints, parts, runner
+from embed_worker.attempt import checkpoints, parts, runner, writing
 from embed_worker.attempt.feeder import Feeder
 from embed_worker.attempt.open_checkpoint import OpenCheckpoint
 from embed_worker.attempt.runner import run_job
@@ -129,7 +129,7 @@ def stepping() -> Iterator[None]:
         for name in (*READS, *WRITES):
             patch.setattr(Store, name, _stopping(getattr(Store, name), name))
         patch.setattr(failpoints, "reach", _reach)
-        patch.setattr(runner, "ThreadPoolExecutor", _Inline)
+        patch.setattr(writing, "ThreadPoolExecutor", _Inline)
         patch.setattr(runner, "Feeder", _InlineFeeder)
         patch.setattr(runner, "Pulse", _NoHeartbeat)
         patch.setattr(parts, "PART_BYTES", PART_BYTES)
@@ -173,6 +173,8 @@ class _Inline:
         except BaseException as error:
             future.set_exception(error)
         return future
+
+    def shutdown(self, **_: object) -> None: ...
 
 
 class _Units:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bench.ingest import write_reviews
+from bench.ingest.data import tables
 from embed_worker.steps.fast import flat, jsonl
 from tests.kits import LONG
 from tests.kits import pipelines as kit
@@ -157,7 +157,7 @@ def test_what_only_the_record_reader_can_tell_is_left_to_it() -> None:
 
 def test_reviews_are_read_at_once(tmp_path: Path) -> None:
     """More of them than any reader takes in one piece."""
-    write_reviews(tmp_path / "x.jsonl", 20_000)
+    next(tables(20_000)).write_ndjson(tmp_path / "x.jsonl")
     data = (tmp_path / "x.jsonl").read_bytes()
     spec = {
         "text": "{title}\\n{text}",
