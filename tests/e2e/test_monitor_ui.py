@@ -35,13 +35,24 @@ def fleet() -> Iterator[PacedFleet]:
         made.stop()
 
 
+def spoil(fleet: PacedFleet, stride: int) -> None:
+    """The rows of one stride in the slice of all."""
+    span = fleet.prepared.job(stride).spans[0]
+    path = fleet.lake / span.path
+    data = bytearray(path.read_bytes())
+    begin = span.offset + span.length // 4
+    data[begin : begin + span.length // 2] = bytes(byte ^ 1 for byte in data[begin : begin + span.length // 2])
+    path.unlink()
+    path.write_bytes(data)
+
+
 def test_a_person_watches_partitions_start_stall_recover_and_commit(
     fleet: PacedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(states, "SILENT_SECONDS", 4.0)
     place = {"SKYPILOT_CLUSTER_INFO": '{"cloud": "GCP", "region": "us-east4", "zone": "us-east4-a"}'}
     fleet.prepared.resource.write_job(fleet.prepared.job(0))
-    (fleet.lake / fleet.prepared.job(23).spans[0].path).unlink()
+    spoil(fleet, 23)
     with monitor(fleet.lake) as url, watched_page(url) as page:
         assert counts(page) == {
             "committed": 0,
