@@ -8,6 +8,7 @@ from embed_assets.index import lance
 from embed_assets.index.nearest import Search, Window, nearest, quoted, windows_of
 from embed_assets.index.record import IndexRecord, read_record
 from embed_assets.spec import EmbeddingPipeline
+from embed_worker.extras import need
 from embed_worker.lake.spec import EmbeddingSpec
 from resources.lake import Lake
 
@@ -52,6 +53,7 @@ class Searchable:
 
 def find_records(lake: Lake, pipelines: Sequence[EmbeddingPipeline], datasets: Sequence[str]) -> list[Searchable]:
     """Of these datasets; without names all there are. Raises ValueError saying what there is."""
+    need("index")  # before anything else: without it no table is read
     known = {d.name: p.embedding for p in pipelines for d in p.datasets}
     for name in datasets:
         if name not in known:

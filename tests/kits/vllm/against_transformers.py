@@ -33,7 +33,9 @@ from embed_worker.lake.layout import ShardId  # noqa: E402
 from embed_worker.lake.manifests import InputRef, ShardManifest, read_manifest  # noqa: E402
 from embed_worker.lake.spec import EmbeddingSpec  # noqa: E402
 from embed_worker.lake.store import Store  # noqa: E402
-from tests.kits.attempt.jobs import FOLDER, PARTITIONING, input_table, write_slices  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "attempt"))  # as a file: the package needs pytest, which is not here
+from jobs import FOLDER, PARTITIONING, input_table, write_slices  # type: ignore[import-not-found]  # noqa: E402
 
 prepare_environment()
 import torch  # noqa: E402
