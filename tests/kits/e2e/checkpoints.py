@@ -16,7 +16,7 @@ class Checkpoints(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(0.3):
             for path in self._lake.glob("embedding_shards/*/*/*/*/*/checkpoints/rows-*/*.json"):
-                dataset, stride = path.parts[-7], path.parts[-4]
+                dataset, stride = path.parts[-8], path.parts[-5]
                 key = (f"{dataset}-{stride}", path.stem)
                 if key in self.writers:
                     continue
