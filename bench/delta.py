@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import dagster as dg
 import orjson
@@ -23,6 +24,7 @@ import polars as pl
 
 from bench.control_plane import machine as machine_facts
 from bench.report import write_section
+from bench.source_bytes import counted_bytes
 from embed_assets.deployment import deployed
 from embed_assets.reading.lake import Lake
 from embed_assets.settings import Settings
@@ -30,8 +32,6 @@ from embed_assets.spec import EmbeddingPipeline
 from embed_assets.testing.compute import InProcess, InProcessCompute
 from embed_worker.attempt.feeder import Feeder
 from embed_worker.engine.hash import MODEL
-from embed_worker.steps import source as sources
-from embed_worker.steps.resumed import Watched, opened
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results" / "delta.json"
 FILES, STRIDES = 20, 8
@@ -70,11 +70,11 @@ class Bench:
             }
         )
 
-    def write(self, texts: Texts, place: Callable[[str], int]) -> None:
+    def write(self, texts: Texts, base_rows: int) -> None:
         """A file is written again only where it has changed."""
         rows: list[list[bytes]] = [[] for _ in range(FILES + 1)]
         for id_, text in texts.items():
-            rows[place(id_)].append(orjson.dumps({"id": id_, "text": text}) + b"\n")
+            rows[file_of(id_, base_rows)].append(orjson.dumps({"id": id_, "text": text}) + b"\n")
         for at, lines in enumerate(rows):
             path, data = self.source / f"{at:02d}.jsonl", b"".join(lines)
             if data and (not path.exists() or path.read_bytes() != data):
@@ -104,7 +104,7 @@ class Bench:
 
 @contextmanager
 def counted() -> Iterator[Count]:
-    count, take, submit, before = Count(), Feeder.take, InProcess.submit, sources.opened
+    count, take, submit = Count(), Feeder.take, InProcess.submit
 
     def taking(self: Feeder, block: bool) -> Any:
         request = take(self, block)
@@ -115,17 +115,9 @@ def counted() -> Iterator[Count]:
         count.jobs += 1
         return submit(self, *given)
 
-    def opening(fs: Any, path: str) -> Any:
-        def read(size: int) -> None:
-            count.bytes += size
-
-        return Watched(opened(fs, path), read)
-
-    Feeder.take, InProcess.submit, sources.opened = taking, submitting, opening  # type: ignore
-    try:
+    with patch.object(Feeder, "take", taking), patch.object(InProcess, "submit", submitting), counted_bytes() as read:
         yield count
-    finally:
-        Feeder.take, InProcess.submit, sources.opened = take, submit, before  # type: ignore[method-assign]
+    count.bytes = read["bytes"]
 
 
 def texts_of(rows: int) -> Texts:
@@ -133,8 +125,9 @@ def texts_of(rows: int) -> Texts:
     return {f"r{i:08d}": f"{' '.join(chance.choices(WORDS, k=4))}, said reader {i}" for i in range(rows)}
 
 
-def place_of(id_: str) -> int:
-    return int(id_[1:]) * FILES // place_of.rows if id_.startswith("r") else FILES  # type: ignore[attr-defined]
+def file_of(id_: str, rows: int) -> int:
+    """Rows of the base lie in the files in order; those that come at the end, in one of their own."""
+    return int(id_[1:].partition("-")[0]) * FILES // rows if id_.startswith("r") else FILES
 
 
 Change = Callable[[Texts, random.Random], Texts]
@@ -168,11 +161,7 @@ def shuffled(texts: Texts, chance: random.Random) -> Texts:
 
 
 def one_file(texts: Texts, chance: random.Random) -> Texts:
-    return {id_: f"{text}, again" if place(id_) == 3 else text for id_, text in texts.items()}
-
-
-def place(id_: str) -> int:
-    return place_of(id_.partition("-")[0])
+    return {id_: f"{text}, again" if file_of(id_, len(texts)) == 3 else text for id_, text in texts.items()}
 
 
 CHANGES: dict[str, Change] = {
@@ -195,12 +184,12 @@ def case(folder: Path, base: Path, texts: Texts, change: Change | None, **how: A
     total, now = Count(), texts
     for _ in range(how.get("times", 1)):
         now = change(now, chance) if change is not None else now
-        mine.write(now, place)
+        mine.write(now, len(texts))
         one = mine.update(**how.get("config", {}))
         for name in vars(total):
             setattr(total, name, getattr(total, name) + getattr(one, name))
     whole = Bench(folder / "whole", strides=mine.strides)
-    whole.write(now, place)
+    whole.write(now, len(texts))
     full = whole.update()
     unseen = sum(len(text.encode()) + 2 for text in set(now.values()) - set(texts.values()))
     same = mine.vectors().equals(whole.vectors())
@@ -216,12 +205,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=20_000)
     rows = parser.parse_args().rows
-    place_of.rows = rows  # type: ignore[attr-defined]
     texts, cases = texts_of(rows), {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = Bench(folder / "base")
-        base.write(texts, place)
+        base.write(texts, rows)
         base.update()
         for title, change in CHANGES.items():
             cases[title] = case(folder / "case", base.folder, texts, change)

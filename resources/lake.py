@@ -50,8 +50,8 @@ class Lake:
         latest = self._manifest(layout.raw_latest(base.dataset, base.ingest_id), Pointer)
         if latest is None or latest.snapshot == base.snapshot:
             return no_delta(base)
-        name = f"{base.snapshot}-{latest.snapshot}"
-        return self._manifest(layout.delta_file(base.dataset, base.ingest_id, name), DeltaManifest)
+        path = layout.delta_file(base.dataset, base.ingest_id, base.snapshot, latest.snapshot)
+        return self._manifest(path, DeltaManifest)
 
     def _pointed(self, pointer: str, dataset: str, ingest_id: str) -> RawManifest | None:
         found = self._manifest(pointer, Pointer)

@@ -3,10 +3,8 @@
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 
 def ingest(source: str, lake: str) -> dict[str, Any]:
@@ -36,15 +34,12 @@ def cut(source: str, lake: str, strides: str) -> dict[str, Any]:
 
 def again(source: str, lake: str) -> dict[str, Any]:
     """Ours: a snapshot of what has changed since; how many bytes of the source it reads."""
+    from bench.source_bytes import counted_bytes
     from embed_worker.lake.store import Store
     from embed_worker.steps import raw
-    from embed_worker.steps import source as sources
-    from embed_worker.steps.resumed import Watched
 
-    read = Counter[str]()
-    opened: Callable[..., IO[bytes]] = sources.opened
-    sources.opened = lambda fs, path: Watched(opened(fs, path), lambda size: read.update(bytes=size))  # type: ignore[assignment,return-value,attr-defined]
-    manifest = raw.ingest(Store(lake), _spec(source)).manifest
+    with counted_bytes() as read:
+        manifest = raw.ingest(Store(lake), _spec(source)).manifest
     return {"rows": manifest.rows, "bytes": read["bytes"]}
 
 

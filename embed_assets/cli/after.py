@@ -7,7 +7,7 @@ from rich.table import Table
 
 from embed_assets.cli.common import chosen
 from embed_assets.index.duplicates import find_duplicates
-from embed_assets.index.export import export_dataset
+from embed_assets.index.export import Dtype, export_dataset
 from embed_assets.index.lance import lance_errors
 from embed_assets.index.search import find_tables
 from embed_assets.settings import deployment
@@ -15,13 +15,11 @@ from embed_assets.spec import EmbeddingPipeline
 from embed_assets.tell.terminal import CommandError, console, shown
 
 
-def export(dataset: str, to: Path, dtype: str | None, passages: bool, pipeline: str | None) -> None:
-    if dtype not in (None, "float32", "float16"):
-        raise CommandError(f"--dtype {dtype}: float32 or float16")
+def export(dataset: str, to: Path, dtype: Dtype | None, passages: bool, pipeline: str | None) -> None:
     _, pipelines, lake = deployment()
     of = _pipeline_of(chosen(pipelines, pipeline), dataset)
     with console.status(shown(f"writing {to} …")):
-        made = export_dataset(lake, of, dataset, to, dtype=dtype, passages=passages)  # type: ignore[arg-type]
+        made = export_dataset(lake, of, dataset, to, dtype=dtype, passages=passages)
     size = sum(path.stat().st_size for path in made.files) / 1e6
     files = f"{len(made.files)} Parquet file{'' if len(made.files) == 1 else 's'}"
     console.print(shown(f"{made.rows:,} vectors in {files}, {size:,.1f} MB, and a dataset card: {made.folder}"))

@@ -81,7 +81,7 @@ def update(
 def export(
     dataset: Annotated[str, typer.Argument(help="Dataset whose current set is written.")],
     to: Annotated[Path, typer.Option(help="Folder, empty or not there yet.")],
-    dtype: Annotated[str | None, typer.Option(help="float32 or float16; default: as stored.")] = None,
+    dtype: Annotated[Literal["float32", "float16"] | None, typer.Option(help="Default: as stored.")] = None,
     passages: Annotated[bool, typer.Option(help="With the windows' passages.")] = True,
     pipeline: Annotated[str | None, typer.Option(help="Pipeline, where there are several.")] = None,
 ) -> None:

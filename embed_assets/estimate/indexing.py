@@ -33,10 +33,16 @@ class IndexPlan:
 
 
 def plan_index(
-    rows: int, dimension: int, value_bytes: int, text_bytes: int = 0, *, wanted: str = "auto", memory: int | None = None
+    rows: int,
+    dimension: int,
+    value_bytes: int,
+    text_bytes: int = 0,
+    *,
+    wanted: IndexType | Literal["auto"] = "auto",
+    memory: int | None = None,
 ) -> IndexPlan:
     """`wanted`: a type, or `auto`. `memory`: bytes; by default half of this machine's."""
-    kind: IndexType = wanted if wanted != "auto" else _choose(rows, dimension, memory)  # type: ignore[assignment]
+    kind = wanted if wanted != "auto" else _choose(rows, dimension, memory)
     table = rows * (dimension * value_bytes + TABLE_ROW_BYTES) + text_bytes
     return IndexPlan(kind, _core_seconds(kind, rows, dimension), _bytes(kind, rows, dimension), table)
 

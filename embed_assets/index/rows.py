@@ -50,7 +50,7 @@ class SetRows:
         self.text_bytes = sum(entry.bytes for entry in cut.strides)
         """About, in all passages together."""
         if found.delta is not None and found.delta.shard is not None:
-            added = _cut(lake, found, layout.WHOLE, f"{found.snapshot}-{found.latest}")
+            added = _cut(lake, found, layout.WHOLE, layout.delta_name(found.snapshot, found.latest))
             self._cuts[layout.WHOLE] = spans_of(lake.store, added)
             self._units[DELTA_UNIT] = found.members[-1]
             self.text_bytes += added.strides[0].bytes
@@ -135,11 +135,13 @@ class SetRows:
 
     def _latest(self) -> RawManifest:
         """The latest snapshot, with those rows alone that were added."""
-        name = f"{self.set.snapshot}-{self.set.latest}"
-        path = layout.delta_file(self.set.dataset, self.set.ingest_id, name)
+        snapshots = self.set.snapshot, self.set.latest
+        path = layout.delta_file(self.set.dataset, self.set.ingest_id, *snapshots)
         delta = read_manifest(self._lake.store, path, DeltaManifest)
         if delta is None:
-            raise NotReady(f"the delta {name} of {self.set.dataset} is gone; materialize raw_reviews again")
+            raise NotReady(
+                f"the delta of {self.set.dataset} to {self.set.latest} is gone; materialize raw_reviews again"
+            )
         return _snapshot(self._lake, self.set, self.set.latest).model_copy(update={"parts": delta.parts})
 
     def _row(

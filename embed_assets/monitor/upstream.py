@@ -11,7 +11,16 @@ from embed_assets.monitor.lake import ReadOnlyLake, Version
 from embed_worker.lake import damage
 from embed_worker.lake.damage import Damage
 from embed_worker.lake.errors import BadManifest
-from embed_worker.lake.layout import DELTA, Partitioning, ShardId, raw_base, raw_latest, snapshot_file, strides_folder
+from embed_worker.lake.layout import (
+    DELTA,
+    Partitioning,
+    ShardId,
+    delta_name,
+    raw_base,
+    raw_latest,
+    snapshot_file,
+    strides_folder,
+)
 from embed_worker.lake.manifests import StridesManifest, read_manifest
 from embed_worker.lake.snapshots import Pointer, RawManifest
 
@@ -76,8 +85,8 @@ class Upstream:
 
     def _snapshot(self, dataset: str, ingest_id: str, *, of_delta: bool) -> str | None:
         """What is to be cut: the base, or the delta that leads from it to the latest."""
-        base = self._bases.get((dataset, ingest_id))
-        return f"{base}-{self._latest.get((dataset, ingest_id))}" if of_delta else base
+        base, latest = (known.get((dataset, ingest_id)) for known in (self._bases, self._latest))
+        return delta_name(base or "", latest or "") if of_delta else base
 
     @property
     def damages(self) -> list[Damage]:

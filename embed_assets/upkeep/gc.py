@@ -257,7 +257,7 @@ def _snapshots_of(found: SetManifest) -> set[str]:
     """All that a set is made of: the base, and with a delta the latest and the delta."""
     if found.delta is None:
         return {found.snapshot}
-    return {found.snapshot, found.delta.latest, f"{found.snapshot}-{found.delta.latest}"}
+    return {found.snapshot, found.latest, layout.delta_name(found.snapshot, found.latest)}
 
 
 def _listed(store: Store) -> dict[str, list[Listed]]:

@@ -35,8 +35,10 @@ class RawFolder:
             base, latest = (read_manifest(self.store, path, Pointer) for path in self._pointers)
             delta = None
             if base is not None and latest is not None and base != latest:
-                delta = f"{base.snapshot}-{latest.snapshot}"
-                made = read_manifest(self.store, layout.delta_file(self.dataset, self.ingest_id, delta), DeltaManifest)
+                snapshots = base.snapshot, latest.snapshot
+                delta = layout.delta_name(*snapshots)
+                path = layout.delta_file(self.dataset, self.ingest_id, *snapshots)
+                made = read_manifest(self.store, path, DeltaManifest)
         except BadManifest:
             return
         named = {pointer.snapshot for pointer in (base, latest) if pointer is not None}

@@ -143,7 +143,7 @@ class _Look:
         if latest is None or latest.snapshot == base:
             return []
         self.status.latest = latest.snapshot
-        delta = self._manifest(layout.delta_file(name, ingest_id, f"{base}-{latest.snapshot}"), DeltaManifest)
+        delta = self._manifest(layout.delta_file(name, ingest_id, base, latest.snapshot), DeltaManifest)
         if delta is None:
             self.status.partitions[layout.delta_key(name)] = State.WAITING
             return []

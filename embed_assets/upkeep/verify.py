@@ -122,7 +122,7 @@ class _Verifier:
                     self._damage(path, "is missing; materialize raw_reviews to restore it")
             self._manifest(layout.raw_seen(dataset, ingest_id), SeenSource)
             if len(named) == 2:
-                self._current[dataset, ingest_id] = {named[0], "-".join(named)}
+                self._current[dataset, ingest_id] = {named[0], layout.delta_name(*named)}
             prove_deltas(self._store, dataset, ingest_id, self._rows, self._report.damages)
 
     def _snapshot(self, dataset: str, ingest_id: str, snapshot: str) -> bool:

@@ -12,9 +12,10 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field
 
 from embed_assets.graph.assets.embedding_set import SetWatch, make_sets
-from embed_assets.graph.assets.raw_reviews import Rebase, SnapshotConfig, update_snapshots
+from embed_assets.graph.assets.raw_reviews import Rebase, update_snapshots
 from embed_assets.graph.assets.shard_run import ShardConfig, ShardRun
 from embed_assets.graph.assets.stride_partitions import make_strides
+from embed_assets.graph.assets.taken import SnapshotConfig
 from embed_assets.graph.assets.vector_index import make_indexes
 from embed_assets.graph.dagster_events import Failures, GraphOf, PartitionRun
 from embed_assets.graph.definition import pipeline_job
@@ -31,7 +32,7 @@ from embed_assets.graph.partitions import PipelinePartitions
 from embed_assets.settings import Settings
 from embed_assets.spec import EmbeddingPipeline
 from embed_worker.extras import MissingExtra, need
-from embed_worker.lake.layout import split_partition_key
+from embed_worker.lake.layout import dataset_of
 from resources.dagster import ComputeResource
 from resources.lake import Lake
 
@@ -115,13 +116,13 @@ class _Update:
         self._context.log.info(f"due: {len(due):,} of {len(keys):,} partitions of embedding_shards")
         if due:
             shards.make(due, compute)
-        self._publish(names, {split_partition_key(key)[0] for key in due})
+        self._publish(names, {dataset_of(key) for key in due})
         self._failures.raise_if_any(len(self._names) + len(keys))
 
     def _publish(self, names: Sequence[str], touched: set[str]) -> None:
         """Sets and indexes of the datasets whose shards are all there."""
         lake, pipeline, sets = self._lake, self._pipeline, self._of(EMBEDDING_SET)
-        failed = {split_partition_key(key)[0] for name in names for key in self._failed_of(name)}
+        failed = {dataset_of(key) for name in names for key in self._failed_of(name)}
         if self._config.only == "failed":  # others may be missing, and nobody asked for them
             watch = SetWatch(sets, lake, pipeline)
             made = [name for name in names if name in touched - failed and watch.look(name)]

@@ -69,12 +69,12 @@ class DeltaManifest(Manifest):
     @property
     def snapshot(self) -> str:
         """Its name, where the base and the latest have theirs."""
-        return f"{self.base}-{self.latest}"
+        return layout.delta_name(self.base, self.latest)
 
     @property
     def path(self) -> str:
         """Where it lies in the lake."""
-        return layout.delta_file(self.dataset, self.ingest_id, self.snapshot)
+        return layout.delta_file(self.dataset, self.ingest_id, self.base, self.latest)
 
     @property
     def folder(self) -> str:

@@ -135,9 +135,19 @@ def raw_seen(dataset: str, ingest_id: str) -> str:
     return f"{raw_folder(dataset, ingest_id)}/{SEEN}"
 
 
-def delta_file(dataset: str, ingest_id: str, name: str) -> str:
-    """The commit of a delta between two snapshots."""
-    return f"{raw_folder(dataset, ingest_id)}/{DELTAS}/{name}.json"
+def delta_name(base: str, latest: str) -> str:
+    """Of the delta between two snapshots: it stands where a snapshot's name does."""
+    return f"{base}-{latest}"
+
+
+def delta_file(dataset: str, ingest_id: str, base: str, latest: str) -> str:
+    """The commit of a delta."""
+    return f"{raw_folder(dataset, ingest_id)}/{DELTAS}/{delta_name(base, latest)}.json"
+
+
+def removed_file(base: str, latest: str) -> str:
+    """Rows that a delta removes; relative to `raw_folder`."""
+    return f"{DELTAS}/{delta_name(base, latest)}.removed.parquet"
 
 
 def snapshot_file(dataset: str, ingest_id: str, snapshot: str) -> str:

@@ -32,14 +32,14 @@ def find_delta(store: Store, base: RawManifest, latest: RawManifest) -> DeltaMan
     """The delta between two snapshots, None while it is not made. Raises BadManifest."""
     if base.snapshot == latest.snapshot:
         return no_delta(base)
-    path = layout.delta_file(base.dataset, base.ingest_id, f"{base.snapshot}-{latest.snapshot}")
+    path = layout.delta_file(base.dataset, base.ingest_id, base.snapshot, latest.snapshot)
     return read_manifest(store, path, DeltaManifest)
 
 
 def make_delta(store: Store, base: RawManifest, latest: RawManifest) -> DeltaManifest:
     """Finds or makes it; what is damaged of it is made anew. Raises DamagedData where a part is not what its snapshot
     says."""
-    path = layout.delta_file(base.dataset, base.ingest_id, f"{base.snapshot}-{latest.snapshot}")
+    path = layout.delta_file(base.dataset, base.ingest_id, base.snapshot, latest.snapshot)
     try:
         known = find_delta(store, base, latest)
     except BadManifest:
@@ -182,7 +182,7 @@ class _Difference:
                     writer.write_batch(batch.cast(REMOVED_SCHEMA))
                     digest += digest_of_words(_words(batch))
                     ids.append(_hashes(batch))
-        name = f"{layout.DELTAS}/{self._base.snapshot}-{self._latest.snapshot}.removed.parquet"
+        name = layout.removed_file(self._base.snapshot, self._latest.snapshot)
         found = files.publish(self._store, self._base.folder, local, name, len(rows))
         failpoints.reach("delta.removed")
         return found, digest, np.concatenate(ids)
