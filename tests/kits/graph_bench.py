@@ -33,7 +33,8 @@ class GraphBench:
     def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
         self.folder, self.instance, self.lake = folder, instance, folder / "lake"
         self.sources = {
-            name: kit.write_jsonl(folder / f"{name}.jsonl", kit.texts(20, 100 * i)) for i, name in enumerate("ab")
+            name: kit.settle(kit.write_jsonl(folder / f"{name}.jsonl", kit.texts(20, 100 * i)))
+            for i, name in enumerate("ab")
         }
         self.strides = {"a": 3, "b": 2}
         self.python: str | None = None

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,13 @@ def texts(count: int, start: int = 0) -> list[dict[str, Any]]:
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> Path:
     path.write_bytes(b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records))
+    return path
+
+
+def settle(path: Path) -> Path:
+    """As if it was written an hour ago: its stamp proves what is in it."""
+    then = time.time() - 3600
+    os.utime(path, (then, then))
     return path
 
 

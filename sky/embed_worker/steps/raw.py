@@ -115,7 +115,7 @@ def _note(store: Store, dataset: SourceSpec, manifest: RawManifest, source: list
     """Files that are not as the snapshot's manifest has them are not opened again for that."""
     if source != manifest.source:
         path = layout.raw_seen(dataset.name, dataset.ingest_id)
-        store.replace(path, sealed(path, SeenSource(source=source).model_dump(mode="json")))
+        _put(store, path, sealed(path, SeenSource(source=source).model_dump(mode="json")))
 
 
 def take_base(store: Store, raw: RawManifest) -> None:
@@ -125,7 +125,10 @@ def take_base(store: Store, raw: RawManifest) -> None:
 
 
 def _point(store: Store, path: str, snapshot: str) -> None:
-    word = sealed(path, Pointer(snapshot=snapshot).model_dump())
+    _put(store, path, sealed(path, Pointer(snapshot=snapshot).model_dump()))
+
+
+def _put(store: Store, path: str, word: bytes) -> None:
     if not store.exists(path) or store.read(path) != word:
         store.replace(path, word)
 

@@ -114,11 +114,25 @@ def test_the_row_filter_compares_what_the_value_says(wanted: Any, value: Any, ke
 
 
 def test_an_unchanged_source_is_adopted(source: Path, store: Store, lake: Path) -> None:
+    kit.settle(source)
     first = ingest(store, kit.dataset(str(source)))
     before = {path: path.stat().st_mtime_ns for path in lake.rglob("*") if path.is_file()}
     second = ingest(store, kit.dataset(str(source), strides=9, partitioning="contiguous"))
     assert (first.created, second.created) == (True, False)
     assert second.manifest == first.manifest
+    assert {path: path.stat().st_mtime_ns for path in lake.rglob("*") if path.is_file()} == before
+
+
+def test_a_source_that_was_just_written_is_read_once_more_and_then_known(
+    source: Path, store: Store, lake: Path
+) -> None:
+    dataset = kit.dataset(str(source))
+    first, read = ingest(store, dataset), list[Progress]()
+    kit.settle(source)
+    assert ingest(store, dataset, read.append).manifest == first.manifest
+    before = {path: path.stat().st_mtime_ns for path in lake.rglob("*") if path.is_file()}
+    assert ingest(store, dataset, read.append).manifest == first.manifest
+    assert [told.read for told in read] == [source.stat().st_size, 0]
     assert {path: path.stat().st_mtime_ns for path in lake.rglob("*") if path.is_file()} == before
 
 

@@ -84,8 +84,8 @@ class Dataset:
     def _committed(self) -> dict[str, bytes]:
         """The commits of parts, snapshots, slices and cuts."""
         names = [path for folder in ("raw_reviews", "stride_partitions") for path, _ in self.store.walk(folder)]
-        pointers = ("/_base.json", "/_latest.json")
-        return {name: self.store.read(name) for name in names if name.endswith(".json") and not name.endswith(pointers)}
+        moving = ("/_base.json", "/_latest.json", "/_seen.json")
+        return {name: self.store.read(name) for name in names if name.endswith(".json") and not name.endswith(moving)}
 
     @property
     def is_cut(self) -> bool:
@@ -155,6 +155,7 @@ class Dataset:
             raw.path,
             layout.raw_base(raw.dataset, raw.ingest_id),
             layout.raw_latest(raw.dataset, raw.ingest_id),
+            layout.raw_seen(raw.dataset, raw.ingest_id),
             *(f"{raw.folder}/{layout.part_record(part.part_id)}" for part in raw.parts),
             *(f"{raw.folder}/{file.path}" for part in raw.parts for file in (part.file, part.rejects) if file),
             *([f"{raw.folder}/{raw.rejects.path}"] if raw.rejects else []),
