@@ -44,10 +44,17 @@ TERMINATED = "terminated-00000"
 PREEMPTED = "reviews-00000"
 """The long one: it is still at work when its machine is taken, and when it has come back."""
 QUEUE = """
-import json, sys, sky
+import json, sys, time, sky
 keys = ("job_id", "job_name", "recovery_count", "submitted_at", "start_at", "end_at", "failure_reason", "status")
 for _ in sys.stdin:
-    rows = sky.get(sky.jobs.queue_v2(refresh=False, all_users=True, fields=list(keys)))[0]
+    for left in reversed(range(20)):  # on two cores the server can be too busy to answer in time
+        try:
+            rows = sky.get(sky.jobs.queue_v2(refresh=False, all_users=True, fields=list(keys)))[0]
+            break
+        except sky.exceptions.ApiServerConnectionError:
+            if not left:
+                raise
+            time.sleep(5)
     found = [{**{k: row[k] for k in keys}, "status": row["status"].value} for row in rows]
     print("rows:" + json.dumps(found), flush=True)
 """
