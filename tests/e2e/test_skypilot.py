@@ -26,7 +26,7 @@ from tests.kits.e2e.lab_deployment import BACKFILL, KILLED, PIPELINE, PREEMPTED,
 from tests.kits.e2e.slurm_figures import keep
 from tests.kits.slurm_lab import SlurmLab
 
-pytestmark = [pytest.mark.slurm, pytest.mark.e2e, pytest.mark.timeout(2700)]
+pytestmark = [pytest.mark.slurm, pytest.mark.e2e, pytest.mark.timeout(3000)]
 SHARDS, STRIDES, RAW = (["slurm", name] for name in ("embedding_shards", "stride_partitions", "raw_reviews"))
 CHECKS = 6
 """Of each partition of embedding_shards, at least."""
@@ -54,7 +54,7 @@ def deployment(tmp_path: Path, lab: SlurmLab, demo_files: None) -> Iterator[LabD
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 900) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 1200) -> None:
     processes.wait_until(condition, what, seconds)
 
 
