@@ -73,8 +73,9 @@ def finished(dagster: Dagster, run: str) -> Callable[[], bool]:
     return lambda: dagster.status(run) in DONE
 
 
-def said(dagster: Dagster, run: str, text: str) -> Callable[[], bool]:
-    return lambda: any(text in message for message in dagster.messages(run))
+def said(dagster: Dagster, run: str, text: str, since: int = 0) -> Callable[[], bool]:
+    """In a message after the first `since`."""
+    return lambda: any(text in message for message in dagster.messages(run)[since:])
 
 
 def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment, lab: SlurmLab) -> None:
@@ -136,13 +137,16 @@ def test_backfill_preemption_kill_terminate_and_outage(deployment: LabDeployment
         wait_until(job_is(deployment, PREEMPTED, recovery_count=1), "SkyPilot has counted the recovery")
         ticks("recovered")
         assert lab.outside_connections() == []
-        lab.api_down(kill=True)
         backfill_runs = dagster.runs(backfill)  # one a row of neighbours: a delta stands between the datasets
-        long_run = next(run for run in backfill_runs if said(dagster, run, PREEMPTED)())
-        wait_until(said(dagster, long_run, "does not answer"), "the run says that the API server is away")
+        long_run = next(run for run in backfill_runs if dagster.starts_at(run) == PREEMPTED)
+        lab.api_down(kill=True)
+        before_outage = len(dagster.messages(long_run))
+        wait_until(
+            said(dagster, long_run, "does not answer", before_outage), "the run says that the API server is away"
+        )
         lab.api_up()
         ticks("api_server_restarted")
-        wait_until(said(dagster, long_run, "answers again"), "the run goes on")
+        wait_until(said(dagster, long_run, "answers again", before_outage), "the run goes on")
 
         wait_until(finished(dagster, again), "the re-attached run ends")
         ticks("killed_run_committed")
