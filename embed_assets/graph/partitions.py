@@ -11,7 +11,10 @@ from embed_worker.lake.layout import delta_key
 
 @dataclass(frozen=True)
 class PipelinePartitions:
-    """Datasets and strides of one pipeline. A dataset's strides stay together: a gap would split a backfill's runs."""
+    """Datasets and strides of one pipeline.
+
+    The deltas stand after all bases: a backfill of several datasets' bases is one range of keys, so one run.
+    """
 
     pipeline: EmbeddingPipeline
 
@@ -33,12 +36,14 @@ class PipelinePartitions:
     @cached_property
     def snapshots(self) -> dg.StaticPartitionsDefinition:
         """Of raw_reviews: each dataset's base, and its delta."""
-        return dg.StaticPartitionsDefinition([key for name in self.strides_of for key in (name, delta_key(name))])
+        names = list(self.strides_of)
+        return dg.StaticPartitionsDefinition([*names, *map(delta_key, names)])
 
     @cached_property
     def strides(self) -> dg.StaticPartitionsDefinition:
         """Of stride_partitions and embedding_shards."""
-        return dg.StaticPartitionsDefinition([key for keys in self.strides_of.values() for key in keys])
+        bases = [key for keys in self.strides_of.values() for key in keys[:-1]]
+        return dg.StaticPartitionsDefinition([*bases, *(keys[-1] for keys in self.strides_of.values())])
 
     @cached_property
     def snapshot_to_strides(self) -> dg.StaticPartitionMapping:

@@ -118,5 +118,5 @@ def test_a_source_that_nobody_writes_any_more_is_red(bench: GraphBench) -> None:
     os.utime(bench.sources["a"], (time.time() - 7200, time.time() - 7200))
     bench.ingest = {"fresh_hours": 3.0}
     assert fresh(bench) == dict.fromkeys(bench.snapshots(), True)
-    bench.ingest = {"fresh_hours": 1.0}  # as after two hours: nothing is recorded, and it is looked at
+    bench.ingest = {"fresh_hours": 1.5}  # b is an hour old: nothing is recorded, and it is looked at
     assert fresh(bench) == {"a": False, "a-delta": False, "b": True, "b-delta": True}

@@ -55,10 +55,10 @@ def test_the_partitions_map_both_ways(pipeline: EmbeddingPipeline) -> None:
     partitions = partitions_of(pipeline)
     assert partitions.datasets.get_partition_keys() == ["a", "b"]
     assert partitions.strides.get_partition_keys() == [
-        *("a-00000", "a-00001", "a-00002", "a-delta"),
-        *("b-00000", "b-00001", "b-delta"),
+        *("a-00000", "a-00001", "a-00002", "b-00000", "b-00001"),
+        *("a-delta", "b-delta"),
     ]
-    assert partitions.snapshots.get_partition_keys() == ["a", "a-delta", "b", "b-delta"]
+    assert partitions.snapshots.get_partition_keys() == ["a", "b", "a-delta", "b-delta"]
     of = partitions.strides_to_dataset.get_upstream_mapped_partitions_result_for_partitions(
         partitions.datasets.subset_with_partition_keys(["b"]), partitions.datasets, partitions.strides
     )

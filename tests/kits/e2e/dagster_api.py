@@ -139,13 +139,6 @@ class Dagster:
             found = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
         return [run.run_id for run in found]
 
-    def starts_at(self, run: str) -> str:
-        """The first partition of its range, or its only one."""
-        with self.instance() as instance:
-            found = instance.get_run_by_id(run)
-        assert found is not None
-        return found.tags.get(ASSET_PARTITION_RANGE_START_TAG) or found.tags["dagster/partition"]
-
     def status(self, run: str) -> str:
         with self.instance() as instance:
             found = instance.get_run_by_id(run)
