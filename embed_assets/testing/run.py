@@ -4,6 +4,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from embed_assets.spec.given import Given, as_pipeline
 from embed_assets.testing.compute import InProcessCompute
 from embed_assets.testing.made import Made
 from embed_worker.engine.hash import MODEL
+from embed_worker.lake.layout import DELTA
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row] | Mapping[str, Sequence[Row]]
@@ -135,7 +137,7 @@ def _run_all(made: Made, left_out: set[dg.AssetKey], raise_on_error: bool) -> No
 
 
 def _pieces(made: Made, node: Any) -> list[tuple[str | None, str | None]]:
-    """First and last partition of each run: a dataset's in one where the asset takes a range."""
+    """First and last partition of each run: a dataset's neighbours in one where the asset takes a range."""
     definition = node.partitions_def
     if definition is None:
         return [(None, None)]
@@ -146,7 +148,8 @@ def _pieces(made: Made, node: Any) -> list[tuple[str | None, str | None]]:
     keys = [key for key in known if key not in without_rows]
     if node.backfill_policy is None:
         return [(key, key) for key in keys]
-    groups: dict[str, list[str]] = {}
-    for key in keys:
-        groups.setdefault(next((name for name, of in strides_of.items() if key in of), key), []).append(key)
-    return [(found[0], found[-1]) for found in groups.values()]
+    dataset = {key: name for name, of in strides_of.items() for key in of}
+    stretches = [
+        list(found) for _, found in groupby(keys, lambda key: (dataset.get(key, key), key.endswith(f"-{DELTA}")))
+    ]
+    return [(found[0], found[-1]) for found in stretches]

@@ -58,18 +58,20 @@ class GraphBench:
         return deployed([pipeline], Settings(lake=str(self.lake), max_attempts=2), compute)
 
     def partitions(self, *names: str) -> list[str]:
-        """Of stride_partitions and embedding_shards: each dataset's strides, then its delta."""
-        chosen = names or [name for name in ("a", "b") if name in self.strides]
-        return [key for name in chosen for key in self.dataset(name).partition_keys()]
+        """Of stride_partitions and embedding_shards: the strides, then the deltas."""
+        return [*self.strides_of(*names), *(f"{name}-delta" for name in names or self._names)]
 
     def strides_of(self, *names: str) -> list[str]:
         """The same without the deltas."""
-        return [key for key in self.partitions(*names) if not key.endswith("-delta")]
+        return [key for name in names or self._names for key in self.dataset(name).stride_keys()]
 
     def snapshots(self, *names: str) -> list[str]:
-        """Of raw_reviews: each dataset's base, then its delta."""
-        chosen = names or [name for name in ("a", "b") if name in self.strides]
-        return [key for name in chosen for key in (name, f"{name}-delta")]
+        """Of raw_reviews: the bases, then the deltas."""
+        return [*(names or self._names), *(f"{name}-delta" for name in names or self._names)]
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in ("a", "b") if name in self.strides]
 
     def run(
         self, asset: dg.AssetKey, first: str, last: str | None = None, config: dict[str, Any] | None = None

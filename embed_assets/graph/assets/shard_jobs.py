@@ -74,7 +74,7 @@ class ShardJobs:
         """The job with the earlier shards that may hold vectors of its texts. Raises StoreUnavailable."""
         if not self._reuse:
             return job
-        others = self._pipeline.dataset(job.shard.dataset).reuse_from
+        others = self._pipeline.dataset(job.shard.dataset).known_from
         return job.model_copy(update={"reuse": self._patiently(self._bases.of, job.shard, others)})
 
     def view(self, job: EmbedJob, manifest: ShardManifest) -> ShardView:

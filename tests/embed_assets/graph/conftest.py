@@ -1,5 +1,6 @@
-"""Fixtures of the graph's tests."""
+"""Fixtures of the graph's tests. Their events are kept in memory or on disk, in PostgreSQL where one is named."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,16 @@ import dagster as dg
 import pytest
 
 from tests.kits.graph_bench import GraphBench
+from tests.kits.postgres import QUIET, SERVER, in_postgres
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[GraphBench]:
+    if server := os.environ.get(SERVER):
+        (tmp_path / "home").mkdir()
+        with in_postgres(server, tmp_path / "home") as instance:
+            yield GraphBench(tmp_path, instance)
+        return
     with dg.DagsterInstance.ephemeral() as instance:
         yield GraphBench(tmp_path, instance)
 
@@ -19,8 +26,5 @@ def bench(tmp_path: Path) -> Iterator[GraphBench]:
 def lasting(tmp_path: Path) -> Iterator[GraphBench]:
     """With an instance on disk, which other threads may read and write."""
     (tmp_path / "home").mkdir()
-    quiet = {
-        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    }
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), overrides=quiet) as instance:
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), overrides=QUIET) as instance:
         yield GraphBench(tmp_path, instance)

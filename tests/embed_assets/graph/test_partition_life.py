@@ -1,5 +1,6 @@
 """What becomes of partitions that are cancelled, wiped or renamed, and of a pipeline file that is changed and reloaded."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from embed_assets import Settings, load_pipeline
+from embed_assets import Lake, Settings, load_pipeline
 from embed_assets.deployment import deployed
 from embed_assets.testing.compute import InProcess, InProcessCompute
-from resources.compute import JobHandle
+from resources.compute import ComputeResource, JobHandle
+from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.graph_bench import INDEX, MATERIALIZATION, RAW, SET, SHARDS, STRIDES, GraphBench
 from tests.kits.graphql import graphql
@@ -57,8 +59,8 @@ def test_a_cancelled_run_is_executed_again_and_does_the_rest(tmp_path: Path, mon
             found = instance.get_run_by_id(again)
         assert found is not None and found.parent_run_id == run
         adopted = {key: one["adopted"] for key, one in ui.metadata([again]).items()}
-    assert submitted == sorted(adopted.keys() - {"d-delta"}), "nothing was embedded twice"
-    done = {"d-00000": True, "d-00001": True, "d-delta": True}
+    assert submitted == sorted(adopted), "nothing was embedded twice"
+    done = {"d-00000": True, "d-00001": True}
     assert adopted == done | {"e-00000": False, "e-00001": False}
 
 
@@ -99,12 +101,18 @@ def reload(bench: GraphBench) -> Reload:
 
     def definitions() -> dg.Definitions:
         settings = Settings(lake=str(bench.lake), max_attempts=2)
-        return deployed([load_pipeline(bench.folder / "p.yaml")], settings, InProcessCompute())
+        compute: ComputeResource = InProcessCompute()
+        if bench.python is not None:
+            compute = LocalComputeResource(worker_python=bench.python, poll_seconds=0.02)
+        return deployed([load_pipeline(bench.folder / "p.yaml")], settings, compute)
 
-    def write(strides: dict[str, int], changes: dict[str, Any] | None = None) -> None:
-        bench.strides = strides
+    def write(
+        strides: dict[str, int], changes: dict[str, Any] | None = None, formerly: dict[str, str] | None = None
+    ) -> None:
+        bench.strides, names = strides, formerly or {}
         datasets = [
             {"name": name, "source": str(bench.sources[name]), "text": "{text}", "strides": count}
+            | ({"formerly": names[name]} if name in names else {})
             for name, count in strides.items()
         ]
         pipeline_file(bench.folder, {"datasets": datasets, **(changes or {})})
@@ -182,3 +190,25 @@ def test_a_dataset_that_is_renamed_is_another(bench: GraphBench, reload: Reload)
     )
     reload({"a": 3, "b": 2})
     assert recorded(bench, bench.update()) == set(), "the old name again: all is there, and Dagster knows it"
+
+
+def vectors(bench: GraphBench, dataset: str) -> dict[str, list[float]]:
+    (pipeline,) = [load_pipeline(bench.folder / "p.yaml")]
+    found = Lake(str(bench.lake)).scan(pipeline, dataset).collect()
+    return dict(zip(found["id"].to_list(), found["embedding"].to_list(), strict=True))
+
+
+@pytest.mark.parametrize("strides", [2, 5])
+def test_a_renamed_dataset_keeps_its_vectors(bench: GraphBench, reload: Reload, strides: int) -> None:
+    before, old = files(bench.lake), vectors(bench, "b")
+    bench.sources["c"] = bench.sources["b"]
+    reload({"a": 3, "c": strides}, formerly={"c": "b"})
+    bench.python = "/nowhere/python"  # any attempt to embed would fail
+    run = bench.update()
+    assert run.success and recorded(bench, run) == of(bench, "c"), bench.log(run)
+    assert vectors(bench, "c") == old
+    after = files(bench.lake)
+    assert {path: after.get(path) for path in before} == before, "the old one's folders stay"
+    shutil.rmtree(bench.lake / "embedding_shards/b")
+    assert recorded(bench, bench.update()) == set(), "the old one's are not needed any more"
+    assert vectors(bench, "c") == old

@@ -156,6 +156,13 @@ def test_anchors_and_merge_keys_share_what_datasets_have_in_common(tmp_path: Pat
     assert [(d.name, d.source, d.strides) for d in found] == [("a", "a.csv", 2), ("b", "a.csv", 3)]
 
 
+@pytest.mark.parametrize("name", ["d", "e"])
+def test_a_former_name_is_no_datasets_any_more(tmp_path: Path, name: str) -> None:
+    datasets = [GOOD["datasets"][0], {**GOOD["datasets"][0], "name": "e", "formerly": name}]
+    with pytest.raises(SpecError, match=rf"dataset e was formerly {name}, which is a dataset still; .*reuse_from: "):
+        load_pipeline(pipeline_file(tmp_path, {"datasets": datasets}))
+
+
 def test_a_dataset_twice(tmp_path: Path) -> None:
     path = pipeline_file(tmp_path, {"datasets": GOOD["datasets"] * 2})
     with pytest.raises(SpecError, match="dataset d is there twice"):
