@@ -110,10 +110,11 @@ def duplicates(
 @friendly_errors
 def status(
     partitions: Annotated[bool, typer.Option("--partitions", help="List every partition.")] = False,
+    due: Annotated[bool, typer.Option("--due", help="List the sources too: what an update will find to do.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how far each dataset is, from the lake alone."""
-    commands.status(partitions, as_json)
+    commands.status(partitions, as_json, due)
 
 
 @app.command(epilog="Example: `embed-assets monitor --lake s3://bucket/lake`, then http://127.0.0.1:8000")

@@ -12,6 +12,7 @@ from embed_assets.estimate.costs import read_costs, total_of
 from embed_assets.monitor.states import State
 from embed_assets.settings import deployment
 from embed_assets.tell.terminal import CommandError, console, shown
+from embed_assets.upkeep.due import Due, due_of
 from embed_assets.upkeep.gc import find_garbage, remove
 from embed_assets.upkeep.status import DatasetStatus, pipeline_status
 from embed_assets.upkeep.verify import verify_lake
@@ -29,21 +30,27 @@ STYLES = {
 }
 
 
-def status(partitions: bool, as_json: bool) -> None:
+def status(partitions: bool, as_json: bool, due: bool) -> None:
     """Exit code 1 where a manifest is damaged."""
     _, pipelines, lake = deployment()
     found = [one for pipeline in pipelines for one in pipeline_status(lake.store, pipeline)]
     damages = sorted({damage for one in found for damage in one.damages})
+    costs = {pipeline.name: read_costs(lake.store, pipeline.name) for pipeline in pipelines}
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    dues = [due_of(lake, by_name[one.pipeline], one, costs[one.pipeline]) if due else None for one in found]
     if as_json:
-        console.print_data([dataclasses.asdict(one) for one in found])
+        console.print_data([
+            dataclasses.asdict(one) | ({"due": dataclasses.asdict(its)} if its else {})
+            for one, its in zip(found, dues, strict=True)
+        ])  # fmt: skip
     else:
         console.print(shown(f"lake {lake.root}"), soft_wrap=True)
-        for one in found:
-            for line in _told(one):
+        for one, its in zip(found, dues, strict=True):
+            for line in [*_told(one), *(_told_due(its) if its else [])]:
                 console.print(line, soft_wrap=True)
-        for pipeline in pipelines:
-            if costs := read_costs(lake.store, pipeline.name):
-                console.print(shown(f"cost of {pipeline.name}: {total_of(costs).text()}"))
+        for name, paid in costs.items():
+            if paid:
+                console.print(shown(f"cost of {name}: {total_of(paid).text()}"))
         if partitions:
             _print_partitions(found)
         _print_damages(damages)
@@ -73,6 +80,23 @@ def _told(one: DatasetStatus) -> Iterator[Text]:
         f"  {one.rows_with_vector:,} rows embedded, {one.rows_rejected + one.rejects:,} rejected, "
         f"{one.vectors:,} vectors, {one.tokens:,} tokens"
     )
+
+
+def _told_due(one: Due) -> Iterator[Text]:
+    source = one.source
+    if source.fault:
+        yield shown(f"  source: {source.fault}", "red")
+    else:
+        gone = f"; {source.gone:,} that were read are gone" if source.gone else ""
+        read = f"{source.to_read:,} of {source.files:,} files to read, {source.bytes_to_read / 1e6:,.1f} MB"
+        yield Text(f"  source: {read if source.to_read else f'{source.files:,} files, read as they are'}{gone}")
+    if not one.due:
+        yield Text(f"  due: none of {one.partitions:,} partitions")
+        return
+    rows = "rows not counted yet" if one.rows is None else f"at most {one.rows:,} rows"
+    tokens = "" if one.tokens is None else f", {one.tokens:,} tokens"
+    usd = "" if one.usd is None else f", ${one.usd:,.2f} (a row as measured over committed jobs: {one.jobs_measured:,})"
+    yield Text(f"  due: {one.due:,} of {one.partitions:,} partitions, {rows}{tokens}{usd}")
 
 
 def _print_partitions(found: list[DatasetStatus]) -> None:
