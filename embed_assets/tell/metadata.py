@@ -55,6 +55,7 @@ def shard_metadata(
         "rows_in": manifest.rows_in,
         "rejects_by_reason": manifest.rejects_by_reason,
         "reused": [one.model_dump() for one in manifest.reused],
+        "not_reused": manifest.unusable,
         "tokens_embedded": manifest.tokens_embedded,
         "duplicate_windows": manifest.duplicate_windows,
         "dimension": manifest.dimension,

@@ -49,6 +49,14 @@ class Recorder:
         except LakeError as error:  # embedding_set asks again
             self._run.tell(f"{shard}: what its checks found is not kept in the lake: {error}", warning=True)
         failpoints.reach("record.kept")
+        if manifest.unusable and manifest.rows_embedded and not outcome.adopted:
+            (path, why), more = next(iter(manifest.unusable.items())), len(manifest.unusable) - 1
+            self._run.tell(
+                f"{shard}: {manifest.rows_embedded:,} rows were embedded, and known vectors of them could not be taken "
+                f"from {path}: {why}{f' (and {more} more)' if more else ''}. `embed-assets verify` names what is "
+                "damaged; materialized again, it can be taken from",
+                warning=True,
+            )
         self._rates.append(figures_of(manifest).tokens_per_second or 0.0)
         self._run.committed(
             shard.key,

@@ -37,8 +37,12 @@ def commit_shard(
     made: Made,
     hardware: Hardware,
     seconds: dict[str, float],
+    unusable: dict[str, str],
 ) -> bool:
-    """Writes what is left and creates the manifest. False: another attempt committed first."""
+    """Writes what is left and creates the manifest. False: another attempt committed first.
+
+    `unusable`: why earlier shards were not used.
+    """
     written = parts.finish()
     records = parts.records
     if (rows := sum(record.rows for record in records)) != job.input.rows:
@@ -70,6 +74,7 @@ def commit_shard(
         rows_embedded=embedded,
         rows_reused=sum(one.rows for one in reused),
         reused=reused,
+        unusable=unusable,
         rows_rejected=len(rejected),
         rejects_by_reason=by_reason,
         windows=sum(r.windows for r in records),

@@ -123,22 +123,27 @@ def keys_of(tables: Iterable[pa.Table]) -> np.ndarray:
     return np.unique(np.concatenate(found)) if found else np.array([], f"S{KEY_BYTES}")
 
 
-def gather(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path) -> Known | None:
-    """Takes what the job's earlier shards know of the texts; None where none of them may be used."""
-    known = _gathered(store, job, texts, scratch, windows=True)
+def gather(
+    store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, unusable: dict[str, str] | None = None
+) -> Known | None:
+    """Takes what the job's earlier shards know of the texts; None where none of them may be used. Tells `unusable` why
+    a folder, or the space's canary vectors, are not."""
+    known = _gathered(store, job, texts, scratch, {} if unusable is None else unusable, windows=True)
     failpoints.reach("reuse.gathered")
     return known
 
 
 def all_known(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path) -> bool:
     """Whether the job's earlier shards have all texts, by their keys alone."""
-    known = _gathered(store, job, texts, scratch, windows=False)
+    known = _gathered(store, job, texts, scratch, {}, windows=False)
     return known is not None and known.complete
 
 
-def _gathered(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, *, windows: bool) -> Known | None:
+def _gathered(
+    store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, unusable: dict[str, str], *, windows: bool
+) -> Known | None:
     known = Known(texts, scratch)
-    space = _space(store, job) if job.reuse else None
+    space = _space(store, job, unusable) if job.reuse else None
     if space is None:
         return None
     passed: list[ShardId] = []
@@ -146,33 +151,38 @@ def _gathered(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, *, 
         if known.complete:
             break
         if known.may_gain(shard):
-            _take(known, store, job, shard, space, windows)
+            _take(known, store, job, shard, space, unusable, windows)
         else:
             passed.append(shard)
     for shard in passed:  # whose canaries and engine can stand for a shard of blank texts, or of none
         if known.bases or len(texts):
             break
-        _take(known, store, job, shard, space, windows)
+        _take(known, store, job, shard, space, unusable, windows)
     return known if known.bases else None
 
 
-def _take(known: Known, store: Store, job: EmbedJob, shard: ShardId, space: Space, windows: bool) -> None:
+def _take(
+    known: Known, store: Store, job: EmbedJob, shard: ShardId, space: Space, unusable: dict[str, str], windows: bool
+) -> None:
     try:
         texts = known.take(store, open_base(store, shard, space), windows=windows)
     except Unusable as why:
+        unusable[shard.folder] = str(why)
         log.warning("%s: nothing is reused from %s: %s", job.shard.key, store.url(shard.folder), why)
     else:
         log.info("%s: %d texts are known from %s", job.shard.key, texts, shard.folder)
 
 
-def _space(store: Store, job: EmbedJob) -> Space | None:
+def _space(store: Store, job: EmbedJob, unusable: dict[str, str]) -> Space | None:
+    path = layout.canaries_file(job.shard.spec_id)
     try:
-        space = read_manifest(store, layout.canaries_file(job.shard.spec_id), Space)
+        space = read_manifest(store, path, Space)
         if space is not None:
             space.canaries.array()
             return space
         why = "the spec has no canary vectors in the lake"
     except (BadManifest, ValueError) as error:
         why = str(error)
+    unusable[path] = why
     log.warning("%s: nothing is reused: %s", job.shard.key, why)
     return None

@@ -95,6 +95,7 @@ class _Attempt:
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
         self.embedded = False
+        self.unusable: dict[str, str] = {}
         self.open: dict[int, OpenCheckpoint] = {}
         self.over = threading.Event()
 
@@ -126,7 +127,7 @@ class _Attempt:
             seconds = {**self.seconds, "total": time.monotonic() - started}
             won = commit_shard(
                 self.store, self.job, self.checkpoints, self.parts, scratch, made, hardware(self.lane.count),
-                {phase: round(value, 3) for phase, value in seconds.items()},
+                {phase: round(value, 3) for phase, value in seconds.items()}, self.unusable,
             )  # fmt: skip
             self.heartbeat.update(phase="committed")
         failpoints.reach("attempt.committed")
@@ -147,7 +148,7 @@ class _Attempt:
 
     def _reused(self, stride: Stride, scratch: Path) -> Known | None:
         self.heartbeat.update(phase="reusing")
-        return gather(self.store, self.job, keys_of(stride.unordered()), scratch)
+        return gather(self.store, self.job, keys_of(stride.unordered()), scratch, self.unusable)
 
     def _fetch_input(self, scratch: Path) -> Stride:
         try:

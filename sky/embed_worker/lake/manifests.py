@@ -200,6 +200,8 @@ class ShardManifest(Manifest):
     rows_rejected: int
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
     reused: list[Reused] = Field(default_factory=list)
+    unusable: dict[LakePath, str] = Field(default_factory=dict)
+    """Folders of earlier shards that were named for reuse and not used, and why; or the space's canary vectors."""
     windows: int
     """Vectors written: one a window."""
     tokens: int

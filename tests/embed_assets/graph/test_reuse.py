@@ -92,3 +92,18 @@ def test_forced_partitions_are_embedded_whatever_is_known(one: GraphBench, launc
     assert one.run(SHARDS, keys[0], keys[-1], {"p__embedding_shards": {"config": {"force": True}}}).success
     assert sorted(launched) == keys
     assert all(found[-1].rows_embedded == before[key].rows_in for key, found in manifests(one).items() if key in keys)
+
+
+def test_what_could_not_be_taken_is_said(one: GraphBench, launched: list[str]) -> None:
+    path = one.lake / manifests(one)["a-00001"][-1].shard.folder / "part-00000.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    one.strides["a"] = 1
+    run = one.update(rebase="now")
+    assert run.success and launched == ["a-00000"], one.log(run)
+    [made] = [found[-1] for key, found in manifests(one).items() if found[-1].shard.count == 1 and key != "a-delta"]
+    assert 0 < made.rows_embedded < 300 and list(made.unusable) == [str(path.parent.relative_to(one.lake))]
+    assert f"a-00000: {made.rows_embedded} rows were embedded, and known vectors of them could not be taken from " in (
+        one.log(run)
+    )
+    record = one.latest(SHARDS, "a-00000").asset_materialization
+    assert record is not None and record.metadata["details"].value["not_reused"] == made.unusable

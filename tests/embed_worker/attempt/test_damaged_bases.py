@@ -93,6 +93,7 @@ def test_a_base_that_is_not_what_it_says_is_not_used_and_the_log_says_why(
     prove_rows(job, rows_of(job, rows | {"x": "new"}))
     assert [one.folder for one in manifest_of(job).reused] == [second.shard.folder], "the next one is tried"
     assert f"nothing is reused from {Store(job.lake).url(old.shard.folder)}: " in caplog.text
+    assert list(manifest_of(job).unusable) == [old.shard.folder]
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
@@ -103,12 +104,9 @@ def test_without_the_spaces_canaries_nothing_is_reused(
     space = tmp_path / layout.canaries_file(old.shard.spec_id)
     space.unlink() if damage == "missing" else space.write_bytes(space.read_bytes().replace(b'"made_by"', b'"made_bi"'))
     (job,) = with_bases(cut(str(tmp_path), rows | {"x": "new"}, Partitioning("content", 1)), old)
-    if damage == "missing":
-        run(job)
-        assert not manifest_of(job).reused and "nothing is reused" in caplog.text
-    else:
-        run(job)
-        assert not manifest_of(job).reused
+    run(job)
+    assert not manifest_of(job).reused and "nothing is reused" in caplog.text
+    assert list(manifest_of(job).unusable) == [layout.canaries_file(old.shard.spec_id)]
 
 
 @settings(max_examples=15, deadline=None)
