@@ -28,10 +28,10 @@ FORBIDDEN = {
 }
 OF_THE_WORKER = (
     "embed_worker.lake", "embed_worker.steps", "embed_worker.engine.tokens", "embed_worker.engine.hash",
-    "embed_worker.extras", "embed_worker.exits", "embed_worker.compose",
+    "embed_worker.engine.declared", "embed_worker.errors", "embed_worker.extras", "embed_worker.exits", "embed_worker.compose",
 )  # fmt: skip
-"""What the platform may import of the worker: the lake, the steps that run in process, what a plan counts with, and
-what names a missing package; the worker's exit codes, which a backend hears; and what composes a partition of known
+"""What the platform may import of the worker: the lake, the steps that run in process, what a plan counts with, what a
+model's files say, and what names a missing package; the worker's exit codes, which a backend hears; and what composes a partition of known
 texts in a process of its own."""
 HEAVY = {"lancedb", "polars", "vllm", "torch", "sky", "transformers", "huggingface_hub", "s3fs", "gcsfs", "boto3"}
 """Slow to import, or not always there: only inside the functions that need them."""

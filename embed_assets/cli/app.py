@@ -145,6 +145,21 @@ def stage_model(
     stage.stage(pipeline, source)
 
 
+@app.command(epilog="Example: `embed-assets spec-for Qwen/Qwen3-Embedding-0.6B`")
+@friendly_errors
+def spec_for(
+    model: Annotated[str, typer.Argument(help="The model's public name.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder with the model, instead of the hub.", exists=True)
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub; default: the newest.")] = None,
+) -> None:
+    """Print the `embedding:` block that a model's own files ask for, its revision and weights pinned."""
+    from embed_assets.cli import stage
+
+    stage.spec_for(model, source, revision)
+
+
 @app.command(epilog="Example: `embed-assets plan --rows 29500000 --tokens-per-row 100 --accelerators L4,H100`")
 @friendly_errors
 def plan(

@@ -1,10 +1,13 @@
-"""`embed-assets stage-model`."""
+"""`embed-assets stage-model` and `embed-assets spec-for`."""
 
 from pathlib import Path
+
+import yaml
 
 from embed_assets.cli.common import chosen
 from embed_assets.settings import deployment
 from embed_assets.tell.terminal import CommandError, console, shown
+from embed_assets.upkeep.spec_for import of_folder, of_hub
 from embed_assets.upkeep.stage_model import NotStaged, stage_model
 
 
@@ -22,3 +25,15 @@ def stage(pipeline: str | None, source: Path | None) -> None:
     console.print(shown("  sha256:  # counts in the spec id: pin before anything is embedded, or leave it out"))
     for name, digest in staged.sha256.items():
         console.print(shown(f"    {name}: {digest}"), soft_wrap=True)
+
+
+def spec_for(model: str, source: Path | None, revision: str | None) -> None:
+    try:
+        found = of_folder(model, source) if source else of_hub(model, revision)
+    except NotStaged as error:
+        raise CommandError(str(error)) from error
+    block = found.embedding | ({"location": str(source.absolute())} if source else {})
+    for note in found.notes:
+        console.print(shown(f"# {note}"), soft_wrap=True)
+    text = yaml.safe_dump({"embedding": block}, sort_keys=False, allow_unicode=True, width=1000)
+    console.print(shown(text.rstrip()), soft_wrap=True)

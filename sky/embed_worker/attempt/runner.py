@@ -94,8 +94,7 @@ class _Attempt:
         self.name = uuid.uuid4().hex[:8]
         self.checkpoints = Checkpoints(store, job)
         self.seconds: dict[str, float] = {}
-        self.embedded = False
-        self.unusable: dict[str, str] = {}
+        self.embedded, self.unusable = False, dict[str, str]()
         self.open: dict[int, OpenCheckpoint] = {}
         self.over = threading.Event()
 

@@ -16,15 +16,9 @@ import orjson
 
 from embed_worker.engine.base import RequestSource, Result, embed_list
 from embed_worker.engine.clock import EngineClock
+from embed_worker.engine.declared import check_capitals, check_declared, declared_by
 from embed_worker.engine.hash import MODEL as HASH_MODEL
-from embed_worker.engine.loading import (
-    CANARY_TEXTS,
-    LoadedModel,
-    canary_sequences,
-    check_pooling,
-    check_transformer,
-    load_tokenizer,
-)
+from embed_worker.engine.loading import CANARY_TEXTS, LoadedModel, canary_sequences, load_tokenizer
 from embed_worker.engine.weights import check_weights, model_folder
 from embed_worker.lake.manifests import Canaries
 from embed_worker.lake.spec import EmbeddingSpec
@@ -52,9 +46,10 @@ def load_light(spec: EmbeddingSpec, space: Canaries) -> LoadedModel | None:
     try:
         engine = LightEngine(spec, folder)
         check_weights(spec, folder)
-        check_pooling(spec, folder)
+        declared = declared_by(folder)
+        check_declared(spec, declared)
         tokenizer = load_tokenizer(spec)
-        check_transformer(spec, folder, tokenizer)
+        check_capitals(declared, tokenizer)
         made = Canaries.of(CANARY_TEXTS, embed_list(engine, canary_sequences(tokenizer, spec)))
         if (cosine := made.worst_cosine(space)) < MIN_COSINE:
             raise Unsupported(f"its canaries are at {cosine:.5f} to the space's")

@@ -1,17 +1,14 @@
 """From a spec to a loaded model: find the weights, prove them, load tokenizer and engine."""
 
-import string
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
 from embed_worker.engine.base import Engine, embed_list
+from embed_worker.engine.declared import check_capitals, check_declared, declared_by
 from embed_worker.engine.hash import MODEL as HASH_MODEL
 from embed_worker.engine.hash import HashEngine, byte_tokenizer
-from embed_worker.engine.tokens import TextTokenizer, check_tokens
+from embed_worker.engine.tokens import TOKENIZER, TextTokenizer, check_tokens
 from embed_worker.engine.weights import check_weights, model_folder
 from embed_worker.errors import BadJob, WorkerError
 from embed_worker.lake.manifests import Canaries
@@ -26,12 +23,6 @@ CANARY_TEXTS = [
 
 REFERENCE_COSINE = 0.99
 """bfloat16 against float32 stays above 0.999; another attention or pooling falls below 0.95."""
-TOKENIZER = "tokenizer.json"
-POOLING = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
-"""Names of sentence-transformers' Pooling module → the spec's."""
-TRANSFORMER = "sentence_*_config.json"
-"""Of sentence-transformers' Transformer module; the `*` is bert in most, roberta and others in old ones."""
-CAPITALS = " ".join(["Great KETTLE, Boils Water", *string.ascii_uppercase])
 
 
 @dataclass
@@ -78,9 +69,10 @@ def load_model(spec: EmbeddingSpec) -> LoadedModel:
     else:
         folder = model_folder(spec)
         check_weights(spec, folder)
-        check_pooling(spec, folder)
+        declared = declared_by(folder)
+        check_declared(spec, declared)
         tokenizer = load_tokenizer(spec)
-        check_transformer(spec, folder, tokenizer)
+        check_capitals(declared, tokenizer)
         from embed_worker.engine.vllm import VllmEngine
 
         engine = VllmEngine(spec, folder)
@@ -120,52 +112,3 @@ def check_references(model: LoadedModel) -> None:
                 f"{cosine:.4f}, {REFERENCE_COSINE} is wanted. Pooling, attention, prompt or weights are not the "
                 "reference's; nothing was embedded"
             )
-
-
-def check_pooling(spec: EmbeddingSpec, folder: Path) -> None:
-    """Holds the spec's pooling against the one that a sentence-transformers model declares for itself."""
-    try:
-        modules = orjson.loads((folder / "modules.json").read_bytes())
-        paths = [str(m["path"]) for m in modules if str(m["type"]).rsplit(".", 1)[-1] == "Pooling"]
-        declared = [_declared_pooling(orjson.loads((folder / path / "config.json").read_bytes())) for path in paths]
-    except FileNotFoundError:
-        return  # nothing is declared
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadJob(f"{folder}: modules.json or a Pooling config.json in it cannot be read: {error!r}") from error
-    for pooling in declared:
-        if pooling != spec.pooling:
-            raise BadJob(f"the spec says pooling: {spec.pooling}, but {folder} declares {pooling}; correct the spec")
-
-
-def _declared_pooling(config: dict[str, Any]) -> str:
-    if "pooling_mode" in config:
-        found = [str(config["pooling_mode"])]
-    else:
-        prefix = "pooling_mode_"
-        found = [key.removeprefix(prefix) for key, on in config.items() if key.startswith(prefix) and on is True]
-    return "+".join(POOLING.get(name, name) for name in found)
-
-
-def check_transformer(spec: EmbeddingSpec, folder: Path, tokenizer: TextTokenizer) -> None:
-    """Holds the spec and the tokenizer against what sentence-transformers would do before the model sees a text."""
-    for path in sorted(folder.glob(TRANSFORMER)):
-        try:
-            config = orjson.loads(path.read_bytes())
-            longest, lowers = config.get("max_seq_length"), config.get("do_lower_case")
-            too_long = longest is not None and spec.max_tokens > longest
-        except (ValueError, TypeError, AttributeError) as error:
-            raise BadJob(f"{path} cannot be read: {error!r}") from error
-        if too_long:
-            raise BadJob(
-                f"the spec says max_tokens: {spec.max_tokens}, but {path} declares max_seq_length {longest}; "
-                f"write max_tokens: {longest}"
-            )
-        if lowers and _ids(tokenizer, CAPITALS) != _ids(tokenizer, CAPITALS.lower()):
-            raise BadJob(
-                f"{path} says do_lower_case: true, but {folder / TOKENIZER} keeps capitals, which the model has not "
-                f'learnt; put {{"type": "Lowercase"}} first into the normalizer of {TOKENIZER}'
-            )
-
-
-def _ids(tokenizer: TextTokenizer, text: str) -> list[tuple[int, ...]]:
-    return [window.ids for window in tokenizer.windows([text])[0]]

@@ -9,6 +9,7 @@ from embed_worker.lake.spec import EmbeddingSpec
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+TOKENIZER = "tokenizer.json"
 SPECIALS_PROBE = "a"
 
 

@@ -11,6 +11,7 @@ import fsspec
 import orjson
 from filelock import FileLock
 
+from embed_worker.engine.tokens import TOKENIZER
 from embed_worker.errors import BadJob, BadMachine, ModelAway
 from embed_worker.lake.files import sha256_of
 from embed_worker.lake.spec import EmbeddingSpec, digest_of
@@ -61,8 +62,8 @@ def model_folder(spec: EmbeddingSpec) -> Path:
 
 def check_weights(spec: EmbeddingSpec, folder: Path) -> None:
     """Safetensors only, every pinned digest right, and what is not pinned at least whole."""
-    if not (folder / "tokenizer.json").is_file():
-        raise BadJob(f"{folder} has no tokenizer.json")
+    if not (folder / TOKENIZER).is_file():
+        raise BadJob(f"{folder} has no {TOKENIZER}")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise BadJob(f"{folder} has no *.safetensors; pickled weights are not loaded")

@@ -23,10 +23,8 @@ MIN_COSINE = 0.999
 """Between the canary vectors of one embedding space: room for another GPU, batch or kernel, for no other model."""
 TEXT_REASONS = frozenset({"blank text", "no tokens"})
 """Why a row is rejected for its text alone; for any other reason the engine gave it no vector."""
-
 SLICE_LINE = np.dtype([("rows", "<i8"), ("offset", "<i8"), ("length", "<i8"), ("digest", "<u4", 4)])
 """A stride in a slice: its rows, its range of the file, and the sum of its rows' digests modulo 2^128."""
-
 M = TypeVar("M", bound=BaseModel)
 
 

@@ -1,20 +1,19 @@
 """The hash engine, and what is checked of a model before its engine is loaded."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pytest
 
-from embed_worker.engine import loading as models
 from embed_worker.engine.base import ListSource, embed_list
 from embed_worker.engine.hash import DIMENSION, HashEngine, byte_tokenizer
 from embed_worker.engine.loading import CANARY_TEXTS, load_model
 from embed_worker.errors import BadJob
-from embed_worker.lake.spec import EmbeddingSpec
 from tests.kits.attempt.jobs import CountingEngine, make_spec
+from tests.kits.model_folder import folder, refusal, spec_of
+
+__all__ = ["folder"]
 
 
 def test_hash_vectors_are_a_function_of_ids_and_space() -> None:
@@ -100,41 +99,6 @@ def test_references_hold_the_model_to_known_vectors() -> None:
 # -- before the engine ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like a model; touching the engine is an error."""
-    monkeypatch.setitem(sys.modules, "embed_worker.engine.vllm", None)
-    folder = tmp_path / "model"
-    (folder / "1_Pooling").mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    byte_tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "modules.json").write_bytes(
-        orjson.dumps(
-            [
-                {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
-                {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-            ]
-        )
-    )
-    flags = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "word_embedding_dimension": 4}
-    (folder / "1_Pooling/config.json").write_bytes(orjson.dumps(flags))
-    return folder
-
-
-def spec_of(folder: Path, **changes: object) -> EmbeddingSpec:
-    digest = hashlib.sha256(b"weights").hexdigest()
-    values = {"model": "a/b", "location": str(folder), "sha256": {"model.safetensors": digest}, **changes}
-    return make_spec(**values)
-
-
-def refusal(spec: EmbeddingSpec) -> str:
-    with pytest.raises(BadJob) as caught:
-        load_model(spec)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_a_whole_model_gets_as_far_as_the_engine(folder: Path) -> None:
     with pytest.raises(ImportError, match=r"embed_worker\.engine\.vllm"):
         load_model(spec_of(folder))
@@ -166,63 +130,3 @@ def test_no_tokenizer_and_a_broken_one(folder: Path) -> None:
     assert "tokenizer.json cannot be read" in refusal(spec_of(folder))
     (folder / "tokenizer.json").unlink()
     assert "has no tokenizer.json" in refusal(spec_of(folder))
-
-
-@pytest.mark.parametrize(
-    ("config", "declared"),
-    [
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
-        ({"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}, "last"),
-        ({"pooling_mode_cls_token": True}, "cls"),
-        ({"pooling_mode": "lasttoken"}, "last"),
-        ({"pooling_mode": "mean"}, "mean"),
-        ({"pooling_mode_max_tokens": True}, "max_tokens"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "mean+cls"),
-    ],
-)
-def test_the_models_own_pooling_is_held_against_the_spec(
-    folder: Path, config: dict[str, object], declared: str
-) -> None:
-    (folder / "1_Pooling/config.json").write_bytes(orjson.dumps(config))
-    for pooling in ("mean", "cls", "last"):
-        spec = spec_of(folder, pooling=pooling)
-        if pooling == declared:
-            models.check_pooling(spec, folder)
-        else:
-            assert f"declares {declared}" in refusal(spec)
-
-
-def test_a_model_that_declares_no_pooling_takes_any(folder: Path) -> None:
-    (folder / "modules.json").unlink()
-    models.check_pooling(spec_of(folder, pooling="last"), folder)
-
-
-def test_a_broken_declaration_is_refused(folder: Path) -> None:
-    (folder / "modules.json").write_text('[{"idx": 0}]')
-    assert "modules.json" in refusal(spec_of(folder))
-
-
-@pytest.mark.parametrize("name", ["sentence_bert_config.json", "sentence_roberta_config.json"])
-def test_a_model_that_wants_lower_case_needs_a_tokenizer_that_lowers(folder: Path, name: str) -> None:
-    (folder / name).write_bytes(orjson.dumps({"do_lower_case": True}))
-    message = refusal(spec_of(folder))
-    assert f"{folder / name} says do_lower_case: true" in message and '{"type": "Lowercase"}' in message
-    tokenizer = orjson.loads((folder / "tokenizer.json").read_bytes())
-    tokenizer["normalizer"] = {"type": "Lowercase"}
-    (folder / "tokenizer.json").write_bytes(orjson.dumps(tokenizer))
-    test_a_whole_model_gets_as_far_as_the_engine(folder)
-
-
-def test_a_model_that_lowers_nothing_keeps_its_capitals(folder: Path) -> None:
-    (folder / "sentence_bert_config.json").write_bytes(orjson.dumps({"max_seq_length": 64, "do_lower_case": False}))
-    test_a_whole_model_gets_as_far_as_the_engine(folder)
-
-
-def test_more_tokens_than_the_model_declares(folder: Path) -> None:
-    config = folder / "sentence_bert_config.json"
-    config.write_bytes(orjson.dumps({"max_seq_length": 63}))
-    assert "max_seq_length 63; write max_tokens: 63" in refusal(spec_of(folder, max_tokens=64))
-    config.write_bytes(orjson.dumps({"max_seq_length": None}))
-    test_a_whole_model_gets_as_far_as_the_engine(folder)
-    config.write_text("[1]")
-    assert f"{config} cannot be read" in refusal(spec_of(folder))
