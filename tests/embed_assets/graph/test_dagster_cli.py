@@ -9,7 +9,7 @@ from tests.kits.docs_code import PAGE
 from tests.kits.location import Location
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.SupersessionWarning")]
-ALL = {f"{name}-{stride}" for name in "de" for stride in ("00000", "00001")} | {"d-delta"}
+ALL = {f"{name}-{stride}" for name in "de" for stride in ("00000", "00001")}
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from embed_assets import Lake, Settings, load_pipeline
 from embed_assets.deployment import deployed
 from embed_assets.testing.compute import InProcess, InProcessCompute
-from resources.compute import ComputeResource, JobHandle
+from resources.compute import JobHandle
+from resources.dagster import ComputeResource
 from resources.local.resource import LocalComputeResource
 from tests.kits import pipelines as kit
 from tests.kits.graph_bench import INDEX, MATERIALIZATION, RAW, SET, SHARDS, STRIDES, GraphBench
