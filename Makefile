@@ -1,7 +1,7 @@
 # Two commands do it all on a fresh machine: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-ingest bench-delta bench-gpu gpu-check chaos docs locks test-dagster clean
+.PHONY: help setup setup-test demo ui test test-fast lint e2e-ui e2e-slurm bench bench-worker bench-control-plane bench-plan bench-ingest bench-delta bench-gpu gpu-check chaos docs locks test-dagster test-clouds clean
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each would compile the same modules again
 export DAGSTER_HOME ?= $(CURDIR)/.demo/dagster_home
 export EMBED_PIPELINES ?= pipelines/demo.yaml
@@ -40,7 +40,7 @@ test: setup-test ## lint, types, unit, integration, e2e with real vLLM, Dagster,
 
 test-fast: ## lint, and the unit tests in under a minute
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest -n 2 --dist worksteal -m "not (slow or vllm or e2e or slurm or ui)"
+	.venv/bin/pytest -n 2 --dist worksteal -m "not (slow or vllm or e2e or slurm or ui or clouds)"
 
 e2e-ui: setup-test ## drive the UI in headless Chromium
 	@scripts/test_tools.sh chromium
@@ -94,5 +94,8 @@ locks: ## write the lock files anew: the newest releases that pyproject.toml all
 test-dagster: ## the tests of the graph and the Component on the lowest and the newest Dagster, the graph's on PostgreSQL too
 	@scripts/test_dagster.sh
 
+test-clouds: ## the lake on the protocols of Google's and Azure's stores, each with a pipeline from source to set
+	@scripts/test_clouds.sh
+
 clean: ## remove environments and the demo's data
-	rm -rf .venv .venv-worker .venv-bench .venv-bench-ray .venv-uv .venv-dagster .demo build dist
+	rm -rf .venv .venv-worker .venv-bench .venv-bench-ray .venv-uv .venv-dagster .venv-clouds .demo build dist

@@ -148,11 +148,10 @@ class Store:
                 if server_code(error) in NO_BUCKET:
                     raise
                 found = {}
-        prefix, now = len(self._base) + 1, time.time()
-        return [
-            Listed(str(name)[prefix:], int(info["size"] or 0), clock.stamp_of(info, now))
-            for name, info in sorted(found.items())
-        ]
+            if not isinstance(found, dict):  # adlfs, of a path that is a file
+                found = {name: self.fs.info(name) for name in found}
+        prefix, now, files = len(self._base) + 1, time.time(), sorted(found.items())
+        return [Listed(str(name)[prefix:], int(info["size"] or 0), clock.stamp_of(info, now)) for name, info in files]
 
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         """Every file under a folder as (path relative to the lake, bytes), sorted."""

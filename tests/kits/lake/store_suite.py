@@ -178,6 +178,10 @@ class StoreSuite:
         assert list(store.walk("w")) == [("w/a/x", 0), ("w/a/y/z", 70_000), ("w/b", 3)]
         assert [path for path, _ in store.walk("")] == ["other", "w/a/x", "w/a/y/z", "w/b"]
 
+    def test_listing_of_a_file_is_that_file(self, store: Store) -> None:
+        store.create("w/a", b"123")
+        assert [(one.path, one.bytes) for one in store.listing("w/a")] == [("w/a", 3)]
+
     def test_open_reads_in_blocks(self, store: Store) -> None:
         store.create("big", b"0123456789" * 30_000)
         with store.open("big") as file:

@@ -6,6 +6,7 @@
 import gc
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Generator
@@ -317,8 +318,11 @@ def matryoshka(folder: Path, whole: np.ndarray) -> dict[str, Any]:
 
 
 def _raw(folder: Path) -> np.ndarray:
-    """normalize: false must reach the engine."""
-    model = load_model(qwen_spec(folder, normalize=False))
+    """normalize: false must reach the engine, of a model without a Normalize module."""
+    raw = Path(shutil.copytree(folder, folder.with_name("raw")))
+    modules = json.loads((raw / "modules.json").read_text())
+    (raw / "modules.json").write_text(json.dumps(modules[:-1]))
+    model = load_model(qwen_spec(raw, normalize=False))
     return embed_list(model.engine, [(5, 6, 7, 0)])[0]
 
 
