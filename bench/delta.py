@@ -217,11 +217,7 @@ def main() -> None:
         cases["a delta, then a rebase"] = case(folder / "case", base.folder, texts, edited, config={"rebase": "now"})
         cases["ten deltas, one of them a rebase"] = case(folder / "case", base.folder, texts, edited, times=10)
         cases["8 strides → 12"] = case(folder / "case", base.folder, texts, None, strides=12)
-    worst = max(
-        one["tokens"] / one["tokens_unseen"]
-        for title, one in cases.items()
-        if one["tokens_unseen"] and "ten" not in title
-    )
+    worst = max(one["tokens"] / one["tokens_unseen"] for one in cases.values() if one["tokens_unseen"])
     result = {
         "tokens_over_new_max": round(worst, 4),
         "unchanged_bytes_share": cases["nothing changed"]["bytes_share"],
