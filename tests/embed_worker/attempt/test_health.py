@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from embed_worker.__main__ import Worker
-from embed_worker.attempt import parts
+from embed_worker.attempt import parts, runner
 from embed_worker.attempt.checkpoints import Checkpoints
 from embed_worker.attempt.lanes import Lane
 from embed_worker.attempt.runner import run_job
@@ -32,6 +33,7 @@ from tests.kits.attempt.jobs import (
     text_of,
     write_job,
 )
+from tests.kits.processes import wait_until
 
 TEXTS = make_texts(60)
 
@@ -135,20 +137,35 @@ def test_the_first_lane_makes_anew_what_a_bad_gpu_made(lake: str, tmp_path: Path
     prove(job, TEXTS, tmp_path)
 
 
-def test_a_part_with_a_checkpoint_that_was_taken_back_is_not_committed(lake: str, tmp_path: Path) -> None:
+def test_a_part_with_a_checkpoint_that_was_taken_back_is_not_committed(
+    lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = make_job(lake, TEXTS)
-    checkpoints = Checkpoints(Store(lake), job)
+    checkpoints, made = Checkpoints(Store(lake), job), list[parts.Parts]()
+
+    class Kept(parts.Parts):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(runner, "Parts", Kept)
+    lanes = tmp_path / "lanes"
+    lanes.mkdir()
+    for index in (1, 3):
+        (lanes / str(index)).symlink_to("1")  # the other lane's claims
 
     class TakingBack(CountingEngine):
         def hook(self, ids: tuple[int, ...], vector: np.ndarray) -> np.ndarray:
             if len(self.seen) == 1:
                 run_job(job, lambda: loaded(job.spec), threading.Event(), lane=Lane(1, 2))  # sound, as it seems
             if text_of(ids) in TEXTS[56]:
+                wait_until(lambda: len(made[0].records) > 1, "the writer has taken checkpoint 1")
                 checkpoints.retire(1)
+                Lane(1, 2, lanes).close()  # until then the first lane waits, and looks for nothing that is left
             return vector
 
     with pytest.raises(DamagedData, match="checkpoint 1 was taken back"):
-        run_lane(job, Lane(0, 2), TakingBack(job.spec))
+        run_lane(job, Lane(0, 2, lanes), TakingBack(job.spec))
     assert run(job)
     prove(job, TEXTS, tmp_path)
 
