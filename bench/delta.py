@@ -214,7 +214,7 @@ def main() -> None:
         for title, change in CHANGES.items():
             cases[title] = case(folder / "case", base.folder, texts, change)
             print(title, cases[title], flush=True)
-        cases["a delta, then a rebase"] = case(folder / "case", base.folder, texts, edited, config={"rebase": "now"})
+        cases["a new base, 1 % edited"] = case(folder / "case", base.folder, texts, edited, config={"rebase": "now"})
         cases["ten deltas, one of them a rebase"] = case(folder / "case", base.folder, texts, edited, times=10)
         cases["8 strides → 12"] = case(folder / "case", base.folder, texts, None, strides=12)
     worst = max(one["tokens"] / one["tokens_unseen"] for one in cases.values() if one["tokens_unseen"])
