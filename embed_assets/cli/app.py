@@ -140,9 +140,9 @@ def stage_model(
     ] = None,
 ) -> None:
     """Put the pipeline's model into the lake's bucket, in its dtype and without what embedding does not use."""
-    from embed_assets.cli import stage
+    from embed_assets.cli import model
 
-    stage.stage(pipeline, source)
+    model.stage(pipeline, source)
 
 
 @app.command(epilog="Example: `embed-assets spec-for Qwen/Qwen3-Embedding-0.6B`")
@@ -155,9 +155,9 @@ def spec_for(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub; default: the newest.")] = None,
 ) -> None:
     """Print the `embedding:` block that a model's own files ask for, its revision and weights pinned."""
-    from embed_assets.cli import stage
+    from embed_assets.cli import model as of_model
 
-    stage.spec_for(model, source, revision)
+    of_model.spec_for(model, source, revision)
 
 
 @app.command(epilog="Example: `embed-assets plan --rows 29500000 --tokens-per-row 100 --accelerators L4,H100`")

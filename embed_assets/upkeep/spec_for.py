@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from embed_assets.upkeep.stage_model import NotStaged
 from embed_worker.engine.declared import Declared, declared_by
 from embed_worker.errors import BadJob
 from embed_worker.extras import need
@@ -23,6 +22,10 @@ SMALL = ["*.json", "*.txt", "*.model"]
 """Of a hub's files, those that say how the model is used."""
 
 
+class NoSpec(Exception):
+    """There is no spec for the model; the message says why and what to do."""
+
+
 @dataclass(frozen=True)
 class Found:
     """A block that a pipeline takes, and what its files leave open."""
@@ -32,15 +35,15 @@ class Found:
 
 
 def spec_for(model: str, folder: Path, sha256: Mapping[str, str], revision: str | None = None) -> Found:
-    """Of a folder with the model's small files. Raises NotStaged where they say something that no spec can."""
+    """Of a folder with the model's small files. Raises NoSpec where they say something that no spec can."""
     try:
         declared = declared_by(folder)
         config = _object(folder / "config.json")
         tokenizer = _object(folder / "tokenizer_config.json")
     except (BadJob, OSError, ValueError) as error:
-        raise NotStaged(f"{model}: {error}") from error
+        raise NoSpec(f"{model}: {error}") from error
     if not sha256:
-        raise NotStaged(f"{model} has no *.safetensors; weights of other kinds can run code when they are loaded")
+        raise NoSpec(f"{model} has no *.safetensors; weights of other kinds can run code when they are loaded")
     notes: list[str] = []
     block: dict[str, Any] = {"model": model}
     if revision is not None:
@@ -60,14 +63,14 @@ def spec_for(model: str, folder: Path, sha256: Mapping[str, str], revision: str 
     try:
         EmbeddingSpec.model_validate(block)
     except ValueError as error:
-        raise NotStaged(f"{model}: its files make no valid spec: {error}") from error
+        raise NoSpec(f"{model}: its files make no valid spec: {error}") from error
     return Found(block, notes)
 
 
 def of_folder(model: str, folder: Path) -> Found:
     """Of a model on this machine."""
     if not (folder / "config.json").is_file():
-        raise NotStaged(f"{folder} holds no model: there is no config.json")
+        raise NoSpec(f"{folder} holds no model: there is no config.json")
     return spec_for(model, folder, {path.name: sha256_of(path) for path in folder.glob("*.safetensors")})
 
 
@@ -80,7 +83,7 @@ def of_hub(model: str, revision: str | None) -> Found:
         info = HfApi().model_info(model, revision=revision, files_metadata=True)
         folder = Path(snapshot_download(model, revision=info.sha, allow_patterns=SMALL))
     except Exception as error:  # the hub's library has a dozen, and the network its own
-        raise NotStaged(
+        raise NoSpec(
             f"cannot ask the hub for {model} (revision {revision}): {type(error).__name__}: {error}. A folder with it "
             "on this machine can be named with --from"
         ) from error
@@ -101,7 +104,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _pooling(declared: Declared, notes: list[str]) -> str:
     if len(declared.poolings) > 1 or (declared.poolings and declared.poolings[0] not in ("mean", "cls", "last")):
         said = ", ".join(declared.poolings)
-        raise NotStaged(f"{declared.folder} declares the pooling {said}; mean, cls or last is known")
+        raise NoSpec(f"{declared.folder} declares the pooling {said}; mean, cls or last is known")
     if not declared.poolings:
         notes.append("pooling: its files say none; mean is a guess, its card knows")
     return declared.poolings[0] if declared.poolings else "mean"

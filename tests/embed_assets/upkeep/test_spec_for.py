@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from embed_assets.cli.app import app
-from embed_assets.upkeep.spec_for import of_folder, of_hub
-from embed_assets.upkeep.stage_model import NotStaged
+from embed_assets.upkeep.spec_for import NoSpec, of_folder, of_hub
 from embed_worker.engine.declared import check_declared, declared_by
 from embed_worker.lake.files import sha256_of
 from embed_worker.lake.spec import EmbeddingSpec
@@ -90,15 +89,15 @@ def test_a_decoders_last_token_is_appended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pooling", ["max_tokens", "weightedmean_tokens"])
 def test_a_pooling_that_no_spec_has_is_refused(tmp_path: Path, pooling: str) -> None:
-    with pytest.raises(NotStaged, match=f"declares the pooling {pooling}; mean, cls or last is known"):
+    with pytest.raises(NoSpec, match=f"declares the pooling {pooling}; mean, cls or last is known"):
         of_folder("org/model", write(tmp_path, pooling))
 
 
 def test_pickled_weights_and_no_model_are_refused(tmp_path: Path) -> None:
     (write(tmp_path / "a") / "model.safetensors").unlink()
-    with pytest.raises(NotStaged, match=r"has no .*safetensors; weights of other kinds can run code"):
+    with pytest.raises(NoSpec, match=r"has no .*safetensors; weights of other kinds can run code"):
         of_folder("org/model", tmp_path / "a")
-    with pytest.raises(NotStaged, match=r"there is no config\.json"):
+    with pytest.raises(NoSpec, match=r"there is no config\.json"):
         of_folder("org/model", tmp_path)
 
 

@@ -7,7 +7,7 @@ import yaml
 from embed_assets.cli.common import chosen
 from embed_assets.settings import deployment
 from embed_assets.tell.terminal import CommandError, console, shown
-from embed_assets.upkeep.spec_for import of_folder, of_hub
+from embed_assets.upkeep.spec_for import NoSpec, of_folder, of_hub
 from embed_assets.upkeep.stage_model import NotStaged, stage_model
 
 
@@ -30,7 +30,7 @@ def stage(pipeline: str | None, source: Path | None) -> None:
 def spec_for(model: str, source: Path | None, revision: str | None) -> None:
     try:
         found = of_folder(model, source) if source else of_hub(model, revision)
-    except NotStaged as error:
+    except NoSpec as error:
         raise CommandError(str(error)) from error
     block = found.embedding | ({"location": str(source.absolute())} if source else {})
     for note in found.notes:
