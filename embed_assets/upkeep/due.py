@@ -110,6 +110,8 @@ def _readings(lake: Lake, dataset: DatasetSpec) -> list[list[SourceEntry]]:
 
 def _rows(lake: Lake, dataset: DatasetSpec, status: DatasetStatus, keys: list[str]) -> int | None:
     strides = {layout.split_partition_key(key)[1] for key in keys}
+    if None in strides and not status.rows_added:
+        return None  # the delta is not made yet
     rows = status.rows_added if None in strides else 0
     if not strides - {None}:
         return rows

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
@@ -22,8 +23,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 @contextmanager
 def served(command: list[str], port: int, log: Path) -> Iterator[None]:
-    import socket
-
     def answers() -> bool:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", port)) == 0
@@ -41,7 +40,6 @@ def served(command: list[str], port: int, log: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a bucket."""
-    pytest.importorskip("gcsfs")
     port = free_port()
     log = tmp_path_factory.mktemp("gcs") / "log"
     with (
@@ -56,7 +54,6 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a container."""
-    pytest.importorskip("adlfs")
     script, node = os.environ.get(AZURITE), shutil.which("node")
     if script is None or node is None:
         pytest.skip(f"node, or {AZURITE}, is not there: `make test-clouds` says what is missing")

@@ -123,12 +123,10 @@ def keys_of(tables: Iterable[pa.Table]) -> np.ndarray:
     return np.unique(np.concatenate(found)) if found else np.array([], f"S{KEY_BYTES}")
 
 
-def gather(
-    store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, unusable: dict[str, str] | None = None
-) -> Known | None:
+def gather(store: Store, job: EmbedJob, texts: np.ndarray, scratch: Path, unusable: dict[str, str]) -> Known | None:
     """Takes what the job's earlier shards know of the texts; None where none of them may be used. Tells `unusable` why
     a folder, or the space's canary vectors, are not."""
-    known = _gathered(store, job, texts, scratch, {} if unusable is None else unusable, windows=True)
+    known = _gathered(store, job, texts, scratch, unusable, windows=True)
     failpoints.reach("reuse.gathered")
     return known
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from embed_assets.cli.app import app
 from embed_assets.estimate.costs import JobCost, write_cost
+from embed_assets.monitor.states import State
 from embed_assets.upkeep.due import Due, SourceChange, change_of, due_of
 from embed_assets.upkeep.status import pipeline_status
 from embed_worker.steps.raw import ingest
@@ -60,6 +61,12 @@ def test_what_was_read_is_not_due(made: Prepared) -> None:
     made.embed(1)
     made.embed(2)
     assert (due(made).due, due(made).rows, due(made).tokens) == (0, 0, 0)
+
+
+def test_rows_of_a_delta_that_is_not_made_are_not_counted(made: Prepared) -> None:
+    [status] = pipeline_status(made.store, made.pipeline)
+    status.partitions["d-delta"] = State.WAITING
+    assert due_of(made.resource, made.pipeline, status, []).rows is None
 
 
 def test_each_change_of_a_source_is_told_from_its_listing(made: Prepared, files: Path) -> None:
